@@ -1,0 +1,182 @@
+//! Every key that has an effect, with Flink's default (2.3) unless it is ours (`thalweg.`).
+
+use std::time::Duration;
+
+use super::option::{AnyOption, ConfigOption};
+use super::value::{FailoverStrategy, MemorySize, RestartStrategyKind, RuntimeMode};
+use crate::key_group::MAX_MAX_PARALLELISM;
+
+macro_rules! options {
+    ($(
+        section $section:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $name:ident: $type:ty = $key:literal, $default:expr
+                $(, only $accepts:expr, $expected:literal)?
+                $(, formerly $older:expr)?;
+            )+
+        }
+    )+) => {
+        $($(
+            $(#[doc = $doc])+
+            pub const $name: ConfigOption<$type> =
+                ConfigOption::new($key, $default, concat!($($doc),+))
+                $(.narrowed($accepts, $expected))?
+                $(.formerly($older))?;
+        )+)+
+
+        /// All of them by section, for checks and documentation.
+        pub static SECTIONS: &[(&str, &[&dyn AnyOption])] = &[
+            $(($section, &[$(&$name),+])),+
+        ];
+    };
+}
+
+fn fraction(value: &f64) -> bool {
+    (0.0..1.0).contains(value)
+}
+
+fn positive(duration: &Duration) -> bool {
+    !duration.is_zero()
+}
+
+options! {
+    section "Addresses and ports" {
+        /// Host at which TaskManagers and clients reach the JobManager.
+        RPC_ADDRESS: Option<String> = "jobmanager.rpc.address", None;
+        /// Port of the JobManager's gRPC services.
+        RPC_PORT: u16 = "jobmanager.rpc.port", Some("6123");
+        /// Address that the JobManager's ports are bound to.
+        JOBMANAGER_BIND_HOST: Option<String> = "jobmanager.bind-host", None;
+        /// Port of the REST API.
+        REST_PORT: u16 = "rest.port", Some("8081");
+        /// Port that the REST API is bound to; unset = rest.port.
+        REST_BIND_PORT: Option<u16> = "rest.bind-port", None;
+        /// Host at which clients reach the REST API; unset = jobmanager.rpc.address.
+        REST_ADDRESS: Option<String> = "rest.address", None;
+        /// Address that the REST API is bound to.
+        REST_BIND_ADDRESS: Option<String> = "rest.bind-address", None;
+        /// Largest body of a REST request, package uploads included, in bytes.
+        REST_MAX_CONTENT_LENGTH: u64 = "rest.server.max-content-length", Some("104857600");
+        /// Host at which other TaskManagers reach this one.
+        TASKMANAGER_HOST: Option<String> = "taskmanager.host", None;
+        /// Address that a TaskManager's ports are bound to.
+        TASKMANAGER_BIND_HOST: Option<String> = "taskmanager.bind-host", None;
+        /// Port at which Prometheus scrapes a process; 0 = any free one.
+        METRICS_PORT: u16 = "metrics.reporter.prom.port", Some("9249");
+    }
+    section "Resources" {
+        /// Slots of a TaskManager.
+        TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", Some("1"), only |slots| (1..=1024).contains(slots), "a whole number from 1 to 1024";
+        /// All the memory that a TaskManager and its workers may use; unset = what the container or the machine has.
+        TM_PROCESS_MEMORY: Option<MemorySize> = "taskmanager.memory.process.size", None;
+        /// As taskmanager.memory.process.size, where only this one is set.
+        TM_FLINK_MEMORY: Option<MemorySize> = "taskmanager.memory.flink.size", None;
+        /// All the memory that the JobManager may use; unset = what the container or the machine has.
+        JM_PROCESS_MEMORY: Option<MemorySize> = "jobmanager.memory.process.size", None;
+        /// Share of a TaskManager's memory for operators' state and buffers, divided equally between its slots.
+        MANAGED_MEMORY_FRACTION: f64 = "taskmanager.memory.managed.fraction", Some("0.4"), only fraction, "a number from 0 up to, but not, 1";
+        /// Managed memory of a TaskManager, over the fraction.
+        MANAGED_MEMORY_SIZE: Option<MemorySize> = "taskmanager.memory.managed.size", None;
+        /// Share of a TaskManager's memory for the exchange between tasks.
+        NETWORK_MEMORY_FRACTION: f64 = "taskmanager.memory.network.fraction", Some("0.1"), only fraction, "a number from 0 up to, but not, 1";
+        /// The least memory for the exchange.
+        NETWORK_MEMORY_MIN: MemorySize = "taskmanager.memory.network.min", Some("64mb");
+        /// The most memory for the exchange; unset = no limit but the fraction.
+        NETWORK_MEMORY_MAX: Option<MemorySize> = "taskmanager.memory.network.max", None;
+        /// Folders for temporary files, separated by commas; the first one is used.
+        TMP_DIRS: Option<String> = "io.tmp.dirs", None;
+    }
+    section "Jobs and scheduling" {
+        /// Parallelism of operators that set none.
+        PARALLELISM_DEFAULT: u32 = "parallelism.default", Some("1"), only |value| (1..=MAX_MAX_PARALLELISM).contains(value), "a whole number from 1 to 32768";
+        /// Number of key groups of operators that set none; -1 = from the parallelism.
+        MAX_PARALLELISM: i32 = "pipeline.max-parallelism", Some("-1"), only |value| *value == -1 || (1..=MAX_MAX_PARALLELISM as i32).contains(value), "-1 or a whole number from 1 to 32768";
+        /// Name of the job, over what its program says.
+        PIPELINE_NAME: Option<String> = "pipeline.name", None;
+        /// Whether operators are chained into one task where that is possible.
+        OPERATOR_CHAINING_ENABLED: bool = "pipeline.operator-chaining.enabled", Some("true"), formerly &["pipeline.operator-chaining"];
+        /// Whether operators of different max parallelism may be chained.
+        CHAIN_DIFFERENT_MAX_PARALLELISM: bool = "pipeline.operator-chaining.chain-operators-with-different-max-parallelism", Some("true");
+        /// How often sources emit a watermark; 0 = never.
+        AUTO_WATERMARK_INTERVAL: Duration = "pipeline.auto-watermark-interval", Some("200 ms");
+        /// STREAMING, or BATCH for bounded inputs.
+        RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", Some("STREAMING");
+        /// Whether a row waits at all to be sent together with others.
+        BUFFER_TIMEOUT_ENABLED: bool = "execution.buffer-timeout.enabled", Some("true");
+        /// How long a row waits at most to be sent together with others; 0 = not at all.
+        BUFFER_TIMEOUT: Duration = "execution.buffer-timeout.interval", Some("100 ms"), formerly &["execution.buffer-timeout"];
+        /// How long a job waits for the slots it needs before that counts as a failure.
+        SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", Some("5 min"), only positive, "a duration above 0";
+        /// How long an idle TaskManager is kept.
+        RM_TASKMANAGER_TIMEOUT: Duration = "resourcemanager.taskmanager-timeout", Some("30 s");
+        /// How long a TaskManager tries to register before it ends.
+        TM_REGISTRATION_TIMEOUT: Duration = "taskmanager.registration.timeout", Some("5 min"), only positive, "a duration above 0";
+    }
+    section "Fault tolerance" {
+        /// How often JobManager and TaskManager send a sign of life.
+        HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", Some("10 s"), only positive, "a duration above 0";
+        /// After how long without a sign of life the other one counts as lost.
+        HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", Some("50 s"), only positive, "a duration above 0";
+        /// What restarts with a failed task: its region or the whole job.
+        FAILOVER_STRATEGY: FailoverStrategy = "jobmanager.execution.failover-strategy", Some("region");
+        /// none, fixed-delay, failure-rate or exponential-delay; unset = exponential-delay with checkpoints, none without.
+        RESTART_STRATEGY: Option<RestartStrategyKind> = "restart-strategy.type", None, formerly &["restart-strategy"];
+        /// fixed-delay: how many restarts before the job fails.
+        RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts", Some("1");
+        /// fixed-delay: how long before a restart.
+        RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration = "restart-strategy.fixed-delay.delay", Some("1 s");
+        /// failure-rate: how many failures within the interval before the job fails.
+        RESTART_STRATEGY_FAILURE_RATE_MAX_FAILURES: u32 = "restart-strategy.failure-rate.max-failures-per-interval", Some("1");
+        /// failure-rate: the interval.
+        RESTART_STRATEGY_FAILURE_RATE_INTERVAL: Duration = "restart-strategy.failure-rate.failure-rate-interval", Some("1 min");
+        /// failure-rate: how long before a restart.
+        RESTART_STRATEGY_FAILURE_RATE_DELAY: Duration = "restart-strategy.failure-rate.delay", Some("1 s");
+        /// exponential-delay: how long before the first restart.
+        RESTART_STRATEGY_EXPONENTIAL_INITIAL_BACKOFF: Duration = "restart-strategy.exponential-delay.initial-backoff", Some("1 s"), only positive, "a duration above 0";
+        /// exponential-delay: the longest wait before a restart.
+        RESTART_STRATEGY_EXPONENTIAL_MAX_BACKOFF: Duration = "restart-strategy.exponential-delay.max-backoff", Some("1 min"), only positive, "a duration above 0";
+        /// exponential-delay: by how much the wait grows with each restart.
+        RESTART_STRATEGY_EXPONENTIAL_MULTIPLIER: f64 = "restart-strategy.exponential-delay.backoff-multiplier", Some("1.5"), only |value| *value >= 1.0, "a number from 1.0";
+        /// exponential-delay: after how long without a failure the wait is the first one again.
+        RESTART_STRATEGY_EXPONENTIAL_RESET_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold", Some("1 h");
+        /// exponential-delay: by what share of it the wait varies at random, up and down.
+        RESTART_STRATEGY_EXPONENTIAL_JITTER: f64 = "restart-strategy.exponential-delay.jitter-factor", Some("0.1"), only |value| (0.0..=1.0).contains(value), "a number from 0 to 1";
+        /// exponential-delay: how many restarts in a row before the job fails; unset = no limit.
+        RESTART_STRATEGY_EXPONENTIAL_ATTEMPTS: Option<u32> = "restart-strategy.exponential-delay.attempts-before-reset-backoff", None;
+        /// How long between two attempts to interrupt a task that is being canceled.
+        TASK_CANCELLATION_INTERVAL: Duration = "task.cancellation.interval", Some("30 s"), only positive, "a duration above 0";
+        /// After how long a task that does not end though it was canceled costs its worker process; 0 = never.
+        TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", Some("3 min");
+        /// How often checkpoints are taken. Checkpoints are not taken yet: its one effect is the default restart strategy.
+        CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", None, only |value| value.is_none_or(|value| value >= Duration::from_millis(10)), "a duration from \"10 ms\"";
+    }
+    section "REST and web" {
+        /// Whether packages may be uploaded and run over REST.
+        WEB_SUBMIT_ENABLE: bool = "web.submit.enable", Some("true");
+        /// Whether jobs may be canceled over REST.
+        WEB_CANCEL_ENABLE: bool = "web.cancel.enable", Some("true");
+        /// Folder for uploaded packages; unset = one in io.tmp.dirs.
+        WEB_UPLOAD_DIR: Option<String> = "web.upload.dir", None;
+        /// How often the web UI asks again.
+        WEB_REFRESH_INTERVAL: Duration = "web.refresh-interval", Some("3 s");
+        /// How many failures of a job are kept and shown.
+        WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", Some("16"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024";
+        /// How many earlier attempts of a subtask are kept and shown.
+        ATTEMPTS_HISTORY_SIZE: u32 = "jobmanager.execution.attempts-history-size", Some("16"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024";
+    }
+    section "Thalweg's own" {
+        /// How long a package's program may take to build its graph.
+        EXTRACTION_TIMEOUT: Duration = "thalweg.extraction.timeout", Some("60 s"), only positive, "a duration above 0";
+        /// How long a worker process may take to be ready.
+        WORKER_START_TIMEOUT: Duration = "thalweg.worker.start-timeout", Some("60 s"), only positive, "a duration above 0";
+        /// Largest job package that is accepted.
+        PACKAGE_MAX_SIZE: MemorySize = "thalweg.package.max-size", Some("1gb");
+        /// How much a TaskManager's cache of packages may hold.
+        PACKAGE_CACHE_SIZE: MemorySize = "thalweg.package.cache-size", Some("4gb");
+        /// How long a job's result is kept in the JobManager after its end.
+        JOB_STORE_EXPIRATION: Duration = "jobstore.expiration-time", Some("1 h");
+        /// How many ended jobs a JobManager keeps.
+        JOB_STORE_MAX_CAPACITY: u32 = "jobstore.max-capacity", Some("1024");
+    }
+}
