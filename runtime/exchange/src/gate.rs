@@ -1,0 +1,185 @@
+//! The input of a task: many channels, read in turn, as they have something.
+//!
+//! Channels put themselves on a ready-list; the gate takes one off, takes one run of elements and puts the channel back
+//! at the end if more is there. Small batches that lie behind each other in one channel come out as one.
+//!
+//! A channel whose barrier has come is blocked until the alignment is complete: its elements stay where they are, and
+//! its producer runs out of credit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
+use thalweg_types::{StreamBatch, StreamElement};
+
+use crate::channel::{ChannelCounters, ChannelId, ChannelReader};
+use crate::coalesce::merge_batches;
+use crate::error::ExchangeError;
+use crate::memory::MemoryLease;
+use crate::queue::MergeLimit;
+use crate::ready::{ReadyList, ReadySlot};
+
+#[derive(Debug)]
+struct Channel {
+    reader: ChannelReader,
+    slot: Arc<ReadySlot>,
+    ended: bool,
+    blocked: bool,
+    /// Was taken off the ready-list while it was blocked.
+    parked: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct InputGate {
+    channels: Vec<Channel>,
+    ready: Arc<ReadyList>,
+    /// Elements of one run that could not be merged.
+    taken: VecDeque<(usize, StreamElement)>,
+    run: Vec<StreamElement>,
+    open: usize,
+    limit: MergeLimit,
+    _memory: MemoryLease,
+}
+
+impl InputGate {
+    pub(crate) fn new(
+        readers: Vec<(ChannelReader, Arc<ReadySlot>)>,
+        ready: Arc<ReadyList>,
+        memory: MemoryLease,
+    ) -> Self {
+        let channel = |(reader, slot)| Channel {
+            reader,
+            slot,
+            ended: false,
+            blocked: false,
+            parked: false,
+        };
+        let channels: Vec<_> = readers.into_iter().map(channel).collect();
+        Self {
+            open: channels.len(),
+            channels,
+            ready,
+            taken: VecDeque::new(),
+            run: Vec::new(),
+            limit: MergeLimit {
+                rows: TARGET_BATCH_ROWS,
+                bytes: TARGET_BATCH_BYTES,
+            },
+            _memory: memory,
+        }
+    }
+
+    /// The next element and the index of its channel; `None` when every channel has ended. Each channel's
+    /// [`StreamElement::EndOfInput`] comes out as well.
+    ///
+    /// # Errors
+    /// A producer was lost before its end of input, was never found, or sent what can't be decoded. The gate is of no use
+    /// afterwards.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<(usize, StreamElement)>, ExchangeError>> {
+        loop {
+            if let Some(next) = self.taken.pop_front() {
+                return Poll::Ready(Ok(Some(next)));
+            }
+            if self.open == 0 {
+                return Poll::Ready(Ok(None));
+            }
+            let index = ready!(self.ready.poll_pop(cx)) as usize;
+            self.visit(index)?;
+        }
+    }
+
+    /// Leaves a channel's elements where they are until [`Self::resume_consumption`]. Flink's word, and its use: the
+    /// channel's barrier has come and others are still to come.
+    pub fn block_consumption(&mut self, index: usize) {
+        self.channels[index].blocked = true;
+    }
+
+    /// Takes elements of all channels again.
+    pub fn resume_consumption(&mut self) {
+        for channel in &mut self.channels {
+            channel.blocked = false;
+            if std::mem::take(&mut channel.parked) {
+                channel.slot.clear();
+                channel.slot.notify();
+            }
+        }
+    }
+
+    /// Number of channels.
+    pub fn num_channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Which channel has this index.
+    pub fn channel_id(&self, index: usize) -> ChannelId {
+        self.channels[index].reader.id()
+    }
+
+    /// Whether an element may be there right now. Flink's availability of an input.
+    pub fn is_available(&self) -> bool {
+        !self.taken.is_empty() || !self.ready.is_empty()
+    }
+
+    /// What came in on a channel, to be read from any thread.
+    pub fn counters(&self, index: usize) -> Arc<ChannelCounters> {
+        self.channels[index].reader.counters().clone()
+    }
+
+    fn visit(&mut self, index: usize) -> Result<(), ExchangeError> {
+        let channel = &mut self.channels[index];
+        if channel.blocked {
+            channel.parked = true; // stays marked as listed: nobody else lists it
+            return Ok(());
+        }
+        channel.slot.clear();
+        if channel.ended {
+            return Ok(());
+        }
+        let more = channel.reader.take(self.limit, &mut self.run)?;
+        if more {
+            channel.slot.notify();
+        }
+        if let [StreamElement::Batch(_), _, ..] = self.run.as_slice() {
+            return self.merge(index);
+        }
+        for element in self.run.drain(..) {
+            if matches!(element, StreamElement::EndOfInput) {
+                channel.ended = true;
+                self.open -= 1;
+            }
+            self.taken.push_back((index, element));
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, index: usize) -> Result<(), ExchangeError> {
+        let batch = |element| match element {
+            StreamElement::Batch(batch) => Some(batch),
+            _ => None, // a run of several has batches only
+        };
+        let batches: Vec<StreamBatch> = self.run.drain(..).filter_map(batch).collect();
+        let merged = merge_batches(batches).map_err(|source| ExchangeError::Rows {
+            step: "merged",
+            source: Arc::new(source),
+        })?;
+        self.taken.extend(
+            merged
+                .into_iter()
+                .map(|batch| (index, StreamElement::Batch(batch))),
+        );
+        Ok(())
+    }
+}
+
+impl Drop for InputGate {
+    fn drop(&mut self) {
+        for channel in self.channels.iter_mut().filter(|channel| !channel.ended) {
+            channel.reader.close();
+        }
+    }
+}
