@@ -1,0 +1,124 @@
+//! The contracts of sources and sinks.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::SchemaRef;
+use thalweg_types::{Classify, FailureClass, OperatorId, StreamBatch};
+use tokio::runtime::Handle;
+
+/// Where a reader or writer runs.
+#[derive(Debug, Clone)]
+pub struct ConnectorContext {
+    /// The operator's name.
+    pub operator_name: Arc<str>,
+    /// Its id.
+    pub operator_id: OperatorId,
+    /// 0-based.
+    pub subtask: u32,
+    /// How many subtasks there are.
+    pub parallelism: u32,
+    /// The shared runtime for I/O.
+    pub io: Handle,
+}
+
+/// A named number that a connector shows among its operator's metrics; Flink's name, as "pendingRecords".
+pub type Gauge = (&'static str, f64);
+
+/// Why a connector failed. The message names the system, the object in it and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// Can pass: broker away, file locked, time-out.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Can't pass by itself: topic missing, path not allowed, option malformed, record too large.
+    #[error("{0}")]
+    Refused(String),
+    /// A record that can't be read.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl Classify for ConnectorError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Unavailable(_) => FailureClass::Retryable,
+            Self::Refused(_) | Self::Malformed(_) => FailureClass::Fatal,
+        }
+    }
+}
+
+/// A source as the graph holds it: makes a reader for each subtask.
+pub trait Source: Send + Sync {
+    /// The rows it gives.
+    fn schema(&self) -> SchemaRef;
+    /// The operator's kind for the graph, as "KafkaSource".
+    fn kind(&self) -> &'static str;
+    /// Checks what can be checked when the graph is built.
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+    /// A reader for one subtask. Must not block: it connects on `context.io`.
+    fn create_reader(&self, context: ConnectorContext) -> Result<Box<dyn SourceReader>, ConnectorError>;
+}
+
+/// What a reader gives.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved once a batch; a box would be an allocation a batch"
+)]
+pub enum SourceEvent {
+    /// Rows, about [`thalweg_types::element::TARGET_BATCH_ROWS`] of them.
+    Batch(StreamBatch),
+    /// No rows for now: the reader holds no watermark back until the next batch.
+    Idle,
+    /// A bounded source is at its end.
+    EndOfInput,
+}
+
+/// A source's reader in one subtask.
+pub trait SourceReader: Send {
+    /// The next event; `Pending` after arranging for a wake-up.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>>;
+    /// What it shows.
+    fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+}
+
+/// A sink as the graph holds it: makes a writer for each subtask.
+pub trait Sink: Send + Sync {
+    /// The operator's kind for the graph, as "KafkaSink".
+    fn kind(&self) -> &'static str;
+    /// Checks the rows that will come, when the graph is built.
+    fn validate(&self, input: &SchemaRef) -> Result<(), ConnectorError>;
+    /// A writer for one subtask. Must not block.
+    fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+}
+
+/// What the first phase of a two-phase commit leaves for the second; stored in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committable {
+    /// The sink's own encoding.
+    pub bytes: Vec<u8>,
+}
+
+/// A sink's writer in one subtask. Flink's SinkWriter, with `prepare_commit` for two-phase sinks.
+pub trait SinkWriter: Send {
+    /// Ready when another batch may be written (backpressure), or an earlier write's error.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectorError>>;
+    /// Takes a batch. Called only after `poll_ready` said ready. May take a part of the rows if its buffer is full: returns
+    /// how many it took, and is called again with the rest.
+    fn write(&mut self, batch: &StreamBatch) -> Result<usize, ConnectorError>;
+    /// Ready when all that was written is durable at the other side.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, end_of_input: bool) -> Poll<Result<(), ConnectorError>>;
+    /// After a flush: what the committer needs to make it visible; empty for at-least-once sinks.
+    fn prepare_commit(&mut self) -> Result<Vec<Committable>, ConnectorError> {
+        Ok(Vec::new())
+    }
+    /// What it shows.
+    fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+}

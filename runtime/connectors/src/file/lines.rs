@@ -1,0 +1,255 @@
+//! Reading files in blocks and cutting them into lines.
+//!
+//! ```text
+//!   block: | rest of a line | line \n line \n beginning of a li |   one copy: block -> the batch's text buffer
+//!                                             `-- moved to the front of the next block
+//! ```
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use thalweg_types::StreamBatch;
+use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
+
+use super::discover::{FoundFile, files_of, read_error};
+use super::{FileCounters, FileEvent};
+use crate::columns::BytesBuilder;
+use crate::queue::{Room, Sender};
+use crate::{ConnectorError, SourceEvent};
+
+const BLOCK_BYTES: usize = 256 << 10;
+/// How long a full queue is waited for before the wait is begun again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How lines are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LineOptions {
+    /// The longest line.
+    pub(crate) max_line_bytes: usize,
+    /// U+FFFD instead of an error.
+    pub(crate) lossy: bool,
+}
+
+/// One reader's work.
+pub(crate) struct Work {
+    pub(crate) root: PathBuf,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) options: LineOptions,
+    pub(crate) schema: SchemaRef,
+    pub(crate) subtask: u32,
+    pub(crate) parallelism: u32,
+    pub(crate) counters: Arc<FileCounters>,
+}
+
+/// Why reading stopped early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The task is gone.
+    Closed,
+    /// The source failed.
+    Failed(ConnectorError),
+}
+
+impl From<ConnectorError> for Stop {
+    fn from(error: ConnectorError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Reads all files of a subtask, and new ones in continuous mode; blocks.
+pub(crate) fn run(work: &Work, sender: &Sender<FileEvent>) {
+    match read_files(work, sender) {
+        Ok(()) => sender.push(Ok(SourceEvent::EndOfInput), 0),
+        Err(Stop::Failed(error)) => sender.push(Err(error), 0),
+        Err(Stop::Closed) => {}
+    }
+}
+
+fn read_files(work: &Work, sender: &Sender<FileEvent>) -> Result<(), Stop> {
+    let mut lines = LineBatcher::new(Arc::clone(&work.schema), work.options);
+    let mut emit = |batch: StreamBatch| hand_over(sender, batch);
+    let mut seen = HashSet::new();
+    loop {
+        let files = files_of(&work.root, work.subtask, work.parallelism)?;
+        let (paths, new) = unseen(files, &seen);
+        seen = paths;
+        let bytes = new.iter().map(|file| file.bytes).sum();
+        work.counters.found.fetch_add(bytes, Ordering::Relaxed);
+        let any = !new.is_empty();
+        for file in new {
+            let mut reader = File::open(&file.path).map_err(|error| read_error(&file.path, &error))?;
+            lines.read_file(&mut reader, &file.path, &work.counters, &mut emit)?;
+        }
+        lines.flush(&mut emit)?;
+        let Some(interval) = work.interval else {
+            return Ok(());
+        };
+        if any {
+            sender.push(Ok(SourceEvent::Idle), 0);
+        }
+        if sender.wait_closed(interval) {
+            return Err(Stop::Closed);
+        }
+    }
+}
+
+/// What is listed now, and which files of it are new. Paths that vanished are forgotten: the set is as large as the listing.
+fn unseen(files: Vec<FoundFile>, seen: &HashSet<PathBuf>) -> (HashSet<PathBuf>, Vec<FoundFile>) {
+    let paths = files.iter().map(|file| file.path.clone()).collect();
+    let new = files
+        .into_iter()
+        .filter(|file| !seen.contains(&file.path))
+        .collect();
+    (paths, new)
+}
+
+fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch) -> Result<(), Stop> {
+    loop {
+        match sender.wait_room(PATIENCE) {
+            Room::Free => break,
+            Room::Full => {}
+            Room::Closed => return Err(Stop::Closed),
+        }
+    }
+    let bytes = batch.memory_size();
+    sender.push(Ok(SourceEvent::Batch(batch)), bytes);
+    Ok(())
+}
+
+/// Rows from `first_row` on are lines of one file, the first of them its line `first_line`.
+struct Run {
+    first_row: usize,
+    file: Arc<Path>,
+    first_line: u64,
+}
+
+/// Gathers lines over files into batches.
+pub(crate) struct LineBatcher {
+    schema: SchemaRef,
+    options: LineOptions,
+    block: Vec<u8>,
+    column: BytesBuilder,
+    runs: Vec<Run>,
+}
+
+impl LineBatcher {
+    pub(crate) fn new(schema: SchemaRef, options: LineOptions) -> Self {
+        Self {
+            schema,
+            options,
+            block: vec![0; BLOCK_BYTES],
+            column: BytesBuilder::with_capacity(TARGET_BATCH_ROWS, TARGET_BATCH_BYTES / 4),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Reads a file to its end; full batches go to `emit`, the rest stays for the next file or [`Self::flush`].
+    pub(crate) fn read_file(
+        &mut self,
+        reader: &mut dyn Read,
+        path: &Path,
+        counters: &FileCounters,
+        emit: &mut dyn FnMut(StreamBatch) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let file = Arc::<Path>::from(path);
+        let mut block = std::mem::take(&mut self.block);
+        let mut line = 1;
+        let mut held = 0;
+        self.runs.push(Run {
+            first_row: self.column.len(),
+            file: Arc::clone(&file),
+            first_line: line,
+        });
+        loop {
+            if held == block.len() {
+                self.check_length(held, &file, line)?;
+                block.resize(block.len() * 2, 0);
+            }
+            let read = reader
+                .read(&mut block[held..])
+                .map_err(|error| read_error(path, &error))?;
+            if read == 0 {
+                break;
+            }
+            counters.read.fetch_add(read as u64, Ordering::Relaxed);
+            let filled = held + read;
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', &block[held..filled]).map(|end| held + end) {
+                self.push_line(&block[start..end], &file, line)?;
+                start = end + 1;
+                line += 1;
+                if self.is_full() {
+                    self.flush(emit)?;
+                    self.runs.push(Run {
+                        first_row: 0,
+                        file: Arc::clone(&file),
+                        first_line: line,
+                    });
+                }
+            }
+            block.copy_within(start..filled, 0);
+            held = filled - start;
+        }
+        if held > 0 {
+            self.push_line(&block[..held], &file, line)?;
+        }
+        block.truncate(BLOCK_BYTES);
+        self.block = block;
+        counters.files.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives what was gathered as a batch, if there is any.
+    pub(crate) fn flush(
+        &mut self,
+        emit: &mut dyn FnMut(StreamBatch) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let runs = std::mem::take(&mut self.runs);
+        if self.column.len() == 0 {
+            return Ok(());
+        }
+        let column = self.column.finish_utf8(self.options.lossy).map_err(|invalid| {
+            let run = runs.iter().rev().find(|run| run.first_row <= invalid.row);
+            let (file, line) = run.map_or((Path::new(""), 0), |run| {
+                (run.file.as_ref(), run.first_line + (invalid.row - run.first_row) as u64)
+            });
+            ConnectorError::Malformed(format!(
+                "file source: {} line {line} isn't UTF-8 from byte {} on: convert the file, or read it with `lossy`",
+                file.display(),
+                invalid.byte + 1
+            ))
+        })?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|error| {
+            ConnectorError::Malformed(format!("file source: lines make no batch: {error}"))
+        })?;
+        emit(StreamBatch::new(rows))
+    }
+
+    fn push_line(&mut self, line: &[u8], file: &Path, number: u64) -> Result<(), Stop> {
+        self.check_length(line.len(), file, number)?;
+        self.column.push(line.strip_suffix(b"\r").unwrap_or(line));
+        Ok(())
+    }
+
+    fn check_length(&self, length: usize, file: &Path, line: u64) -> Result<(), Stop> {
+        let limit = self.options.max_line_bytes;
+        if length <= limit {
+            return Ok(());
+        }
+        Err(Stop::Failed(ConnectorError::Malformed(format!(
+            "file source: {} line {line} is longer than {limit} bytes: raise `max_line_bytes`",
+            file.display()
+        ))))
+    }
+
+    fn is_full(&self) -> bool {
+        self.column.len() >= TARGET_BATCH_ROWS || self.column.bytes() >= TARGET_BATCH_BYTES
+    }
+}

@@ -1,0 +1,510 @@
+//! The thread that reads Kafka for one subtask.
+//!
+//! ```text
+//!   connect: metadata -> own splits -> start and end offsets -> assign
+//!   loop:    records -> columns -> batch -> bounded queue        full queue: stop taking; librdkafka stops fetching
+//!            now and then: commit, look for partitions, pending records, idle splits
+//! ```
+//!
+//! A batch goes out when it is full, when the task has nothing left to do, or when its first row has waited [`LINGER`].
+//! Invariants: what is committed was handed to the task at least one commit interval ago; every partition of a topic is read by
+//! the one subtask that [`split_owner`] names, whoever discovers it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use thalweg_types::{StreamBatch, WatermarkCut};
+use tokio::runtime::Handle;
+
+use super::client::{Abort, Connection, ConsumerEvents, SourceConsumer, is_final};
+use super::duties::{Commits, Discovery};
+use super::native::{FetchQueue, Fetched};
+use super::offsets::resolve;
+use super::reader::{Handed, ReaderShared};
+use super::rows::{Record, Rows};
+use super::source::SourceSettings;
+use super::split::{EARLIEST_OFFSET, PartitionOffset, Split, Step, TopicPartition, split_owner};
+use crate::ConnectorError;
+use crate::queue::{Room, Sender};
+use crate::watermark::{Progress, SplitWatermarks};
+
+/// How long the thread waits for records or room before it looks at its other duties.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long rows wait for more while the task is busy.
+const LINGER: Duration = Duration::from_millis(20);
+/// How often the pending records are counted.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the thread works on.
+pub(crate) struct FetchTask {
+    pub(crate) settings: Arc<SourceSettings>,
+    pub(crate) subtask: u32,
+    pub(crate) parallelism: u32,
+    pub(crate) io: Handle,
+    pub(crate) shared: Arc<ReaderShared>,
+}
+
+/// Reads until the end, an error, or until the reader is gone.
+pub(crate) fn run(task: &FetchTask, sender: &Sender<Handed>) {
+    match fetch(task, sender) {
+        Ok(()) => sender.push(Handed::End, 0),
+        Err(Abort::Failed(error)) => sender.push(Handed::Failed(error), 0),
+        Err(Abort::Cancelled) => {}
+    }
+}
+
+fn fetch(task: &FetchTask, sender: &Sender<Handed>) -> Result<(), Abort> {
+    let consumer = task
+        .settings
+        .client
+        .create_with_context::<_, SourceConsumer>(ConsumerEvents::default())
+        .map_err(|error| ConnectorError::Refused(format!("the Kafka consumer can't be made: {error}")))?;
+    let consumer = Arc::new(consumer);
+    let queue = FetchQueue::new(Arc::clone(&consumer))
+        .ok_or_else(|| ConnectorError::Unavailable("librdkafka can't make a queue".to_owned()))?;
+    let mut fetcher = Fetcher::new(task, sender, consumer, queue);
+    fetcher.start()?;
+    fetcher.read()
+}
+
+struct Fetcher<'a> {
+    task: &'a FetchTask,
+    sender: &'a Sender<Handed>,
+    consumer: Arc<SourceConsumer>,
+    queue: FetchQueue<ConsumerEvents>,
+    splits: Vec<Split>,
+    index: HashMap<Arc<str>, HashMap<i32, usize>>,
+    rows: Rows,
+    first_row: Instant,
+    watermarks: Option<SplitWatermarks>,
+    idle_without_splits: bool,
+    discovery: Discovery,
+    commits: Commits,
+    gauges_due: Instant,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(
+        task: &'a FetchTask,
+        sender: &'a Sender<Handed>,
+        consumer: Arc<SourceConsumer>,
+        queue: FetchQueue<ConsumerEvents>,
+    ) -> Self {
+        let now = Instant::now();
+        let settings = &task.settings;
+        Self {
+            rows: Rows::new(Arc::clone(&settings.format)),
+            watermarks: settings.watermarks.map(SplitWatermarks::new),
+            discovery: Discovery {
+                interval: settings.discovery_interval,
+                due: now,
+                answer: None,
+            },
+            commits: Commits {
+                interval: settings.commit_interval,
+                due: now,
+                handed: Vec::new(),
+                committed: Vec::new(),
+            },
+            splits: Vec::new(),
+            index: HashMap::new(),
+            first_row: now,
+            idle_without_splits: false,
+            gauges_due: now,
+            task,
+            sender,
+            consumer,
+            queue,
+        }
+    }
+
+    /// Finds the subtask's splits and begins to fetch them.
+    fn start(&mut self) -> Result<(), Abort> {
+        let consumer = Arc::clone(&self.consumer);
+        let settings = Arc::clone(&self.task.settings);
+        let sender = self.sender;
+        let complaint = || {
+            serve(&consumer);
+            consumer.context().last_error.get()
+        };
+        let connection = Connection {
+            servers: &settings.servers,
+            timeout: settings.connect_timeout,
+            cancelled: &|patience| sender.wait_closed(patience),
+            complaint: &complaint,
+        };
+        let mut partitions = Vec::new();
+        for topic in &settings.topics {
+            let found = connection.partitions(consumer.client(), topic)?;
+            partitions.extend(self.owned(topic, &found));
+        }
+        let starts = resolve(&settings.starting, &consumer, &connection, &partitions)?;
+        let stops = match &settings.bounded {
+            Some(end) => resolve(end, &consumer, &connection, &partitions)?
+                .into_iter()
+                .map(Some)
+                .collect(),
+            None => vec![None; partitions.len()],
+        };
+        let splits = partitions.into_iter().zip(starts.into_iter().zip(stops));
+        let splits = splits
+            .map(|(partition, (start, stop))| Split::new(partition, start, stop))
+            .collect();
+        self.discovery.due = Instant::now() + self.discovery.interval.unwrap_or_default();
+        self.assign(splits).map_err(Abort::from)
+    }
+
+    fn owned(&self, topic: &Arc<str>, partitions: &[i32]) -> Vec<TopicPartition> {
+        let partition = |id: &i32| TopicPartition {
+            topic: Arc::clone(topic),
+            partition: *id,
+        };
+        let mine =
+            |partition: &TopicPartition| split_owner(partition, self.task.parallelism) == self.task.subtask;
+        let known = |partition: &TopicPartition| {
+            self.index
+                .get(&partition.topic)
+                .is_some_and(|known| known.contains_key(&partition.partition))
+        };
+        partitions
+            .iter()
+            .map(partition)
+            .filter(|partition| mine(partition) && !known(partition))
+            .collect()
+    }
+
+    fn assign(&mut self, splits: Vec<Split>) -> Result<(), ConnectorError> {
+        let refused = |error: String| {
+            ConnectorError::Unavailable(format!("Kafka partitions can't be assigned: {error}"))
+        };
+        let mut list = TopicPartitionList::new();
+        let now = Instant::now();
+        for split in splits {
+            let TopicPartition { topic, partition } = split.partition.clone();
+            tracing::info!(%topic, partition, start = split.start, finished = split.finished, "Kafka split");
+            if !split.finished {
+                if !self.queue.forward(&topic, partition) {
+                    return Err(refused(format!("librdkafka doesn't know {topic}-{partition}")));
+                }
+                list.add_partition_offset(&topic, partition, Offset::from_raw(split.start))
+                    .map_err(|error| refused(error.to_string()))?;
+            }
+            if let Some(watermarks) = &mut self.watermarks {
+                watermarks.add_split(now);
+                if split.finished {
+                    watermarks.on_finished(self.splits.len());
+                }
+            }
+            self.index
+                .entry(topic)
+                .or_default()
+                .insert(partition, self.splits.len());
+            let start = PartitionOffset {
+                partition: split.partition.clone(),
+                offset: split.start,
+            };
+            self.commits.committed.push(start.clone());
+            self.task.shared.add_split(start);
+            self.splits.push(split);
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        self.consumer
+            .incremental_assign(&list)
+            .map_err(|error| refused(error.to_string()))
+    }
+
+    fn read(&mut self) -> Result<(), Abort> {
+        loop {
+            match self.sender.room() {
+                Room::Closed => return Err(Abort::Cancelled),
+                Room::Full => {
+                    self.sender.wait_room(PATIENCE);
+                }
+                Room::Free => self.take_records()?,
+            }
+            self.attend(Instant::now())?;
+            if self.task.settings.bounded.is_some() && self.splits.iter().all(|split| split.finished) {
+                return self.end();
+            }
+        }
+    }
+
+    /// Takes what is there, and gives a batch if it is time to.
+    fn take_records(&mut self) -> Result<(), Abort> {
+        let patience = match self.rows.len() {
+            0 => PATIENCE,
+            _ => LINGER.saturating_sub(self.first_row.elapsed()),
+        };
+        let was_empty = self.rows.len() == 0;
+        self.gather(patience)?;
+        if was_empty {
+            self.first_row = Instant::now();
+        }
+        let rows = self.rows.len();
+        if rows > 0 && (self.rows.is_full() || self.sender.is_drained() || self.first_row.elapsed() >= LINGER)
+        {
+            self.emit()?;
+        }
+        Ok(())
+    }
+
+    /// Moves records from librdkafka's queue into the columns.
+    fn gather(&mut self, patience: Duration) -> Result<(), ConnectorError> {
+        let Self {
+            queue,
+            splits,
+            index,
+            rows,
+            task,
+            watermarks,
+            consumer,
+            ..
+        } = self;
+        let servers = &task.settings.servers;
+        let with_timestamps = rows.wants_timestamps();
+        let limit = thalweg_types::element::TARGET_BATCH_ROWS
+            .saturating_sub(rows.len())
+            .max(1);
+        let mut last = (0, -1, 0);
+        let mut failure = None;
+        let mut ended = Vec::new();
+        queue.consume(patience, limit, |fetched| {
+            if failure.is_some() {
+                return false;
+            }
+            let partition = fetched.partition();
+            if (fetched.topic_id(), partition) != (last.0, last.1) {
+                let split = index.get(fetched.topic()).and_then(|topic| topic.get(&partition));
+                let Some(split) = split else {
+                    // errors of the whole client come without a partition
+                    failure = fetched
+                        .error()
+                        .and_then(|code| partition_error(servers, &fetched, code));
+                    return failure.is_none();
+                };
+                last = (fetched.topic_id(), partition, *split);
+            }
+            let split = &mut splits[last.2];
+            let step = match fetched.error() {
+                None => split.on_record(fetched.offset()),
+                Some(RDKafkaErrorCode::PartitionEOF) if split.on_partition_eof() => Step::Ended,
+                Some(RDKafkaErrorCode::PartitionEOF) => Step::Ignore,
+                Some(code) => {
+                    failure = partition_error(servers, &fetched, code);
+                    return failure.is_none();
+                }
+            };
+            if matches!(step, Step::TakeLast | Step::Ended) {
+                ended.push(last.2);
+            }
+            if matches!(step, Step::Take | Step::TakeLast) {
+                let record = Record {
+                    offset: fetched.offset(),
+                    key: fetched.key(),
+                    value: fetched.value(),
+                    timestamp: if with_timestamps {
+                        fetched.timestamp()
+                    } else {
+                        None
+                    },
+                };
+                if !rows.push(last.2, &record) {
+                    failure = Some(no_value(&fetched));
+                }
+            }
+            failure.is_none() && !rows.is_full()
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        for split in ended {
+            if let Some(watermarks) = watermarks {
+                watermarks.on_finished(split);
+            }
+            stop_fetching(consumer, &splits[split].partition);
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self) -> Result<(), ConnectorError> {
+        let finished = self.rows.finish(&self.splits)?;
+        let mut batch = finished.batch;
+        if let Some(watermarks) = &mut self.watermarks {
+            let now = Instant::now();
+            for (split, timestamp) in finished.timestamps {
+                watermarks.on_records(split, timestamp, now);
+            }
+            if let Progress::Watermark(timestamp_ms) = watermarks.advance(now) {
+                batch.watermarks.push(WatermarkCut {
+                    row: batch.num_rows() as u32,
+                    timestamp_ms,
+                });
+            }
+        }
+        let bytes = batch.memory_size();
+        self.sender.push(
+            Handed::Batch {
+                batch,
+                offsets: finished.offsets,
+            },
+            bytes,
+        );
+        Ok(())
+    }
+
+    /// What is due besides records.
+    fn attend(&mut self, now: Instant) -> Result<(), ConnectorError> {
+        serve(&self.consumer);
+        self.attend_idleness(now);
+        self.attend_discovery(now)?;
+        if now >= self.gauges_due {
+            self.gauges_due = now + GAUGE_INTERVAL;
+            self.count_pending();
+        }
+        if self.commits.interval.is_some_and(|_| now >= self.commits.due) {
+            let handed = self.task.shared.handed();
+            self.commits.tick(&self.consumer, handed, now);
+        }
+        Ok(())
+    }
+
+    fn attend_idleness(&mut self, now: Instant) {
+        if self.splits.is_empty() && !std::mem::replace(&mut self.idle_without_splits, true) {
+            self.sender.push(Handed::Idle, 0);
+        }
+        if self.rows.len() > 0 {
+            return;
+        }
+        match self.watermarks.as_mut().map(|watermarks| watermarks.advance(now)) {
+            Some(Progress::Idle) => self.sender.push(Handed::Idle, 0),
+            Some(Progress::Watermark(timestamp_ms)) => {
+                let rows =
+                    arrow::array::RecordBatch::new_empty(Arc::clone(&self.task.settings.format.schema));
+                let mut batch = StreamBatch::new(rows);
+                batch.watermarks.push(WatermarkCut { row: 0, timestamp_ms });
+                self.sender.push(
+                    Handed::Batch {
+                        batch,
+                        offsets: Vec::new(),
+                    },
+                    0,
+                );
+            }
+            Some(Progress::Unchanged) | None => {}
+        }
+    }
+
+    fn attend_discovery(&mut self, now: Instant) -> Result<(), ConnectorError> {
+        if let Some(found) = self.discovery.poll(self.task, &self.consumer, now) {
+            for (topic, partitions) in found? {
+                let new = self.owned(&topic, &partitions);
+                // new partitions are read from their beginning, as Flink does: their first records came before we looked
+                let splits = new
+                    .into_iter()
+                    .map(|partition| Split::new(partition, EARLIEST_OFFSET, None))
+                    .collect();
+                self.assign(splits)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_pending(&self) {
+        let handed = self.task.shared.handed();
+        let pending = |position: &PartitionOffset| {
+            let end = self
+                .queue
+                .cached_end(&position.partition.topic, position.partition.partition)?;
+            Some((end - position.offset.max(0)).max(0))
+        };
+        let pending = handed.iter().filter_map(pending).sum();
+        self.task.shared.pending_records.store(pending, Ordering::Relaxed);
+        let events = self.consumer.context();
+        let copy = |from: &std::sync::atomic::AtomicU64, to: &std::sync::atomic::AtomicU64| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&events.commits_succeeded, &self.task.shared.commits_succeeded);
+        copy(&events.commits_failed, &self.task.shared.commits_failed);
+    }
+
+    /// A bounded source is at its end: the rest goes out, and what the task took is committed.
+    fn end(&mut self) -> Result<(), Abort> {
+        if self.rows.len() > 0 {
+            self.emit()?;
+        }
+        while !self.sender.wait_drained(PATIENCE) {
+            serve(&self.consumer);
+        }
+        if self.sender.room() == Room::Closed {
+            return Err(Abort::Cancelled);
+        }
+        if self.commits.interval.is_some() {
+            let handed = self.task.shared.handed();
+            if let Err(error) = self.commits.commit(&self.consumer, &handed, CommitMode::Sync) {
+                tracing::warn!(%error, "the last Kafka offsets were not committed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serves logs, errors and commit answers; records never come this way.
+fn serve(consumer: &SourceConsumer) {
+    // bounded, so that a storm of errors doesn't keep the thread from its records
+    for _ in 0..64 {
+        if consumer.poll(Duration::ZERO).is_none() {
+            break;
+        }
+    }
+}
+
+/// Whether an error of a partition ends the job.
+fn partition_error(servers: &str, fetched: &Fetched<'_>, code: RDKafkaErrorCode) -> Option<ConnectorError> {
+    let (topic, partition) = (fetched.topic(), fetched.partition());
+    let text = fetched.error_text();
+    match code {
+        RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownPartition => Some(ConnectorError::Refused(format!(
+            "Kafka topic {topic:?} partition {partition} is gone from brokers {servers}: {text}"
+        ))),
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            Some(ConnectorError::Refused(format!(
+                "Kafka topic {topic:?} partition {partition}: the position is not there any more: {text}; choose another \
+             starting offset or a reset"
+            )))
+        }
+        code if is_final(code) => Some(ConnectorError::Refused(format!(
+            "Kafka brokers {servers} refuse topic {topic:?} partition {partition}: {text}"
+        ))),
+        // the client tries again by itself: a broker is away, a leader moves
+        code => {
+            tracing::warn!(topic, partition, %code, text, "Kafka partition");
+            None
+        }
+    }
+}
+
+fn no_value(fetched: &Fetched<'_>) -> ConnectorError {
+    ConnectorError::Malformed(format!(
+        "Kafka topic {:?} partition {} offset {}: the record has no value (a tombstone): choose `tombstones` Skip or Null",
+        fetched.topic(),
+        fetched.partition(),
+        fetched.offset()
+    ))
+}
+
+fn stop_fetching(consumer: &SourceConsumer, partition: &TopicPartition) {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&partition.topic, partition.partition);
+    if let Err(error) = consumer.pause(&list) {
+        tracing::debug!(%error, "a finished Kafka split is still fetched");
+    }
+}

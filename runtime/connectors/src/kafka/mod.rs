@@ -1,0 +1,26 @@
+//! Kafka source and sink over librdkafka, with the builders, offsets, split assignment and names of Flink's connector.
+//!
+//! ```text
+//!   brokers -> librdkafka -> fetcher (thread): columns, watermarks -> bounded queue -> reader (task)
+//!   writer (task) -> librdkafka's bounded buffer -> brokers;  acknowledgements (thread) -> writer
+//! ```
+
+mod client;
+mod config;
+mod duties;
+mod fetcher;
+mod native;
+mod offsets;
+mod reader;
+mod rows;
+mod sink;
+mod source;
+mod split;
+mod writer;
+
+pub use offsets::{OffsetReset, OffsetsInitializer};
+pub use reader::KafkaSourceReader;
+pub use rows::{BytesFormat, MetadataColumn, NO_TIMESTAMP, Tombstones};
+pub use sink::{DeliveryGuarantee, KafkaSink, KafkaSinkBuilder};
+pub use source::{KafkaSource, KafkaSourceBuilder};
+pub use split::{EARLIEST_OFFSET, PartitionOffset, TopicPartition, split_owner};

@@ -1,0 +1,303 @@
+//! The Kafka sink and its builder, after Flink's `KafkaSink.builder()`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use rdkafka::ClientConfig;
+
+use super::config::{check_servers, check_topic, client_config};
+use super::writer::KafkaWriter;
+use crate::columns::BytesColumn;
+use crate::{ConnectorContext, ConnectorError, Sink, SinkWriter};
+
+/// How long brokers may be away at the start by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where this differs from librdkafka's defaults: the Java client's, and so Flink's, for time-out, idempotence, largest record
+/// and partitioning by key; and 32 MiB in flight a writer and not 1 GiB.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("delivery.timeout.ms", "120000"),
+    ("enable.idempotence", "true"),
+    ("message.max.bytes", "1048576"),
+    ("partitioner", "murmur2_random"),
+    ("queue.buffering.max.kbytes", "32768"),
+    ("client.id", "thalweg"),
+];
+
+/// What is promised about records when a job fails; Flink's `DeliveryGuarantee`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryGuarantee {
+    /// Records may be lost or come twice: a flush doesn't wait for what is in flight, except at the end of the input.
+    None,
+    /// Records may come twice: a flush waits until all is acknowledged.
+    AtLeastOnce,
+    /// Each record comes once; needs transactions.
+    ExactlyOnce,
+}
+
+/// What the writers need.
+#[derive(Debug)]
+pub(crate) struct SinkSettings {
+    pub(crate) client: ClientConfig,
+    pub(crate) servers: String,
+    pub(crate) topic: String,
+    pub(crate) guarantee: DeliveryGuarantee,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) connect_timeout: Duration,
+}
+
+impl SinkSettings {
+    /// The value column's index: the named one, else the only one beside the key.
+    pub(crate) fn value_index(&self, schema: &Schema) -> Result<usize, ConnectorError> {
+        if let Some(name) = &self.value {
+            return self.column(schema, "value", name);
+        }
+        let mut others =
+            (0..schema.fields().len()).filter(|index| Some(schema.field(*index).name()) != self.key.as_ref());
+        match (others.next(), others.next()) {
+            (Some(index), None) => self.column(schema, "value", schema.field(index).name()),
+            _ => Err(self.refused(&format!(
+                "the rows have the columns {}: name one by `value_column`",
+                names(schema)
+            ))),
+        }
+    }
+
+    /// The key column's index.
+    pub(crate) fn key_index(&self, schema: &Schema) -> Result<Option<usize>, ConnectorError> {
+        self.key
+            .as_ref()
+            .map(|name| self.column(schema, "key", name))
+            .transpose()
+    }
+
+    fn column(&self, schema: &Schema, role: &str, name: &str) -> Result<usize, ConnectorError> {
+        let Ok(index) = schema.index_of(name) else {
+            return Err(self.refused(&format!(
+                "the {role} column {name:?} is not among {}",
+                names(schema)
+            )));
+        };
+        let data_type = schema.field(index).data_type();
+        if BytesColumn::accepts(data_type) {
+            return Ok(index);
+        }
+        Err(self.refused(&format!(
+            "the {role} column {name:?} is {data_type}: text or bytes are needed (Utf8 or Binary); map it to text before the sink"
+        )))
+    }
+
+    fn refused(&self, what: &str) -> ConnectorError {
+        ConnectorError::Refused(format!("Kafka sink of topic {:?}: {what}", self.topic))
+    }
+}
+
+fn names(schema: &Schema) -> String {
+    let names = schema
+        .fields()
+        .iter()
+        .map(|field| format!("{:?}", field.name()))
+        .collect::<Vec<_>>();
+    if names.is_empty() {
+        "no column".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Writes a record a row. The partition is chosen by the key as the Java client does (murmur2); the record's timestamp is
+/// the row's event time where there is one; a null value is a tombstone.
+#[derive(Debug, Clone)]
+pub struct KafkaSink {
+    settings: Arc<SinkSettings>,
+}
+
+impl KafkaSink {
+    /// A builder; [`KafkaSinkBuilder::bootstrap_servers`] and [`KafkaSinkBuilder::topic`] are needed.
+    pub fn builder() -> KafkaSinkBuilder {
+        KafkaSinkBuilder::default()
+    }
+}
+
+impl Sink for KafkaSink {
+    fn kind(&self) -> &'static str {
+        "KafkaSink"
+    }
+
+    fn validate(&self, input: &SchemaRef) -> Result<(), ConnectorError> {
+        self.settings.value_index(input)?;
+        self.settings.key_index(input)?;
+        Ok(())
+    }
+
+    fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        Ok(Box::new(KafkaWriter::start(
+            Arc::clone(&self.settings),
+            context.subtask,
+        )?))
+    }
+}
+
+/// Builds a [`KafkaSink`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct KafkaSinkBuilder {
+    servers: String,
+    topic: String,
+    guarantee: DeliveryGuarantee,
+    key: Option<String>,
+    value: Option<String>,
+    properties: BTreeMap<String, String>,
+    connect_timeout: Duration,
+}
+
+impl Default for KafkaSinkBuilder {
+    fn default() -> Self {
+        Self {
+            servers: String::new(),
+            topic: String::new(),
+            guarantee: DeliveryGuarantee::AtLeastOnce,
+            key: None,
+            value: None,
+            properties: BTreeMap::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+}
+
+impl KafkaSinkBuilder {
+    /// `host:port`, several separated by commas.
+    pub fn bootstrap_servers(self, servers: impl Into<String>) -> Self {
+        Self {
+            servers: servers.into(),
+            ..self
+        }
+    }
+
+    /// The topic to write to.
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            ..self
+        }
+    }
+
+    /// At least once by default. (Flink's default is none; who wants to lose records has to say so here.)
+    pub fn delivery_guarantee(self, guarantee: DeliveryGuarantee) -> Self {
+        Self { guarantee, ..self }
+    }
+
+    /// The column that becomes the record's key; none by default.
+    pub fn key_column(self, name: impl Into<String>) -> Self {
+        Self {
+            key: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// The column that becomes the record's value; may be left out if there is only one beside the key.
+    pub fn value_column(self, name: impl Into<String>) -> Self {
+        Self {
+            value: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// A property of the client, by its Java or librdkafka name.
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// How long the brokers may be away at the start; 30 s by default. Later `delivery.timeout.ms` counts.
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        Self {
+            connect_timeout: timeout,
+            ..self
+        }
+    }
+
+    /// The sink; [`ConnectorError::Refused`] names what is missing or malformed.
+    pub fn build(self) -> Result<KafkaSink, ConnectorError> {
+        check_servers(&self.servers)?;
+        check_topic(&self.topic)?;
+        if self.guarantee == DeliveryGuarantee::ExactlyOnce {
+            return Err(ConnectorError::Refused(format!(
+                "Kafka sink of topic {:?}: DeliveryGuarantee::ExactlyOnce is not until transactions are there; use AtLeastOnce",
+                self.topic
+            )));
+        }
+        let client = client_config(&self.servers, &DEFAULTS, &self.properties, &[])?;
+        Ok(KafkaSink {
+            settings: Arc::new(SinkSettings {
+                client,
+                servers: self.servers,
+                topic: self.topic,
+                guarantee: self.guarantee,
+                key: self.key,
+                value: self.value,
+                connect_timeout: self.connect_timeout,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field};
+
+    fn builder() -> KafkaSinkBuilder {
+        KafkaSink::builder().bootstrap_servers("a:9092").topic("out")
+    }
+
+    fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
+        let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+        Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn the_only_column_beside_the_key_is_the_value() {
+        let sink = builder().key_column("k").build().unwrap();
+        let rows = schema(&[("k", DataType::Binary), ("line", DataType::Utf8View)]);
+        sink.validate(&rows).unwrap();
+        assert_eq!(sink.settings.value_index(&rows).unwrap(), 1);
+    }
+
+    #[test]
+    fn columns_that_are_missing_ambiguous_or_of_another_type_are_refused_by_name() {
+        let refusal = |builder: KafkaSinkBuilder, rows| {
+            builder.build().unwrap().validate(&rows).unwrap_err().to_string()
+        };
+        let two = schema(&[("a", DataType::Utf8), ("b", DataType::Int64)]);
+        assert_eq!(
+            refusal(builder(), Arc::clone(&two)),
+            "Kafka sink of topic \"out\": the rows have the columns \"a\", \"b\": name one by `value_column`"
+        );
+        assert_eq!(
+            refusal(builder().value_column("c"), Arc::clone(&two)),
+            "Kafka sink of topic \"out\": the value column \"c\" is not among \"a\", \"b\""
+        );
+        let error = refusal(builder().value_column("a").key_column("b"), two);
+        assert!(
+            error.contains("the key column \"b\" is Int64: text or bytes are needed"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn exactly_once_is_refused_until_transactions_are_there() {
+        let error = builder()
+            .delivery_guarantee(DeliveryGuarantee::ExactlyOnce)
+            .build()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ExactlyOnce is not until transactions are there; use AtLeastOnce"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, Float64Array, Int64Array, StringArray};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use thalweg_types::key_hash::hash_rows;
+
+use super::*;
+
+/// Keys of any column types; equal keys have equal debug texts, floats in their canonical form.
+fn naive(columns: &[ArrayRef], row: usize) -> String {
+    let text = |column: &ArrayRef| {
+        if column.is_null(row) {
+            return "null".to_owned();
+        }
+        match column.as_any().downcast_ref::<Float64Array>() {
+            Some(floats) if floats.value(row).is_nan() => "NaN".to_owned(),
+            Some(floats) => format!("{:?}", floats.value(row) + 0.0),
+            None => format!("{:?}", column.slice(row, 1)),
+        }
+    };
+    columns.iter().map(text).collect::<Vec<_>>().join("|")
+}
+
+/// Runs the batches through an index and checks each slot against a map from texts to slots.
+fn check(types: &[DataType], batches: &[Vec<ArrayRef>]) -> KeyIndex {
+    let mut index = KeyIndex::new(types).unwrap();
+    let mut twin: HashMap<String, Slot> = HashMap::new();
+    let (mut slots, mut new_rows, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+    for columns in batches {
+        hash_rows(columns, &mut hashes).unwrap();
+        let before = twin.len();
+        index
+            .slots(
+                columns,
+                &UInt64Array::from(hashes.clone()),
+                &mut slots,
+                &mut new_rows,
+            )
+            .unwrap();
+        for (row, slot) in slots.iter().enumerate() {
+            let next = twin.len() as Slot;
+            let expected = *twin.entry(naive(columns, row)).or_insert(next);
+            assert_eq!(*slot, expected, "row {row}: {}", naive(columns, row));
+        }
+        assert_eq!(new_rows.len(), twin.len() - before);
+        for (i, row) in new_rows.iter().enumerate() {
+            assert_eq!(slots[*row as usize] as usize, before + i, "a new key's first row");
+        }
+    }
+    assert_eq!(index.len(), twin.len());
+    index
+}
+
+proptest! {
+    #[test]
+    fn text_keys(batches in vec(vec(proptest::option::of("[a-c]{0,2}"), 1..40), 0..6)) {
+        let columns = |texts: Vec<Option<String>>| vec![Arc::new(StringArray::from(texts)) as ArrayRef];
+        check(&[DataType::Utf8], &batches.into_iter().map(columns).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn integer_keys(batches in vec(vec(proptest::option::of(-3_i64..3), 1..40), 0..6)) {
+        let columns = |values: Vec<Option<i64>>| vec![Arc::new(Int64Array::from(values)) as ArrayRef];
+        check(&[DataType::Int64], &batches.into_iter().map(columns).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn keys_of_several_columns_with_floats(
+        batches in vec(vec((proptest::option::of("[ab]?"), prop_oneof![
+            Just(0.0), Just(-0.0), Just(f64::NAN), Just(-f64::NAN), Just(1.5)
+        ]), 1..40), 0..6)
+    ) {
+        let columns = |rows: Vec<(Option<String>, f64)>| {
+            let (texts, floats): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+            vec![Arc::new(StringArray::from(texts)) as ArrayRef, Arc::new(Float64Array::from(floats)) as ArrayRef]
+        };
+        check(&[DataType::Utf8, DataType::Float64], &batches.into_iter().map(columns).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn equal_hashes_do_not_make_equal_keys() {
+    let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
+    let columns = [Arc::new(Int64Array::from(vec![1, 2, 1, 3])) as ArrayRef];
+    let (mut slots, mut new_rows) = (Vec::new(), Vec::new());
+    index
+        .slots(
+            &columns,
+            &UInt64Array::from(vec![7; 4]),
+            &mut slots,
+            &mut new_rows,
+        )
+        .unwrap();
+    assert_eq!(slots, [0, 1, 0, 2]);
+}
+
+#[test]
+fn memory_is_that_of_the_keys_and_the_table() {
+    let texts: Vec<String> = (0..10_000).map(|i| format!("{i:010}")).collect();
+    let columns = vec![Arc::new(StringArray::from(texts)) as ArrayRef];
+    let index = check(&[DataType::Utf8], &[columns]);
+    let size = index.memory_size();
+    assert!((10_000 * 10..10_000 * 80).contains(&size), "{size} bytes");
+}
+
+#[test]
+fn columns_of_another_type_are_refused() {
+    let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
+    let columns = [Arc::new(StringArray::from(vec!["a"])) as ArrayRef];
+    let error = index.slots(
+        &columns,
+        &UInt64Array::from(vec![1]),
+        &mut Vec::new(),
+        &mut Vec::new(),
+    );
+    assert!(matches!(error, Err(KeyIndexError::Encode(_))));
+}
