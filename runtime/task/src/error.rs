@@ -1,0 +1,138 @@
+//! Why a task could not be deployed or ended badly.
+
+use std::fmt::Display;
+
+use thalweg_connectors::ConnectorError;
+use thalweg_exchange::ExchangeError;
+use thalweg_operators::OperatorError;
+use thalweg_types::key_hash::KeyHashError;
+use thalweg_types::{Classify, Failure, FailureClass};
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The deployment contradicts itself or the program.
+    #[error("the deployment of {task} can't be used: {message}")]
+    Deployment {
+        /// Which task.
+        task: String,
+        /// What does not fit.
+        message: String,
+    },
+    /// The same attempt runs here already.
+    #[error("{execution} runs here already")]
+    AlreadyRunning {
+        /// Job, vertex, subtask and attempt.
+        execution: String,
+    },
+    /// The job's configuration holds a malformed value.
+    #[error("the job's configuration can't be used: {message}")]
+    Configuration {
+        /// Which key and value, and what is expected.
+        message: String,
+    },
+    /// The operating system gave no thread.
+    #[error("no thread could be started for {task}")]
+    SpawnThread {
+        /// Which task.
+        task: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An operator could not be made.
+    #[error("{operator} can't be started: {source}")]
+    CreateOperator {
+        /// The operator's name.
+        operator: String,
+        /// Why.
+        #[source]
+        source: OperatorError,
+    },
+    /// An operator failed; the cause names it.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    /// A reader or writer failed.
+    #[error("{operator}: {source}")]
+    Connector {
+        /// The operator's name.
+        operator: String,
+        /// Why.
+        #[source]
+        source: ConnectorError,
+    },
+    /// The key columns have a type that has no hash.
+    #[error("{operator}: the key can't be hashed: {source}")]
+    HashKey {
+        /// The name of the operator that sends.
+        operator: String,
+        /// Why.
+        #[source]
+        source: KeyHashError,
+    },
+    /// A channel to or from another task broke.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// Code on the task's thread panicked.
+    #[error("{task} panicked: {message}")]
+    Panic {
+        /// The task's name.
+        task: String,
+        /// The panic's message.
+        message: String,
+        /// Thread and place in the source, if known.
+        place: String,
+    },
+    /// A sink left something to be committed, and no checkpoint would commit it.
+    #[error("{operator}: a sink that commits in two phases needs checkpointing, which this job has not")]
+    CommitWithoutCheckpoint {
+        /// The operator's name.
+        operator: String,
+    },
+    /// A barrier of a checkpoint that nobody triggered here.
+    #[error("barrier of checkpoint {checkpoint_id} came to {task}, but no checkpoint is under way")]
+    UnexpectedBarrier {
+        /// The task's name.
+        task: String,
+        /// The barrier's.
+        checkpoint_id: u64,
+    },
+}
+
+impl Classify for TaskError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Deployment { .. } | Self::AlreadyRunning { .. } | Self::UnexpectedBarrier { .. } => {
+                FailureClass::Bug
+            }
+            Self::Configuration { .. } | Self::HashKey { .. } | Self::CommitWithoutCheckpoint { .. } => {
+                FailureClass::Fatal
+            }
+            // User code may panic on one machine or at one moment only; Flink restarts after it too.
+            Self::SpawnThread { .. } | Self::Panic { .. } => FailureClass::Retryable,
+            Self::CreateOperator { source, .. } => source.class(),
+            Self::Operator(source) => source.class(),
+            Self::Connector { source, .. } => source.class(),
+            Self::Exchange(source) => source.class(),
+        }
+    }
+}
+
+impl TaskError {
+    /// The deployment of a task does not fit.
+    pub(crate) fn deployment(task: impl Display, message: impl Into<String>) -> Self {
+        Self::Deployment {
+            task: task.to_string(),
+            message: message.into(),
+        }
+    }
+
+    /// As it travels to the JobManager.
+    pub fn to_failure(&self) -> Failure {
+        let mut failure = Failure::from_error(self);
+        if let Self::Panic { place, .. } = self {
+            failure.detail.clone_from(place);
+        }
+        failure
+    }
+}

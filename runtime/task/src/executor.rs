@@ -1,0 +1,275 @@
+//! Starts, cancels and watches tasks: one thread each.
+//!
+//! ```text
+//!   deploy(TaskDeployment) --plan--> thread: DEPLOYING -> INITIALIZING -> RUNNING -> FINISHED | CANCELED | FAILED
+//!   cancel(execution) ----mailbox-->    |
+//!   metrics() <----relaxed counters-----+--bounded queue--> TaskReport (state, and at the end the last metrics)
+//! ```
+//!
+//! Invariants: a task's states are reported in order, each once, and exactly one of them is terminal; by then its channels
+//! are released and it is no longer among the running. User code runs on task threads only.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use thalweg_exchange::Exchange;
+use thalweg_proto::control::v1::{self as control, TaskState};
+use thalweg_types::{ExecutionId, Failure, FailureClass};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::assemble::assemble;
+use crate::error::TaskError;
+use crate::mailbox::Mailbox;
+use crate::metrics::{OperatorCounters, TaskCounters};
+use crate::panics;
+use crate::plan::TaskPlan;
+use crate::program::JobProgram;
+use crate::task::{Ending, Task};
+
+/// Reports that may wait to be taken; a task's thread waits while there are more.
+const REPORT_QUEUE: usize = 256;
+
+/// What a task tells of itself.
+#[derive(Debug, Clone)]
+pub struct TaskReport {
+    /// Its new state.
+    pub update: control::TaskStateUpdate,
+    /// With a terminal state: what it counted to its end.
+    pub metrics: Option<control::TaskMetrics>,
+}
+
+struct RunningTask {
+    attempt: control::ExecutionAttempt,
+    state: TaskState,
+    mailbox: Arc<Mailbox>,
+    counters: Arc<TaskCounters>,
+}
+
+struct Shared {
+    program: JobProgram,
+    exchange: Arc<Exchange>,
+    io: Handle,
+    reports: mpsc::Sender<TaskReport>,
+    tasks: Mutex<HashMap<ExecutionId, RunningTask>>,
+}
+
+/// Runs the tasks of one job in this process. Dropping it cancels them all.
+pub struct TaskExecutor {
+    shared: Arc<Shared>,
+}
+
+impl TaskExecutor {
+    /// An executor for one program, whose connectors do their I/O on `io`; and what its tasks report.
+    /// The reports must be taken: tasks wait while the queue is full.
+    pub fn new(
+        program: JobProgram,
+        exchange: Arc<Exchange>,
+        io: Handle,
+    ) -> (Self, mpsc::Receiver<TaskReport>) {
+        let (reports, receiver) = mpsc::channel(REPORT_QUEUE);
+        let shared = Shared {
+            program,
+            exchange,
+            io,
+            reports,
+            tasks: Mutex::default(),
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            receiver,
+        )
+    }
+
+    /// Starts a task. Everything from here on is reported by the task itself; an error means that none was started.
+    pub fn deploy(&self, deployment: &control::TaskDeployment) -> Result<(), TaskError> {
+        let plan = TaskPlan::new(deployment, &self.shared.program)?;
+        let execution = plan.execution;
+        let task_name = plan.task_name.to_string();
+        let mailbox = Arc::new(Mailbox::default());
+        let counters = Arc::new(counters(&plan));
+        let running = RunningTask {
+            attempt: plan.attempt.clone(),
+            state: TaskState::Deploying,
+            mailbox: mailbox.clone(),
+            counters: counters.clone(),
+        };
+        match self.shared.lock().entry(execution) {
+            Entry::Occupied(_) => {
+                return Err(TaskError::AlreadyRunning {
+                    execution: execution.to_string(),
+                });
+            }
+            Entry::Vacant(place) => place.insert(running),
+        };
+        let shared = self.shared.clone();
+        let spawned = thread::Builder::new()
+            .name(task_name.replace('\0', ""))
+            .spawn(move || shared.run(&plan, &mailbox, &counters));
+        match spawned {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                self.shared.lock().remove(&execution);
+                Err(TaskError::SpawnThread {
+                    task: task_name,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Asks a task to end; false if it does not run here. The task reports CANCELED, or FINISHED if it was quicker.
+    pub fn cancel(&self, execution: &ExecutionId) -> bool {
+        self.shared
+            .lock()
+            .get(execution)
+            .map(|task| task.mailbox.cancel())
+            .is_some()
+    }
+
+    /// Asks all tasks to end.
+    pub fn cancel_all(&self) {
+        self.shared.lock().values().for_each(|task| task.mailbox.cancel());
+    }
+
+    /// The tasks that have not ended, with their states.
+    pub fn running(&self) -> Vec<control::TaskStateUpdate> {
+        let tasks = self.shared.lock();
+        let mut running: Vec<_> = tasks
+            .values()
+            .map(|task| state_update(&task.attempt, task.state, None))
+            .collect();
+        running.sort_by_key(|update| {
+            update
+                .execution
+                .as_ref()
+                .map(|id| (id.vertex_id.clone(), id.subtask))
+        });
+        running
+    }
+
+    /// What the tasks that have not ended count; time shares are those since the last call.
+    pub fn metrics(&self) -> Vec<control::TaskMetrics> {
+        let now = Instant::now();
+        self.shared
+            .lock()
+            .values()
+            .map(|task| task.counters.snapshot(now))
+            .collect()
+    }
+}
+
+impl Drop for TaskExecutor {
+    fn drop(&mut self) {
+        self.cancel_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ExecutionId, RunningTask>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task's thread, from start to end.
+    fn run(&self, plan: &TaskPlan, mailbox: &Arc<Mailbox>, counters: &Arc<TaskCounters>) {
+        mailbox.parker().attach();
+        self.report(plan, TaskState::Deploying);
+        let outcome = panics::catch(&plan.task_name, || {
+            if mailbox.is_canceled() {
+                return Ok(Ending::Canceled);
+            }
+            self.report(plan, TaskState::Initializing);
+            let (chain, input) = assemble(plan, &self.exchange, &self.io, counters)?;
+            self.report(plan, TaskState::Running);
+            Task::new(chain, input, mailbox.clone(), counters.clone()).run()
+        });
+        if !matches!(outcome, Ok(Ending::Finished)) {
+            self.exchange.release(plan.execution);
+        }
+        let (state, failure) = verdict(outcome, mailbox.is_canceled());
+        if let Some(failure) = &failure {
+            tracing::warn!(task = %plan.task_name, message = %failure.message, detail = %failure.detail, "task failed");
+        }
+        self.lock().remove(&plan.execution);
+        self.send(TaskReport {
+            update: state_update(&plan.attempt, state, failure),
+            metrics: Some(counters.snapshot(Instant::now())),
+        });
+    }
+
+    fn report(&self, plan: &TaskPlan, state: TaskState) {
+        if let Some(task) = self.lock().get_mut(&plan.execution) {
+            task.state = state;
+        }
+        self.send(TaskReport {
+            update: state_update(&plan.attempt, state, None),
+            metrics: None,
+        });
+    }
+
+    fn send(&self, report: TaskReport) {
+        // Nobody takes reports any more: the process is ending.
+        let _ = self.reports.blocking_send(report);
+    }
+}
+
+/// What is reported at the end. Errors that follow from a cancel, as of channels that others released, are no failures.
+fn verdict(outcome: Result<Ending, TaskError>, canceled: bool) -> (TaskState, Option<Failure>) {
+    match outcome {
+        Ok(Ending::Finished) => (TaskState::Finished, None),
+        Ok(Ending::Canceled) => (TaskState::Canceled, None),
+        Err(_) if canceled => (TaskState::Canceled, None),
+        Err(error) => (TaskState::Failed, Some(error.to_failure())),
+    }
+}
+
+fn counters(plan: &TaskPlan) -> TaskCounters {
+    let operators = plan.nodes.iter().map(|node| {
+        Arc::new(OperatorCounters::new(
+            node.node,
+            node.operator_id.to_string(),
+            node.name.clone(),
+        ))
+    });
+    TaskCounters::new(
+        plan.attempt.clone(),
+        plan.vertex_name.clone(),
+        operators.collect(),
+        Instant::now(),
+    )
+}
+
+/// A state as it travels.
+pub(crate) fn state_update(
+    attempt: &control::ExecutionAttempt,
+    state: TaskState,
+    failure: Option<Failure>,
+) -> control::TaskStateUpdate {
+    control::TaskStateUpdate {
+        execution: Some(attempt.clone()),
+        state: state.into(),
+        failure: failure.map(failure_message),
+    }
+}
+
+/// A failure as it travels.
+pub(crate) fn failure_message(failure: Failure) -> control::Failure {
+    let class = match failure.class {
+        FailureClass::Retryable => control::FailureClass::Retryable,
+        FailureClass::Fatal => control::FailureClass::Fatal,
+        FailureClass::Bug => control::FailureClass::Bug,
+    };
+    control::Failure {
+        class: class.into(),
+        message: failure.message,
+        detail: failure.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests;
