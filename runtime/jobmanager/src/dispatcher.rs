@@ -1,0 +1,516 @@
+//! The Dispatcher: which jobs there are, and who is told what. Pure: events and the time in, effects out.
+//!
+//! ```text
+//!   registrations, messages --> ResourceManager --granted slots--> JobMaster (one a job) --> commands to TaskManagers
+//!   submissions ------------> jobs by id; finished ones stay up to a number and an age
+//! ```
+//!
+//! Invariants: an operation id leads to one job, however often it is submitted; a job's slots return to the pool when it has
+//! ended, and its package is let go; a message over a connection that another has replaced is not looked at.
+
+mod submission;
+mod timers;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use thalweg_graph::execution::{TaskState, execution_id};
+use thalweg_proto::cluster::v1 as cluster;
+use thalweg_proto::control::v1::{
+    HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, StopWorker, TaskManagerMessage,
+    job_manager_command::Command, task_manager_message::Message,
+};
+use thalweg_types::{Failure, FailureClass, JobId, TaskManagerId};
+use tokio::sync::oneshot;
+
+use crate::config::Settings;
+use crate::failure::{failure_from_proto, failure_of};
+use crate::job_master::{JobAction, JobMaster, JobTimer};
+use crate::resource_manager::{ConnectionId, RegistrationError, ResourceManager};
+pub use submission::JobRequest;
+pub(crate) use submission::{Submission, Submitter, run_application};
+use timers::Timers;
+
+/// Submissions under way at one time: each may hold a package and run a program.
+const MAX_SUBMISSIONS: usize = 64;
+/// Operation ids of jobs that were forgotten, so that a late repetition does not start the job again.
+const REMEMBERED_OPERATIONS: usize = 10_000;
+
+/// What the Dispatcher wants done.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// To a TaskManager.
+    Send(ConnectionId, Box<Command>),
+    /// No more to say on this connection.
+    Close(ConnectionId),
+}
+
+/// What a submission is to do.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// Extract the job and report under this number.
+    Proceed(u64),
+    /// It is known; the answer comes from elsewhere.
+    Known,
+}
+
+#[derive(Debug)]
+enum Timer {
+    Heartbeat,
+    Job(JobId, JobTimer),
+}
+
+struct InProgress {
+    operation_id: String,
+    answers: Vec<oneshot::Sender<Result<JobId, Failure>>>,
+}
+
+/// The control plane's state.
+pub(crate) struct Dispatcher {
+    epoch: u64,
+    settings: Arc<Settings>,
+    resources: ResourceManager,
+    jobs: BTreeMap<JobId, JobMaster>,
+    /// Ended ones, the oldest first.
+    ended: VecDeque<JobId>,
+    operations: HashMap<String, JobId>,
+    operation_order: VecDeque<String>,
+    in_progress: BTreeMap<u64, InProgress>,
+    next_ticket: u64,
+    application_failure: Option<Failure>,
+    timers: Timers<Timer>,
+    effects: Vec<Effect>,
+    changed: bool,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(epoch: u64, settings: Arc<Settings>, now_ms: u64) -> Self {
+        let mut timers = Timers::default();
+        timers.set(
+            now_ms + settings.heartbeat_interval.as_millis() as u64,
+            Timer::Heartbeat,
+        );
+        Self {
+            epoch,
+            resources: ResourceManager::new(settings.load_balance),
+            settings,
+            jobs: BTreeMap::new(),
+            ended: VecDeque::new(),
+            operations: HashMap::new(),
+            operation_order: VecDeque::new(),
+            in_progress: BTreeMap::new(),
+            next_ticket: 0,
+            application_failure: None,
+            timers,
+            effects: Vec::new(),
+            changed: true,
+        }
+    }
+
+    // ---- what the shell asks ----
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn next_timer_ms(&self) -> Option<u64> {
+        self.timers.next_due()
+    }
+
+    pub(crate) fn resources(&self) -> &ResourceManager {
+        &self.resources
+    }
+
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobMaster> {
+        self.jobs.values()
+    }
+
+    pub(crate) fn job(&self, job: JobId) -> Option<&JobMaster> {
+        self.jobs.get(&job)
+    }
+
+    pub(crate) fn application_failure(&self) -> Option<&Failure> {
+        self.application_failure.as_ref()
+    }
+
+    /// All jobs as the operator sees them, in the order of their start.
+    pub(crate) fn job_statuses(&self) -> Vec<cluster::JobStatus> {
+        let mut statuses: Vec<_> = self.jobs.keys().filter_map(|job| self.job_status(*job)).collect();
+        statuses.sort_by_key(|status| status.start_time_ms);
+        statuses
+    }
+
+    pub(crate) fn job_status(&self, job: JobId) -> Option<cluster::JobStatus> {
+        let master = self.jobs.get(&job)?;
+        let mut status = master.status_message();
+        if let Some(waiting_for) = self.resources.pool.waiting_for(job, status.slots_held) {
+            status.waiting_for = waiting_for;
+        }
+        Some(status)
+    }
+
+    // ---- TaskManagers ----
+
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        register: &RegisterTaskManager,
+        epoch: u64,
+        now_ms: u64,
+    ) {
+        if epoch > self.epoch {
+            let id = register.task_manager_id.clone();
+            let error = RegistrationError::LaterLeader {
+                id,
+                theirs: epoch,
+                ours: self.epoch,
+            };
+            return self.refuse(connection, &error);
+        }
+        let id = TaskManagerId(register.task_manager_id.clone());
+        if let Some(old) = self.resources.registry.get(&id).map(|old| old.connection) {
+            self.effects.push(Effect::Close(old));
+            self.lose(&id, "it registered again", now_ms);
+        }
+        match self.resources.register(connection, register, now_ms) {
+            Ok(id) => {
+                tracing::info!(task_manager = %id, host = register.host, slots = register.slots, "TaskManager registered");
+                let greeting = Registered {
+                    heartbeat_interval_ms: self.settings.heartbeat_interval.as_millis() as u64,
+                    heartbeat_timeout_ms: self.settings.heartbeat_timeout.as_millis() as u64,
+                };
+                self.effects
+                    .push(Effect::Send(connection, Box::new(Command::Registered(greeting))));
+                // Workers of an earlier registration or leader: nothing here knows their tasks' state any more.
+                for worker in &register.workers {
+                    let stop = StopWorker {
+                        job_id: worker.job_id.clone(),
+                        worker_generation: u64::MAX,
+                    };
+                    self.effects
+                        .push(Effect::Send(connection, Box::new(Command::StopWorker(stop))));
+                }
+                self.changed = true;
+                self.grant(now_ms);
+            }
+            Err(error) => self.refuse(connection, &error),
+        }
+    }
+
+    fn refuse(&mut self, connection: ConnectionId, error: &RegistrationError) {
+        tracing::warn!(%error, "a TaskManager was refused");
+        let refused = RegistrationRefused {
+            reason: error.to_string(),
+        };
+        self.effects
+            .push(Effect::Send(connection, Box::new(Command::Refused(refused))));
+        self.effects.push(Effect::Close(connection));
+    }
+
+    pub(crate) fn disconnected(&mut self, connection: ConnectionId, now_ms: u64) {
+        if let Some(id) = self.resources.registry.of(connection).cloned() {
+            self.lose(&id, "its connection broke", now_ms);
+            self.grant(now_ms);
+        }
+    }
+
+    /// The TaskManager is gone, with its slots and workers.
+    fn lose(&mut self, id: &TaskManagerId, reason: &str, now_ms: u64) {
+        tracing::warn!(task_manager = %id, reason, "TaskManager lost");
+        self.resources.remove(id);
+        self.changed = true;
+        for job in self.running_jobs() {
+            self.with_job(job, now_ms, |master, now_ms| {
+                master.task_manager_lost(id, reason, now_ms)
+            });
+        }
+    }
+
+    pub(crate) fn message(&mut self, connection: ConnectionId, message: TaskManagerMessage, now_ms: u64) {
+        let Some(id) = self.resources.registry.of(connection).cloned() else {
+            return;
+        };
+        if message.epoch != self.epoch {
+            tracing::warn!(task_manager = %id, theirs = message.epoch, ours = self.epoch, "a message of another epoch was refused");
+            let reason = format!(
+                "epoch {} is not this leader's epoch {}",
+                message.epoch, self.epoch
+            );
+            self.effects.push(Effect::Send(
+                connection,
+                Box::new(Command::Refused(RegistrationRefused { reason })),
+            ));
+            self.effects.push(Effect::Close(connection));
+            self.lose(&id, "it follows another leader", now_ms);
+            return self.grant(now_ms);
+        }
+        match message.message {
+            Some(Message::Heartbeat(heartbeat)) => {
+                self.resources.registry.heartbeat(&id, &heartbeat, now_ms);
+                for task in &heartbeat.tasks {
+                    let Some(Ok(execution)) = task.execution.as_ref().map(execution_id) else {
+                        continue;
+                    };
+                    if let Some(master) = self.jobs.get_mut(&execution.job) {
+                        master.note_metrics(execution, task);
+                    }
+                }
+            }
+            Some(Message::WorkerReady(ready)) => self.for_job(&ready.job_id, now_ms, |master, now_ms| {
+                master.worker_ready(&id, ready.worker_generation, &ready.data_address, now_ms)
+            }),
+            Some(Message::WorkerFailed(failed)) => self.for_job(&failed.job_id, now_ms, |master, now_ms| {
+                let failure = failure_of(failed.failure.as_ref());
+                master.worker_failed(&id, failed.worker_generation, &failure, now_ms)
+            }),
+            Some(Message::TaskState(update)) => {
+                let execution = update.execution.as_ref().map(execution_id);
+                let (Some(Ok(execution)), Some(state)) = (execution, TaskState::from_proto(update.state()))
+                else {
+                    return tracing::error!(task_manager = %id, ?update, "a malformed task state was dropped");
+                };
+                let failure = update.failure.as_ref().map(failure_from_proto);
+                self.with_job(execution.job, now_ms, |master, now_ms| {
+                    master.task_state(execution, state, failure, now_ms)
+                });
+            }
+            Some(Message::Register(_)) | None => {}
+        }
+        self.grant(now_ms);
+    }
+
+    // ---- jobs ----
+
+    /// Whether the submission of this operation is to be done, is under way, or was done.
+    pub(crate) fn begin_submission(
+        &mut self,
+        operation_id: &str,
+        answer: oneshot::Sender<Result<JobId, Failure>>,
+    ) -> Begin {
+        if !operation_id.is_empty() {
+            if let Some(job) = self.operations.get(operation_id) {
+                answer.send(Ok(*job)).ok();
+                return Begin::Known;
+            }
+            let mut under_way = self.in_progress.values_mut();
+            if let Some(same) = under_way.find(|submission| submission.operation_id == operation_id) {
+                same.answers.push(answer);
+                return Begin::Known;
+            }
+        }
+        if self.in_progress.len() >= MAX_SUBMISSIONS {
+            let message = format!("{MAX_SUBMISSIONS} submissions are under way; submit again later");
+            answer
+                .send(Err(Failure::new(FailureClass::Retryable, message)))
+                .ok();
+            return Begin::Known;
+        }
+        self.next_ticket += 1;
+        let submission = InProgress {
+            operation_id: operation_id.to_owned(),
+            answers: vec![answer],
+        };
+        self.in_progress.insert(self.next_ticket, submission);
+        Begin::Proceed(self.next_ticket)
+    }
+
+    /// The outcome of a submission that was to be done.
+    pub(crate) fn submitted(&mut self, ticket: u64, outcome: Result<Box<Submission>, Failure>, now_ms: u64) {
+        let Some(in_progress) = self.in_progress.remove(&ticket) else {
+            return;
+        };
+        let result = outcome.and_then(|submission| self.start_job(*submission, now_ms));
+        if let Err(failure) = &result {
+            tracing::warn!(
+                operation_id = in_progress.operation_id,
+                reason = failure.message,
+                "submission failed"
+            );
+        }
+        for answer in in_progress.answers {
+            answer.send(result.clone()).ok();
+        }
+    }
+
+    fn start_job(&mut self, submission: Submission, now_ms: u64) -> Result<JobId, Failure> {
+        let job = submission.job_id;
+        if self.jobs.contains_key(&job) {
+            return Err(Failure::new(
+                FailureClass::Fatal,
+                format!("there is a job {job} already"),
+            ));
+        }
+        let operation_id = submission.operation_id.clone();
+        let (master, actions) = JobMaster::start(submission, &self.settings, now_ms)?;
+        tracing::info!(%job, name = master.name(), slots = master.slots_required(), "job submitted");
+        self.jobs.insert(job, master);
+        self.remember(operation_id, job);
+        self.changed = true;
+        self.carry_out(job, actions, now_ms);
+        self.grant(now_ms);
+        Ok(job)
+    }
+
+    fn remember(&mut self, operation_id: String, job: JobId) {
+        if operation_id.is_empty() {
+            return;
+        }
+        if self.operation_order.len() == REMEMBERED_OPERATIONS
+            && let Some(oldest) = self.operation_order.pop_front()
+        {
+            self.operations.remove(&oldest);
+        }
+        self.operation_order.push_back(operation_id.clone());
+        self.operations.insert(operation_id, job);
+    }
+
+    pub(crate) fn set_application_failure(&mut self, failure: Option<Failure>) {
+        self.application_failure = failure;
+        self.changed = true;
+    }
+
+    /// Cancels a job; its state afterwards. One that has ended stays as it is.
+    pub(crate) fn cancel(&mut self, job: JobId, now_ms: u64) -> Option<String> {
+        self.jobs.get(&job)?;
+        self.with_job(job, now_ms, JobMaster::cancel);
+        self.grant(now_ms);
+        self.jobs.get(&job).map(|master| master.state_name().to_owned())
+    }
+
+    fn running_jobs(&self) -> Vec<JobId> {
+        self.jobs
+            .iter()
+            .filter(|(_, master)| !master.is_ended())
+            .map(|(job, _)| *job)
+            .collect()
+    }
+
+    fn for_job(
+        &mut self,
+        job: &str,
+        now_ms: u64,
+        decide: impl FnOnce(&mut JobMaster, u64) -> Vec<JobAction>,
+    ) {
+        if let Ok(job) = job.parse() {
+            self.with_job(job, now_ms, decide);
+        }
+    }
+
+    fn with_job(
+        &mut self,
+        job: JobId,
+        now_ms: u64,
+        decide: impl FnOnce(&mut JobMaster, u64) -> Vec<JobAction>,
+    ) {
+        let Some(master) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        let actions = decide(master, now_ms);
+        self.changed = true;
+        self.carry_out(job, actions, now_ms);
+    }
+
+    fn carry_out(&mut self, job: JobId, actions: Vec<JobAction>, now_ms: u64) {
+        for action in actions {
+            match action {
+                JobAction::Send(task_manager, command) => {
+                    if let Some(task_manager) = self.resources.registry.get(&task_manager) {
+                        self.effects.push(Effect::Send(task_manager.connection, command));
+                    }
+                }
+                JobAction::DeclareSlots(slots) => self.resources.pool.declare(job, slots),
+                JobAction::SetTimer(delay_ms, timer) => {
+                    self.timers.set(now_ms + delay_ms, Timer::Job(job, timer));
+                }
+                JobAction::ReleaseSlots(slots) => self.resources.pool.release_slots(job, &slots),
+                JobAction::Ended => self.job_ended(job),
+            }
+        }
+    }
+
+    fn job_ended(&mut self, job: JobId) {
+        self.resources.pool.release(job);
+        self.timers
+            .retain(|timer| !matches!(timer, Timer::Job(owner, _) if *owner == job));
+        if let Some(master) = self.jobs.get(&job) {
+            tracing::info!(%job, name = master.name(), state = master.state_name(), "job ended");
+        }
+        self.ended.push_back(job);
+        while self.ended.len() > self.settings.finished_jobs {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.ended.pop_front() {
+            self.jobs.remove(&oldest);
+            self.changed = true;
+        }
+    }
+
+    /// Hands free slots to the jobs that wait for them.
+    fn grant(&mut self, now_ms: u64) {
+        for (job, slots) in self.resources.pool.grant() {
+            self.with_job(job, now_ms, |master, now_ms| master.slots_granted(slots, now_ms));
+        }
+    }
+
+    // ---- time ----
+
+    pub(crate) fn run_timers(&mut self, now_ms: u64) {
+        while let Some(timer) = self.timers.pop_due(now_ms) {
+            match timer {
+                Timer::Heartbeat => self.heartbeat(now_ms),
+                Timer::Job(job, timer) => {
+                    self.with_job(job, now_ms, |master, now_ms| master.timer(timer, now_ms));
+                }
+            }
+            self.grant(now_ms);
+        }
+    }
+
+    fn heartbeat(&mut self, now_ms: u64) {
+        let timeout_ms = self.settings.heartbeat_timeout.as_millis() as u64;
+        for id in self.resources.registry.silent(now_ms, timeout_ms) {
+            if let Some(connection) = self.resources.registry.get(&id).map(|silent| silent.connection) {
+                self.effects.push(Effect::Close(connection));
+            }
+            self.lose(
+                &id,
+                &format!("it was silent for more than {timeout_ms} ms (heartbeat.timeout)"),
+                now_ms,
+            );
+        }
+        for (_, task_manager) in self.resources.registry.iter() {
+            let request = Box::new(Command::Heartbeat(HeartbeatRequest { sent_at_ms: now_ms }));
+            self.effects.push(Effect::Send(task_manager.connection, request));
+        }
+        self.expire(now_ms);
+        self.timers.set(
+            now_ms + self.settings.heartbeat_interval.as_millis() as u64,
+            Timer::Heartbeat,
+        );
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        let age_ms = self.settings.finished_expiration.as_millis() as u64;
+        let expired = |dispatcher: &Self| {
+            let oldest = dispatcher.ended.front().and_then(|job| dispatcher.jobs.get(job));
+            oldest.is_some_and(|master| !master.is_application() && master.state_since_ms() + age_ms < now_ms)
+        };
+        while expired(self) {
+            self.forget_oldest();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! The job's worker processes: what they are started with, and how often a start was tried.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use thalweg_graph::execution::execution_attempt;
+use thalweg_proto::control::v1::job_manager_command::Command;
+use thalweg_proto::control::v1::{CancelTasks, StartWorker, StopWorker};
+use thalweg_proto::graph::v1::{JobGraph, StreamGraph};
+use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
+
+use crate::dispatcher::Submission;
+use crate::package::Package;
+
+/// How often a worker is started before its failure is the job's.
+const START_ATTEMPTS: u32 = 4;
+/// Before the second start; doubled before each further one.
+const FIRST_PAUSE_MS: u64 = 250;
+
+/// What a failed worker leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StartOutcome {
+    /// It is started again after so many milliseconds.
+    TryAgain(u64),
+    /// The job finds out.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Worker {
+    generation: u64,
+    slots: Vec<u32>,
+    /// 0 = it was ready once.
+    attempt: u32,
+}
+
+/// The job's workers by TaskManager.
+pub(super) struct Workers {
+    job_id: String,
+    /// Let go when the job has ended.
+    package: Option<Arc<Package>>,
+    stream_graph: StreamGraph,
+    arguments: Vec<String>,
+    environment: HashMap<String, String>,
+    exchange_token: String,
+    workers: BTreeMap<TaskManagerId, Worker>,
+}
+
+impl Workers {
+    pub(super) fn new(submission: Submission) -> Self {
+        Self {
+            job_id: submission.job_id.to_string(),
+            package: Some(submission.package),
+            stream_graph: submission.extracted.stream_graph,
+            arguments: submission.extracted.arguments,
+            environment: submission.extracted.environment.into_iter().collect(),
+            exchange_token: hex::encode(rand::random::<[u8; 16]>()),
+            workers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        task_manager: &TaskManagerId,
+        generation: u64,
+        slots: Vec<u32>,
+        job_graph: &JobGraph,
+    ) -> Box<Command> {
+        let worker = Worker {
+            generation,
+            slots,
+            attempt: 1,
+        };
+        let command = self.command(&worker, job_graph);
+        self.workers.insert(task_manager.clone(), worker);
+        command
+    }
+
+    fn command(&self, worker: &Worker, job_graph: &JobGraph) -> Box<Command> {
+        let package = self.package.as_deref();
+        Box::new(Command::StartWorker(StartWorker {
+            job_id: self.job_id.clone(),
+            worker_generation: worker.generation,
+            job_name: job_graph.job_name.clone(),
+            package_sha256: package.map(|package| package.sha256.clone()).unwrap_or_default(),
+            package_size: package.map_or(0, |package| package.size),
+            arguments: self.arguments.clone(),
+            environment: self.environment.clone(),
+            slots: worker.slots.clone(),
+            stream_graph: Some(self.stream_graph.clone()),
+            job_graph: Some(job_graph.clone()),
+            entry_path: package
+                .map(|package| package.manifest.entry.path.clone())
+                .unwrap_or_default(),
+            exchange_token: self.exchange_token.clone(),
+        }))
+    }
+
+    fn get_mut(&mut self, task_manager: &TaskManagerId, generation: u64) -> Option<&mut Worker> {
+        self.workers
+            .get_mut(task_manager)
+            .filter(|worker| worker.generation == generation)
+    }
+
+    pub(super) fn ready(&mut self, task_manager: &TaskManagerId, generation: u64) {
+        if let Some(worker) = self.get_mut(task_manager, generation) {
+            worker.attempt = 0;
+        }
+    }
+
+    pub(super) fn is_starting(&self, task_manager: &TaskManagerId, generation: u64) -> bool {
+        let worker = self.workers.get(task_manager);
+        worker.is_some_and(|worker| worker.generation == generation && worker.attempt > 0)
+    }
+
+    /// A worker that never was ready, and may yet be, is worth another start.
+    pub(super) fn failed(
+        &mut self,
+        task_manager: &TaskManagerId,
+        generation: u64,
+        failure: &Failure,
+    ) -> StartOutcome {
+        let Some(worker) = self.get_mut(task_manager, generation) else {
+            return StartOutcome::Failed;
+        };
+        let again = failure.class == FailureClass::Retryable && (1..START_ATTEMPTS).contains(&worker.attempt);
+        if again {
+            worker.attempt += 1;
+            StartOutcome::TryAgain(FIRST_PAUSE_MS << (worker.attempt - 2))
+        } else {
+            self.workers.remove(task_manager);
+            StartOutcome::Failed
+        }
+    }
+
+    /// The same start again, unless the worker is not wanted any more.
+    pub(super) fn start_again(
+        &self,
+        task_manager: &TaskManagerId,
+        generation: u64,
+        job_graph: &JobGraph,
+    ) -> Option<Box<Command>> {
+        if !self.is_starting(task_manager, generation) {
+            return None;
+        }
+        self.workers
+            .get(task_manager)
+            .map(|worker| self.command(worker, job_graph))
+    }
+
+    /// Ends the worker of whatever generation; nothing if there is none.
+    pub(super) fn stop(&mut self, task_manager: &TaskManagerId) -> Option<(u64, Box<Command>)> {
+        let generation = self.workers.get(task_manager)?.generation;
+        Some((generation, self.stop_generation(task_manager, generation)))
+    }
+
+    pub(super) fn stop_generation(&mut self, task_manager: &TaskManagerId, generation: u64) -> Box<Command> {
+        if self
+            .workers
+            .get(task_manager)
+            .is_some_and(|worker| worker.generation <= generation)
+        {
+            self.workers.remove(task_manager);
+        }
+        Box::new(Command::StopWorker(StopWorker {
+            job_id: self.job_id.clone(),
+            worker_generation: generation,
+        }))
+    }
+
+    pub(super) fn forget(&mut self, task_manager: &TaskManagerId) {
+        self.workers.remove(task_manager);
+    }
+
+    /// The job has ended: its package may go, its graph is the JobGraph.
+    pub(super) fn let_go(&mut self) {
+        self.package = None;
+        self.stream_graph = StreamGraph::default();
+        self.workers.clear();
+    }
+}
+
+pub(super) fn cancel(executions: &[ExecutionId]) -> Box<Command> {
+    let executions = executions.iter().map(|id| execution_attempt(*id)).collect();
+    Box::new(Command::Cancel(CancelTasks { executions }))
+}

@@ -1,0 +1,263 @@
+//! Where packages come from: the image, a file, S3, the web.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::ObjectStoreExt;
+use object_store::aws::AmazonS3Builder;
+use sha2::{Digest, Sha256};
+use thalweg_types::config::Configuration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::PackageError;
+
+const CHUNK: usize = 256 << 10;
+/// Without a byte for so long, a transfer has failed.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A package's address, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackageSource {
+    /// A file or a folder of this machine: `local://`, `file://` or a bare path.
+    Path(PathBuf),
+    /// `http://` or `https://`.
+    Http(String),
+    /// `s3://bucket/key`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+}
+
+impl PackageSource {
+    /// Understands an address.
+    pub fn parse(uri: &str) -> Result<Self, PackageError> {
+        let wrong = || PackageError::Uri { uri: uri.to_owned() };
+        let Some((scheme, rest)) = uri.split_once("://") else {
+            return if uri.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Self::Path(PathBuf::from(uri)))
+            };
+        };
+        match scheme {
+            "local" | "file" if rest.starts_with('/') => Ok(Self::Path(PathBuf::from(rest))),
+            "http" | "https" if !rest.is_empty() => Ok(Self::Http(uri.to_owned())),
+            "s3" | "s3a" => match rest.split_once('/') {
+                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self::S3 {
+                    bucket: bucket.to_owned(),
+                    key: key.to_owned(),
+                }),
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A payload on its way into the store: counted against the limit and hashed as it is written.
+pub(super) struct Download<'a> {
+    uri: &'a str,
+    path: &'a Path,
+    file: tokio::fs::File,
+    hasher: Sha256,
+    size: u64,
+    limit: u64,
+}
+
+impl<'a> Download<'a> {
+    pub(super) async fn create(uri: &'a str, path: &'a Path, limit: u64) -> Result<Self, PackageError> {
+        let file = tokio::fs::File::create(path)
+            .await
+            .map_err(|source| store_error(uri, path, source))?;
+        Ok(Self {
+            uri,
+            path,
+            file,
+            hasher: Sha256::new(),
+            size: 0,
+            limit,
+        })
+    }
+
+    pub(super) async fn write(&mut self, data: &[u8]) -> Result<(), PackageError> {
+        self.size += data.len() as u64;
+        if self.size > self.limit {
+            return Err(PackageError::TooLarge {
+                uri: self.uri.to_owned(),
+                limit: self.limit,
+            });
+        }
+        self.hasher.update(data);
+        self.file
+            .write_all(data)
+            .await
+            .map_err(|source| store_error(self.uri, self.path, source))
+    }
+
+    /// Its sha256 and size.
+    pub(super) async fn finish(mut self) -> Result<(String, u64), PackageError> {
+        self.file
+            .flush()
+            .await
+            .map_err(|source| store_error(self.uri, self.path, source))?;
+        Ok((hex::encode(self.hasher.finalize()), self.size))
+    }
+
+    pub(super) async fn copy_file(&mut self, source: &Path) -> Result<(), PackageError> {
+        let failed = |error: std::io::Error| self_fetch_error(self.uri, &error);
+        let mut file = tokio::fs::File::open(source).await.map_err(failed)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = file.read(&mut buffer).await.map_err(failed)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.write(&buffer[..read]).await?;
+        }
+    }
+
+    pub(super) async fn http(&mut self, url: &str) -> Result<(), PackageError> {
+        let failed = |error: reqwest::Error| self_fetch_error(self.uri, &error);
+        let client = reqwest::Client::builder()
+            .connect_timeout(READ_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()
+            .map_err(failed)?;
+        let response = client.get(url).send().await.map_err(failed)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Err(PackageError::Missing {
+                uri: self.uri.to_owned(),
+            });
+        }
+        let response = response.error_for_status().map_err(failed)?;
+        let mut body = response.bytes_stream();
+        while let Some(chunk) = body.next().await {
+            self.write(&chunk.map_err(failed)?).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn s3(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        configuration: &Configuration,
+    ) -> Result<(), PackageError> {
+        let uri = self.uri;
+        let failed = move |error: object_store::Error| match error {
+            object_store::Error::NotFound { .. } => PackageError::Missing { uri: uri.to_owned() },
+            other => self_fetch_error(uri, &other),
+        };
+        let store = s3_store(bucket, configuration).map_err(failed)?;
+        let result = store
+            .get(&object_store::path::Path::from(key))
+            .await
+            .map_err(failed)?;
+        let mut body = result.into_stream();
+        while let Some(chunk) = body.next().await {
+            self.write(&chunk.map_err(failed)?).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The store by Flink's `s3.*` keys over the usual AWS environment variables.
+fn s3_store(
+    bucket: &str,
+    configuration: &Configuration,
+) -> object_store::Result<object_store::aws::AmazonS3> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = configuration.get_raw("s3.endpoint") {
+        builder = builder
+            .with_endpoint(endpoint)
+            .with_allow_http(endpoint.starts_with("http://"));
+    }
+    if let Some(key) = configuration.get_raw("s3.access-key") {
+        builder = builder.with_access_key_id(key);
+    }
+    if let Some(key) = configuration.get_raw("s3.secret-key") {
+        builder = builder.with_secret_access_key(key);
+    }
+    if let Some(region) = configuration.get_raw("s3.endpoint.region") {
+        builder = builder.with_region(region);
+    }
+    if configuration
+        .get_raw("s3.path.style.access")
+        .or(configuration.get_raw("s3.path-style-access"))
+        == Some("true")
+    {
+        builder = builder.with_virtual_hosted_style_request(false);
+    }
+    builder.build()
+}
+
+fn store_error(uri: &str, path: &Path, source: std::io::Error) -> PackageError {
+    PackageError::Store {
+        uri: uri.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The root cause in one line: network libraries hide it behind several layers.
+fn self_fetch_error(uri: &str, error: &dyn std::error::Error) -> PackageError {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    let (outer, root) = (error.to_string(), root.to_string());
+    let reason = if outer.contains(&root) {
+        outer
+    } else {
+        format!("{outer}: {root}")
+    };
+    PackageError::Fetch {
+        uri: uri.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_understood() {
+        let path = |text: &str| Ok(PackageSource::Path(PathBuf::from(text)));
+        assert_eq!(
+            PackageSource::parse("local:///opt/job").map_err(drop),
+            path("/opt/job")
+        );
+        assert_eq!(
+            PackageSource::parse("file:///opt/job.tar.gz").map_err(drop),
+            path("/opt/job.tar.gz")
+        );
+        assert_eq!(PackageSource::parse("job.tar").map_err(drop), path("job.tar"));
+        let object = PackageSource::S3 {
+            bucket: "b".to_owned(),
+            key: "jobs/a.tar".to_owned(),
+        };
+        assert_eq!(
+            PackageSource::parse("s3://b/jobs/a.tar").map_err(drop),
+            Ok(object)
+        );
+    }
+
+    #[test]
+    fn other_addresses_are_refused_by_name() {
+        for uri in [
+            "",
+            "ftp://host/job",
+            "s3://bucket",
+            "local://relative",
+            "https://",
+        ] {
+            let error = PackageSource::parse(uri).unwrap_err();
+            assert!(error.to_string().contains(&format!("{uri:?}")), "{error}");
+        }
+    }
+}
