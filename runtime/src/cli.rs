@@ -1,0 +1,114 @@
+//! The command line. Verbs and `-D` are Flink's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Stateful stream processing: Flink's job, without the JVM.
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: ConfigurationOptions,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigurationOptions {
+    /// Folder with config.yaml.
+    #[arg(long, env = "THALWEG_CONF_DIR", global = true, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// Sets one configuration key; wins over config.yaml.
+    #[arg(short = 'D', global = true, value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a JobManager: Dispatcher, ResourceManager, REST.
+    Jobmanager(JobManagerArguments),
+    /// Runs a TaskManager: slots for a JobManager.
+    Taskmanager(TaskManagerArguments),
+    /// Runs a job package here, in one process tree, until it ends.
+    Run(RunArguments),
+    /// Prints the job graph of a package.
+    Info(PackageArguments),
+    /// Lists a cluster's jobs.
+    List(ClientArguments),
+    /// Cancels a job.
+    Cancel {
+        /// 32 hex digits, as `list` prints them.
+        job_id: String,
+        #[command(flatten)]
+        client: ClientArguments,
+    },
+}
+
+impl Command {
+    /// Whether it is a long-running process whose log is its output.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Jobmanager(_) | Self::Taskmanager(_))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobManagerArguments {
+    /// Dedicated to one job: the package given by --package.
+    #[arg(long, requires = "package")]
+    pub(crate) application: bool,
+    /// The job package: a path, local://, file://, s3:// or https://.
+    #[arg(long)]
+    pub(crate) package: Option<String>,
+    /// The sha256 that the package must have.
+    #[arg(long)]
+    pub(crate) package_sha256: Option<String>,
+    /// Default parallelism of the job.
+    #[arg(long)]
+    pub(crate) parallelism: Option<u32>,
+    /// Name of the job, instead of the package's.
+    #[arg(long)]
+    pub(crate) job_name: Option<String>,
+    /// Names this start: the same id gives the same job.
+    #[arg(long)]
+    pub(crate) operation_id: Option<String>,
+    /// For the job's main.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskManagerArguments {
+    /// Unique name in the cluster.
+    #[arg(long, env = "POD_NAME")]
+    pub(crate) resource_id: Option<String>,
+    /// The address at which others reach its workers.
+    #[arg(long, env = "POD_IP")]
+    pub(crate) host: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackageArguments {
+    /// A folder or archive with job.yaml.
+    pub(crate) package: String,
+    /// Default parallelism of the job.
+    #[arg(short, long)]
+    pub(crate) parallelism: Option<u32>,
+    /// For the job's main.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) package: PackageArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// The JobManager's REST address.
+    #[arg(short = 'm', long, default_value = "http://127.0.0.1:8081")]
+    pub(crate) jobmanager: String,
+}

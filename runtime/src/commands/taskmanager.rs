@@ -1,0 +1,52 @@
+//! `thalweg taskmanager`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+
+use thalweg_taskmanager::{TaskManager, TaskManagerConfig, WorkerOutput};
+use thalweg_types::TaskManagerId;
+use thalweg_types::config::{Configuration, options};
+
+use crate::cli::TaskManagerArguments;
+use crate::conf;
+use crate::signals;
+
+/// Runs until it is asked to end.
+pub(crate) async fn run(
+    configuration: Configuration,
+    arguments: TaskManagerArguments,
+) -> anyhow::Result<ExitCode> {
+    let host = match arguments.host {
+        Some(host) => host,
+        None => configuration
+            .get(&options::TASKMANAGER_HOST)?
+            .unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string()),
+    };
+    let id = arguments
+        .resource_id
+        .unwrap_or_else(|| format!("{host}-{}", std::process::id()));
+    let address = configuration
+        .get(&options::RPC_ADDRESS)?
+        .unwrap_or_else(|| "localhost".to_owned());
+    let port = configuration.get(&options::RPC_PORT)?;
+    let metrics_port = configuration.get(&options::METRICS_PORT)?;
+    let config = TaskManagerConfig {
+        id: TaskManagerId(id.clone()),
+        data_bind: data_bind(&host),
+        host,
+        job_manager: format!("{address}:{port}"),
+        metrics_bind: (Ipv4Addr::UNSPECIFIED, metrics_port).into(),
+        data_directory: conf::temp_directory(&configuration)?.join(format!("taskmanager-{id}")),
+        worker_output: WorkerOutput::Log,
+        configuration,
+    };
+    let task_manager = TaskManager::start(config).await?;
+    signals::shutdown().await?;
+    task_manager.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bound to the host's own address where that is one, so that nothing else is opened.
+fn data_bind(host: &str) -> IpAddr {
+    host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}

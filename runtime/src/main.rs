@@ -1,0 +1,58 @@
+//! The binary `thalweg`: every process of a cluster and the commands that people type.
+//!
+//! ```text
+//!   cli (arguments) -> conf (config.yaml, -D, environment; checked) -> commands/*
+//! ```
+//!
+//! An error is one line on standard error and a non-zero exit code.
+
+mod cli;
+mod commands;
+mod conf;
+mod logging;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.command.is_service());
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("thalweg: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let configuration = conf::load(&cli.options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Jobmanager(arguments) => commands::jobmanager::run(configuration, arguments).await,
+            Command::Taskmanager(arguments) => commands::taskmanager::run(configuration, arguments).await,
+            Command::Run(arguments) => commands::run::run(configuration, arguments).await,
+            Command::Info(arguments) => commands::info::run(configuration, arguments).await,
+            Command::List(client) => commands::client::list(&client).await,
+            Command::Cancel { job_id, client } => commands::client::cancel(&job_id, &client).await,
+        }
+    })
+}
+
+/// The error and its causes in one line, each said once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line.replace('\n', " ")
+}

@@ -1,0 +1,607 @@
+//! The TaskManager's decisions: one task that owns slots and workers and handles one event at a time.
+//!
+//! ```text
+//!   Absent --StartWorker--> Launching --process up, hello--> Connected --StopWorker / end--> Absent
+//!                               \--------- any failure: WorkerFailed, slots freed ---------/
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
+use thalweg_proto::control::v1::{
+    self as control, ExecutionAttempt, JobManagerCommand, RunningWorker, StartWorker, TaskManagerHeartbeat,
+    TaskManagerMessage, TaskMetrics, TaskStateUpdate, WorkerCommand, WorkerFailed, WorkerHello, WorkerReady,
+    job_manager_command, task_manager_message, worker_command, worker_message,
+};
+use thalweg_types::{Failure, FailureClass, JobId};
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Channel;
+
+use crate::launcher::Launcher;
+use crate::memory::{MemoryBudget, resident_bytes};
+use crate::slots::SlotTable;
+use crate::worker::{WorkerEnd, describe_end, kill};
+
+/// One worker process: its job, and which of the job's workers here it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct WorkerKey {
+    pub(crate) job: JobId,
+    pub(crate) generation: u64,
+}
+
+/// What the actor is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A JobManager took this TaskManager in.
+    Connected {
+        epoch: u64,
+        messages: mpsc::Sender<TaskManagerMessage>,
+        client: JobManagerClient<Channel>,
+    },
+    /// The stream to the JobManager is gone.
+    Disconnected,
+    /// From the JobManager.
+    Command(Box<JobManagerCommand>),
+    /// The process of a worker runs.
+    WorkerStarted { worker: WorkerKey, pid: u32 },
+    /// A worker could not be started.
+    WorkerLaunchFailed { worker: WorkerKey, failure: Failure },
+    /// A worker dialed in.
+    WorkerConnected {
+        worker: WorkerKey,
+        hello: Box<WorkerHello>,
+        commands: mpsc::Sender<WorkerCommand>,
+    },
+    /// From a worker.
+    WorkerMessage {
+        worker: WorkerKey,
+        message: Box<worker_message::Message>,
+    },
+    /// A worker's process is gone.
+    WorkerEnded { worker: WorkerKey, end: WorkerEnd },
+    /// Time to look at memory and time-outs.
+    Tick,
+    /// End all workers and stop.
+    Shutdown,
+}
+
+/// What metrics and registration read of a job.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) jobs: Vec<JobSnapshot>,
+    pub(crate) slots_total: u32,
+    pub(crate) slots_free: u32,
+    pub(crate) connected: bool,
+}
+
+/// The newest of one job's worker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobSnapshot {
+    pub(crate) job_id: String,
+    pub(crate) job_name: String,
+    pub(crate) allocated_bytes: u64,
+    pub(crate) budget_bytes: u64,
+    pub(crate) tasks: Vec<TaskMetrics>,
+    pub(crate) running: RunningWorker,
+}
+
+struct Worker {
+    key: WorkerKey,
+    start: Box<StartWorker>,
+    budget: u64,
+    pid: Option<u32>,
+    commands: Option<mpsc::Sender<WorkerCommand>>,
+    data_address: String,
+    tasks: BTreeMap<(String, u32, u32), TaskStateUpdate>,
+    metrics: Vec<TaskMetrics>,
+    allocated: u64,
+    since: Instant,
+    /// Why we ended it; its process's end is then no surprise.
+    killed_for: Option<Failure>,
+    /// Asked for by the JobManager: its end is not reported.
+    stopped: bool,
+}
+
+pub(crate) struct Actor {
+    pub(crate) host: String,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) slots_total: u32,
+    pub(crate) slots: SlotTable,
+    pub(crate) launcher: Launcher,
+    pub(crate) worker_start_timeout: Duration,
+    pub(crate) job_manager_timeout: Duration,
+    pub(crate) snapshot: watch::Sender<Snapshot>,
+    pub(crate) connection: Option<Connection>,
+    pub(crate) disconnected_since: Instant,
+    pub(crate) epoch: u64,
+    pub(crate) workers: Workers,
+}
+
+/// The stream to the leading JobManager.
+pub(crate) struct Connection {
+    messages: mpsc::Sender<TaskManagerMessage>,
+    client: JobManagerClient<Channel>,
+}
+
+/// The workers by job.
+#[derive(Default)]
+pub(crate) struct Workers(BTreeMap<JobId, Worker>);
+
+impl Actor {
+    /// Handles events until it is told to stop or nobody is left to tell it.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            if matches!(event, Event::Shutdown) {
+                break;
+            }
+            self.handle(event).await;
+            self.publish();
+        }
+        for worker in self.workers.0.values().filter_map(|worker| worker.pid) {
+            kill(worker);
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Connected {
+                epoch,
+                messages,
+                client,
+            } => {
+                self.epoch = epoch;
+                self.connection = Some(Connection { messages, client });
+            }
+            Event::Disconnected => {
+                self.connection = None;
+                self.disconnected_since = Instant::now();
+            }
+            Event::Command(command) if command.epoch < self.epoch => {
+                tracing::warn!(
+                    epoch = command.epoch,
+                    leader = self.epoch,
+                    "a command of an earlier leader was dropped"
+                );
+            }
+            Event::Command(command) => self.command(*command).await,
+            Event::WorkerStarted { worker, pid } => self.worker_started(worker, pid),
+            Event::WorkerLaunchFailed { worker, failure } => self.worker_gone(worker, failure).await,
+            Event::WorkerConnected {
+                worker,
+                hello,
+                commands,
+            } => {
+                self.worker_connected(worker, *hello, commands).await;
+            }
+            Event::WorkerMessage { worker, message } => self.worker_message(worker, *message).await,
+            Event::WorkerEnded { worker, end } => self.worker_ended(worker, &end).await,
+            Event::Tick => self.tick(),
+            Event::Shutdown => {}
+        }
+    }
+
+    async fn command(&mut self, command: JobManagerCommand) {
+        use job_manager_command::Command;
+        self.epoch = command.epoch;
+        match command.command {
+            Some(Command::StartWorker(start)) => self.start_worker(Box::new(start)).await,
+            Some(Command::StopWorker(stop)) => self.stop_worker(&stop.job_id, stop.worker_generation),
+            Some(Command::Deploy(deploy)) => self.deploy(deploy),
+            Some(Command::Cancel(cancel)) => self.cancel(cancel),
+            Some(Command::Heartbeat(request)) => self.heartbeat(request.sent_at_ms).await,
+            Some(Command::Registered(_) | Command::Refused(_)) | None => {}
+        }
+    }
+
+    async fn start_worker(&mut self, start: Box<StartWorker>) {
+        let Ok(job) = start.job_id.parse::<JobId>() else {
+            tracing::error!(
+                job_id = start.job_id,
+                "a worker of a malformed job id was asked for"
+            );
+            return;
+        };
+        let key = WorkerKey {
+            job,
+            generation: start.worker_generation,
+        };
+        if let Some(worker) = self.workers.0.get_mut(&job) {
+            if worker.key.generation >= key.generation {
+                return;
+            }
+            if let Some(pid) = worker.pid {
+                kill(pid);
+            }
+            self.launcher.expected.forget(worker.key);
+            self.workers.0.remove(&job);
+            self.slots.free(job);
+        }
+        if let Err(error) = self.slots.allocate(job, &start.slots) {
+            let failure = Failure::new(FailureClass::Retryable, error.to_string());
+            self.report_worker_failed(key, &failure).await;
+            return;
+        }
+        let budget = self.memory.worker(start.slots.len());
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        self.launcher
+            .launch(key, &start, budget, connection.client.clone());
+        let worker = Worker {
+            key,
+            start,
+            budget,
+            pid: None,
+            commands: None,
+            data_address: String::new(),
+            tasks: BTreeMap::new(),
+            metrics: Vec::new(),
+            allocated: 0,
+            since: Instant::now(),
+            killed_for: None,
+            stopped: false,
+        };
+        self.workers.0.insert(job, worker);
+    }
+
+    fn stop_worker(&mut self, job: &str, generation: u64) {
+        let Some(worker) = job
+            .parse()
+            .ok()
+            .and_then(|job: JobId| self.workers.0.get_mut(&job))
+        else {
+            return;
+        };
+        if worker.key.generation <= generation {
+            worker.stopped = true;
+            worker.end(Failure::new(FailureClass::Retryable, "stopped by the JobManager"));
+            // A killed process is as good as gone: the next job need not wait for the kernel.
+            let key = worker.key;
+            self.forget(key);
+        }
+    }
+
+    fn deploy(&mut self, deploy: control::DeployTasks) {
+        for task in deploy.tasks {
+            let Some(execution) = task.execution.clone() else {
+                continue;
+            };
+            let Some(worker) = self.workers.of_execution(&execution) else {
+                continue;
+            };
+            let state = control::TaskState::Deploying;
+            worker.note_state(TaskStateUpdate {
+                execution: Some(execution),
+                state: state.into(),
+                failure: None,
+            });
+            let deploy = control::DeployTasks { tasks: vec![task] };
+            worker.send(worker_command::Command::Deploy(deploy));
+        }
+    }
+
+    fn cancel(&mut self, cancel: control::CancelTasks) {
+        for execution in cancel.executions {
+            let Some(worker) = self.workers.of_execution(&execution) else {
+                continue;
+            };
+            let cancel = control::CancelTasks {
+                executions: vec![execution],
+            };
+            worker.send(worker_command::Command::Cancel(cancel));
+        }
+    }
+
+    async fn heartbeat(&mut self, sent_at_ms: u64) {
+        let own = resident_bytes(std::process::id()).unwrap_or(0);
+        let allocated: u64 = self.workers.0.values().map(|worker| worker.allocated).sum();
+        let tasks = self
+            .workers
+            .0
+            .values()
+            .flat_map(|worker| worker.metrics.iter().cloned())
+            .collect();
+        let heartbeat = TaskManagerHeartbeat {
+            sent_at_ms,
+            memory_used_bytes: own + allocated,
+            tasks,
+        };
+        self.report(task_manager_message::Message::Heartbeat(heartbeat))
+            .await;
+    }
+
+    fn worker_started(&mut self, key: WorkerKey, pid: u32) {
+        match self.workers.get(key) {
+            Some(worker) if worker.killed_for.is_none() => worker.pid = Some(pid),
+            _ => kill(pid),
+        }
+    }
+
+    async fn worker_connected(
+        &mut self,
+        key: WorkerKey,
+        hello: WorkerHello,
+        commands: mpsc::Sender<WorkerCommand>,
+    ) {
+        let Some(worker) = self.workers.get(key) else {
+            return;
+        };
+        if let Err(failure) = accept(&worker.start, &hello) {
+            worker.end(failure);
+            return;
+        }
+        worker.commands = Some(commands);
+        worker.data_address = format!("{}:{}", self.host, hello.data_port);
+        let ready = WorkerReady {
+            job_id: key.job.to_string(),
+            worker_generation: key.generation,
+            data_address: worker.data_address.clone(),
+        };
+        self.report(task_manager_message::Message::WorkerReady(ready))
+            .await;
+    }
+
+    async fn worker_message(&mut self, key: WorkerKey, message: worker_message::Message) {
+        let Some(worker) = self.workers.get(key) else {
+            return;
+        };
+        match message {
+            worker_message::Message::TaskState(update) => {
+                worker.note_state(update.clone());
+                self.report(task_manager_message::Message::TaskState(update))
+                    .await;
+            }
+            worker_message::Message::Heartbeat(heartbeat) => {
+                worker.allocated = heartbeat.allocated_bytes;
+                worker.metrics = heartbeat.tasks;
+            }
+            worker_message::Message::Failed(failure) => worker.end(failure_from_proto(failure)),
+            worker_message::Message::Hello(_) => {}
+        }
+    }
+
+    async fn worker_ended(&mut self, key: WorkerKey, end: &WorkerEnd) {
+        let Some(worker) = self.workers.get(key) else {
+            return;
+        };
+        let failure = match worker.killed_for.take() {
+            Some(failure) => Failure {
+                detail: end.last_lines.join("\n"),
+                ..failure
+            },
+            None => describe_end(end, worker.budget, None),
+        };
+        self.worker_gone(key, failure).await;
+    }
+
+    /// Frees what the worker held; tells the JobManager unless it asked for it.
+    async fn worker_gone(&mut self, key: WorkerKey, failure: Failure) {
+        let Some(worker) = self.workers.get(key) else {
+            return;
+        };
+        let stopped = worker.stopped;
+        self.forget(key);
+        if !stopped {
+            self.report_worker_failed(key, &failure).await;
+        }
+    }
+
+    fn forget(&mut self, key: WorkerKey) {
+        self.launcher.expected.forget(key);
+        self.workers.0.remove(&key.job);
+        self.slots.free(key.job);
+    }
+
+    fn tick(&mut self) {
+        let orphaned =
+            self.connection.is_none() && self.disconnected_since.elapsed() > self.job_manager_timeout;
+        for worker in self.workers.0.values_mut() {
+            if orphaned {
+                worker.stopped = true;
+                worker.end(Failure::new(FailureClass::Retryable, "the JobManager is gone"));
+            } else if worker.commands.is_none()
+                && worker.pid.is_some()
+                && worker.since.elapsed() > self.worker_start_timeout
+            {
+                let message = format!(
+                    "the worker process did not come up within {} s",
+                    self.worker_start_timeout.as_secs()
+                );
+                worker.end(Failure::new(FailureClass::Retryable, message));
+            } else {
+                worker.check_memory();
+            }
+        }
+    }
+
+    async fn report_worker_failed(&self, key: WorkerKey, failure: &Failure) {
+        let failed = WorkerFailed {
+            job_id: key.job.to_string(),
+            worker_generation: key.generation,
+            failure: Some(failure_to_proto(failure)),
+        };
+        tracing::warn!(job_id = failed.job_id, reason = failure.message, "worker failed");
+        self.report(task_manager_message::Message::WorkerFailed(failed))
+            .await;
+    }
+
+    /// Sends to the leader; without one, the next registration tells the same.
+    async fn report(&self, message: task_manager_message::Message) {
+        if let Some(connection) = &self.connection {
+            let message = TaskManagerMessage {
+                epoch: self.epoch,
+                message: Some(message),
+            };
+            if connection.messages.send(message).await.is_err() {
+                tracing::debug!("the JobManager's stream is closed");
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let by_job = self.slots.by_job();
+        let taken: usize = by_job.values().map(Vec::len).sum();
+        let jobs = self.workers.0.values().map(Worker::snapshot).collect();
+        self.snapshot.send_replace(Snapshot {
+            jobs,
+            slots_total: self.slots_total,
+            slots_free: self.slots_total - taken as u32,
+            connected: self.connection.is_some(),
+        });
+    }
+}
+
+impl Workers {
+    fn get(&mut self, key: WorkerKey) -> Option<&mut Worker> {
+        self.0.get_mut(&key.job).filter(|worker| worker.key == key)
+    }
+
+    fn of_execution(&mut self, execution: &ExecutionAttempt) -> Option<&mut Worker> {
+        let worker = execution
+            .job_id
+            .parse()
+            .ok()
+            .and_then(|job: JobId| self.0.get_mut(&job));
+        if worker.is_none() {
+            tracing::warn!(
+                job_id = execution.job_id,
+                "a task of a job without a worker here was named"
+            );
+        }
+        worker
+    }
+}
+
+impl Worker {
+    fn send(&mut self, command: worker_command::Command) {
+        let sent = self.commands.as_ref().map(|commands| {
+            commands.try_send(WorkerCommand {
+                command: Some(command),
+            })
+        });
+        match sent {
+            Some(Ok(())) => {}
+            Some(Err(_)) => self.end(Failure::new(
+                FailureClass::Retryable,
+                "the worker process takes no commands",
+            )),
+            None => tracing::warn!(job_id = %self.key.job, "a command came before the worker"),
+        }
+    }
+
+    fn end(&mut self, reason: Failure) {
+        if self.killed_for.is_none() {
+            self.killed_for = Some(reason);
+            if let Some(pid) = self.pid {
+                kill(pid);
+            }
+        }
+    }
+
+    fn check_memory(&mut self) {
+        let limit = MemoryBudget::watchdog_limit(self.budget);
+        let Some(resident) = self
+            .pid
+            .and_then(resident_bytes)
+            .filter(|resident| *resident > limit)
+        else {
+            return;
+        };
+        let message = format!(
+            "the worker process holds {resident} bytes, over its memory budget of {} bytes, and was stopped; \
+             raise taskmanager.memory.process.size or lower what the job keeps in memory",
+            self.budget
+        );
+        self.end(Failure::new(FailureClass::Retryable, message));
+    }
+
+    fn note_state(&mut self, update: TaskStateUpdate) {
+        let Some(execution) = &update.execution else {
+            return;
+        };
+        let key = (execution.vertex_id.clone(), execution.subtask, execution.attempt);
+        let ended = matches!(
+            update.state(),
+            control::TaskState::Finished | control::TaskState::Canceled | control::TaskState::Failed
+        );
+        if ended && update.state() != control::TaskState::Finished {
+            self.tasks.remove(&key);
+        } else {
+            self.tasks.insert(key, update);
+        }
+    }
+
+    fn snapshot(&self) -> JobSnapshot {
+        let running = RunningWorker {
+            job_id: self.key.job.to_string(),
+            package_sha256: self.start.package_sha256.clone(),
+            data_address: self.data_address.clone(),
+            slots: self.start.slots.clone(),
+            job_graph: self.start.job_graph.clone(),
+            tasks: self.tasks.values().cloned().collect(),
+        };
+        JobSnapshot {
+            job_id: self.key.job.to_string(),
+            job_name: self.start.job_name.clone(),
+            allocated_bytes: self.allocated,
+            budget_bytes: self.budget,
+            tasks: self.metrics.clone(),
+            running,
+        }
+    }
+}
+
+/// Whether the worker is what was asked for: the same protocol, the same graph.
+fn accept(start: &StartWorker, hello: &WorkerHello) -> Result<(), Failure> {
+    if hello.protocol_version != thalweg_proto::WORKER_PROTOCOL_VERSION {
+        return Err(Failure::new(
+            FailureClass::Fatal,
+            format!(
+                "the package speaks worker protocol {}, this engine {}: build it against thalweg-api {}",
+                hello.protocol_version,
+                thalweg_proto::WORKER_PROTOCOL_VERSION,
+                env!("CARGO_PKG_VERSION")
+            ),
+        ));
+    }
+    let (Some(expected), Some(actual)) = (&start.stream_graph, &hello.stream_graph) else {
+        return Err(Failure::new(FailureClass::Bug, "a worker came without its graph"));
+    };
+    match thalweg_graph::first_difference(expected, actual) {
+        None => Ok(()),
+        Some(difference) => Err(Failure::new(
+            FailureClass::Fatal,
+            format!(
+                "the worker built another graph than the one submitted: {difference}; \
+                 main must build the same graph for the same arguments and environment"
+            ),
+        )),
+    }
+}
+
+fn failure_to_proto(failure: &Failure) -> control::Failure {
+    let class = match failure.class {
+        FailureClass::Retryable => control::FailureClass::Retryable,
+        FailureClass::Fatal => control::FailureClass::Fatal,
+        FailureClass::Bug => control::FailureClass::Bug,
+    };
+    control::Failure {
+        class: class.into(),
+        message: failure.message.clone(),
+        detail: failure.detail.clone(),
+    }
+}
+
+fn failure_from_proto(failure: control::Failure) -> Failure {
+    let class = match failure.class() {
+        control::FailureClass::Fatal => FailureClass::Fatal,
+        control::FailureClass::Bug => FailureClass::Bug,
+        control::FailureClass::Retryable | control::FailureClass::Unspecified => FailureClass::Retryable,
+    };
+    Failure {
+        class,
+        message: failure.message,
+        detail: failure.detail,
+    }
+}

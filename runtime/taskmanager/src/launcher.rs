@@ -1,0 +1,131 @@
+//! Brings a worker process up beside the actor: fetches the package, starts the program, waits for its end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use rand::Rng;
+use thalweg_proto::control::v1::StartWorker;
+use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
+use thalweg_types::{Failure, FailureClass};
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+
+use crate::actor::{Event, WorkerKey};
+use crate::config::WorkerOutput;
+use crate::gateway::ExpectedWorkers;
+use crate::package_cache::{CachedPackage, PackageCache};
+use crate::worker::WorkerLaunch;
+
+/// What every launch needs.
+#[derive(Clone)]
+pub(crate) struct Launcher {
+    pub(crate) packages: PackageCache,
+    pub(crate) expected: ExpectedWorkers,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) data_bind: IpAddr,
+    pub(crate) data_host: String,
+    pub(crate) output: WorkerOutput,
+}
+
+impl Launcher {
+    /// Starts the worker in the background; the actor hears of it by events.
+    pub(crate) fn launch(
+        &self,
+        key: WorkerKey,
+        start: &StartWorker,
+        memory_bytes: u64,
+        mut client: JobManagerClient<Channel>,
+    ) {
+        let token = random_token();
+        self.expected.expect(token.clone(), key);
+        let this = self.clone();
+        let start = start.clone();
+        tokio::spawn(async move {
+            let event = match this
+                .packages
+                .get(&mut client, &start.package_sha256, start.package_size)
+                .await
+            {
+                Ok(package) => this.run(key, &start, memory_bytes, token, &package).await,
+                Err(error) => Err(Failure::from_error(&error)),
+            };
+            let event = event.unwrap_or_else(|failure| Event::WorkerLaunchFailed { worker: key, failure });
+            this.tell(event).await;
+        });
+    }
+
+    async fn run(
+        &self,
+        key: WorkerKey,
+        start: &StartWorker,
+        memory_bytes: u64,
+        token: String,
+        package: &CachedPackage,
+    ) -> Result<Event, Failure> {
+        let program = package.folder().join(entry_path(&start.entry_path)?);
+        let launch = WorkerLaunch {
+            program,
+            folder: package.folder().to_owned(),
+            arguments: start.arguments.clone(),
+            environment: start.environment.clone(),
+            job_id: start.job_id.clone(),
+            token,
+            exchange_token: start.exchange_token.clone(),
+            gateway: self.gateway,
+            data_bind: self.data_bind,
+            data_host: self.data_host.clone(),
+            memory_bytes,
+            output: self.output,
+        };
+        let process = launch.start().await?;
+        if let Some(pid) = process.pid() {
+            self.tell(Event::WorkerStarted { worker: key, pid }).await;
+        }
+        Ok(Event::WorkerEnded {
+            worker: key,
+            end: process.wait().await,
+        })
+    }
+
+    async fn tell(&self, event: Event) {
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("the TaskManager stops");
+        }
+    }
+}
+
+/// The entry must stay inside the package.
+fn entry_path(path: &str) -> Result<&Path, Failure> {
+    let path = Path::new(path);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    if plain && path.components().next().is_some() {
+        Ok(path)
+    } else {
+        Err(Failure::new(
+            FailureClass::Fatal,
+            format!("the package's entry path {} leaves the package", path.display()),
+        ))
+    }
+}
+
+fn random_token() -> String {
+    let mut bytes = [0; 16];
+    rand::rng().fill_bytes(&mut bytes);
+    hex::encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_outside_the_package_is_refused() {
+        for path in ["../bin/sh", "/bin/sh", ""] {
+            assert_eq!(entry_path(path).unwrap_err().class, FailureClass::Fatal, "{path}");
+        }
+        assert!(entry_path("bin/word-count").is_ok());
+    }
+}
