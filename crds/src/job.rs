@@ -1,0 +1,107 @@
+//! What a FlinkApplication and a FlinkSessionJob have in common: the job.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A packaged job and how it is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    /// The job package.
+    pub package: Package,
+    /// Arguments of the package's `main`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub args: Vec<String>,
+    /// Default parallelism of the job's operators. Unset: `parallelism.default`, else 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32768))]
+    pub parallelism: Option<i32>,
+    /// Whether the job is to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobStateSpec>,
+    /// What becomes of the job's state when its spec changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_mode: Option<UpgradeMode>,
+    /// Savepoint that the first start restores from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub initial_savepoint_path: Option<String>,
+    /// Start although the savepoint holds state that no operator of the job claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_non_restored_state: Option<bool>,
+}
+
+impl JobSpec {
+    /// Whether the job is to be suspended.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.state == Some(JobStateSpec::Suspended)
+    }
+}
+
+/// Where a job package is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.uri.matches('^(local|file|s3|https)://.+')",
+        "message": "uri must begin with local:// (in the image), file://, s3:// or https://",
+        "fieldPath": ".uri"
+    },
+    {
+        "rule": "!self.uri.startsWith('https://') || has(self.sha256)",
+        "message": "a package reached by https:// needs sha256",
+        "fieldPath": ".sha256"
+    },
+    {
+        "rule": "!has(self.sha256) || self.sha256.matches('^[0-9a-f]{64}$')",
+        "message": "sha256 must be 64 lower-case hex digits",
+        "fieldPath": ".sha256"
+    }
+]))]
+pub struct Package {
+    /// `local://` (a path in the image), `file://`, `s3://`, or `https://` with a sha256.
+    #[schemars(length(min = 1, max = 4096))]
+    pub uri: String,
+    /// SHA-256 of the package's bytes: 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub sha256: Option<String>,
+}
+
+/// The state that a job is wanted in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JobStateSpec {
+    /// It runs.
+    #[default]
+    Running,
+    /// It doesn't, and holds no pods.
+    Suspended,
+}
+
+/// What becomes of a job's state at an upgrade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeMode {
+    /// It is dropped.
+    #[default]
+    Stateless,
+    /// The job continues from its newest checkpoint.
+    LastState,
+    /// The job is stopped with a savepoint and continues from it.
+    Savepoint,
+}
+
+impl UpgradeMode {
+    /// The spelling in a spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stateless => "stateless",
+            Self::LastState => "last-state",
+            Self::Savepoint => "savepoint",
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the API server refuses by CEL.
+
+use kube::core::cel::Validator;
+use serde_json::{Value, json};
+use thalweg_crds::generate::custom_resource_definitions;
+
+/// Checks an object of a kind as the API server would, CEL rules only; the messages of what it refuses.
+fn refusals(kind: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
+    let crd = custom_resource_definitions()
+        .into_iter()
+        .find(|crd| crd.spec.names.kind == kind)
+        .unwrap();
+    let schema = crd.spec.versions[0]
+        .schema
+        .as_ref()
+        .unwrap()
+        .open_api_v3_schema
+        .as_ref()
+        .unwrap();
+    let schema = serde_json::to_value(schema).unwrap();
+    match Validator::new().validate(&schema, object, old) {
+        Ok(()) => Vec::new(),
+        Err(errors) => vec![errors.to_string()],
+    }
+}
+
+fn application(name: &str, package: Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"job": {"package": package}}})
+}
+
+fn session_job(session: &str) -> Value {
+    json!({"metadata": {"name": "counts"}, "spec": {
+        "sessionName": session, "job": {"package": {"uri": "local:///opt/counts"}}
+    }})
+}
+
+fn assert_refused(kind: &str, object: &Value, old: Option<&Value>, words: &str) {
+    let messages = refusals(kind, object, old);
+    assert!(
+        messages.iter().any(|message| message.contains(words)),
+        "expected {words:?} in {messages:?}"
+    );
+}
+
+#[test]
+fn a_plain_application_is_accepted() {
+    let object = application("word-count", json!({"uri": "local:///opt/jobs/word-count"}));
+    assert_eq!(refusals("FlinkApplication", &object, None), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_of_45_characters_is_accepted_and_one_of_46_is_not() {
+    let package = json!({"uri": "local:///opt/job"});
+    let longest = application(&"a".repeat(45), package.clone());
+    assert_eq!(refusals("FlinkApplication", &longest, None), Vec::<String>::new());
+    assert_refused(
+        "FlinkApplication",
+        &application(&"a".repeat(46), package),
+        None,
+        "45 characters",
+    );
+    assert_refused(
+        "FlinkSession",
+        &json!({"metadata": {"name": "a".repeat(46)}, "spec": {}}),
+        None,
+        "45 characters",
+    );
+}
+
+#[test]
+fn a_name_that_no_service_can_have_is_refused() {
+    for name in ["1st-job", "my.job"] {
+        assert_refused(
+            "FlinkApplication",
+            &application(name, json!({"uri": "local:///opt/job"})),
+            None,
+            "must begin with a letter",
+        );
+    }
+}
+
+#[test]
+fn a_package_of_an_unknown_scheme_is_refused() {
+    for uri in ["http://example.com/p", "/opt/p", "ftp://x"] {
+        assert_refused(
+            "FlinkApplication",
+            &application("a", json!({"uri": uri})),
+            None,
+            "uri must begin with",
+        );
+    }
+}
+
+#[test]
+fn a_package_by_https_needs_its_sha256() {
+    let uri = "https://example.com/p.tar.gz";
+    assert_refused(
+        "FlinkApplication",
+        &application("a", json!({"uri": uri})),
+        None,
+        "needs sha256",
+    );
+    let with_sum = application("a", json!({"uri": uri, "sha256": "0a".repeat(32)}));
+    assert_eq!(
+        refusals("FlinkApplication", &with_sum, None),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_sha256_must_be_one() {
+    for sum in ["0A".repeat(32), "0a".repeat(31), "zz".repeat(32)] {
+        let object = application("a", json!({"uri": "local:///p", "sha256": sum}));
+        assert_refused("FlinkApplication", &object, None, "64 lower-case hex digits");
+    }
+}
+
+#[test]
+fn the_session_of_a_session_job_is_immutable() {
+    let old = session_job("one");
+    assert_eq!(
+        refusals("FlinkSessionJob", &session_job("one"), Some(&old)),
+        Vec::<String>::new()
+    );
+    assert_refused(
+        "FlinkSessionJob",
+        &session_job("two"),
+        Some(&old),
+        "sessionName can't be changed",
+    );
+}

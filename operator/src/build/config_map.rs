@@ -1,0 +1,45 @@
+//! The ConfigMap with `config.yaml`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use thalweg_crds::memory::flink_size;
+
+use super::{METRICS_PORT, REST_PORT, RPC_PORT, metadata};
+use crate::cluster::Cluster;
+use crate::names;
+
+/// Name of the file.
+pub(super) const FILE: &str = "config.yaml";
+
+/// `config.yaml` in Flink's flat form; what follows from the resource wins over the user's configuration.
+pub(crate) fn config_map(cluster: &Cluster) -> Result<ConfigMap, serde_yaml::Error> {
+    let yaml = serde_yaml::to_string(&effective(cluster))?;
+    Ok(ConfigMap {
+        metadata: metadata(cluster, names::config(&cluster.name)),
+        data: Some(BTreeMap::from([(FILE.into(), yaml)])),
+        ..ConfigMap::default()
+    })
+}
+
+fn effective(cluster: &Cluster) -> BTreeMap<String, String> {
+    let mut keys = cluster.configuration.clone();
+    let mut set = |key: &str, value: String| keys.insert(key.to_owned(), value);
+    set("jobmanager.rpc.address", names::job_manager_address(cluster));
+    set("jobmanager.rpc.port", RPC_PORT.to_string());
+    set("rest.port", REST_PORT.to_string());
+    set(
+        "jobmanager.memory.process.size",
+        flink_size(cluster.job_manager.memory_bytes),
+    );
+    set(
+        "taskmanager.memory.process.size",
+        flink_size(cluster.task_manager.memory_bytes),
+    );
+    set("taskmanager.numberOfTaskSlots", cluster.slots.to_string());
+    keys.entry("metrics.reporters".into())
+        .or_insert_with(|| "prom".into());
+    keys.entry("metrics.reporter.prom.port".into())
+        .or_insert_with(|| METRICS_PORT.to_string());
+    keys
+}

@@ -1,0 +1,207 @@
+//! The stream, against a JobManager of this process.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use thalweg_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
+use thalweg_proto::cluster::v1::{
+    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, submit_job_response,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+use super::*;
+use crate::job_client::{GrpcJobClient, JobClient};
+use crate::testing::{pushed_job, snapshot};
+
+/// Sends what the test sends; each stream that is opened takes the next receiver.
+struct JobManager {
+    streams: tokio::sync::Mutex<mpsc::Receiver<mpsc::Receiver<Result<ClusterSnapshot, Status>>>>,
+    opened: Arc<AtomicU32>,
+}
+
+#[tonic::async_trait]
+impl Cluster for JobManager {
+    type WatchClusterStream = BoxStream<'static, Result<ClusterSnapshot, Status>>;
+
+    async fn watch_cluster(
+        &self,
+        _: Request<WatchClusterRequest>,
+    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+        let next = self.streams.lock().await.recv().await;
+        let next = next.ok_or_else(|| Status::unavailable("no more streams"))?;
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(ReceiverStream::new(next).boxed()))
+    }
+
+    async fn submit_job(
+        &self,
+        request: Request<SubmitJobRequest>,
+    ) -> Result<Response<SubmitJobResponse>, Status> {
+        let id = request.into_inner().operation_id;
+        Ok(Response::new(SubmitJobResponse {
+            result: Some(submit_job_response::Result::JobId(id)),
+        }))
+    }
+
+    async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
+        Err(Status::internal("broken"))
+    }
+}
+
+struct Harness {
+    address: String,
+    streams: mpsc::Sender<mpsc::Receiver<Result<ClusterSnapshot, Status>>>,
+    opened: Arc<AtomicU32>,
+}
+
+async fn job_manager() -> Harness {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (streams, receiver) = mpsc::channel(8);
+    let opened = Arc::new(AtomicU32::new(0));
+    let service = ClusterServer::new(JobManager {
+        streams: tokio::sync::Mutex::new(receiver),
+        opened: opened.clone(),
+    });
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
+    );
+    Harness {
+        address,
+        streams,
+        opened,
+    }
+}
+
+impl Harness {
+    async fn open(&self) -> mpsc::Sender<Result<ClusterSnapshot, Status>> {
+        let (sender, receiver) = mpsc::channel(8);
+        self.streams.send(receiver).await.unwrap();
+        sender
+    }
+}
+
+fn key() -> ClusterKey {
+    ClusterKey {
+        kind: ClusterKind::Application,
+        namespace: "default".into(),
+        name: "wc".into(),
+    }
+}
+
+fn states(watches: &ClusterWatches) -> Vec<String> {
+    let view = watches.view(&key()).unwrap();
+    view.snapshot
+        .iter()
+        .flat_map(|snapshot| &snapshot.jobs)
+        .map(|job| job.state.clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_is_stored_and_triggers() {
+    let harness = job_manager().await;
+    let stream = harness.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), "pod-1", &harness.address);
+    stream
+        .send(Ok(snapshot(vec![pushed_job("op", "CREATED")])))
+        .await
+        .unwrap();
+    assert_eq!(triggers.recv().await.unwrap(), key());
+    assert_eq!(
+        (states(&watches), watches.connected()),
+        (vec!["CREATED".to_owned()], 1)
+    );
+}
+
+#[tokio::test]
+async fn a_sign_of_life_without_news_triggers_nothing() {
+    let harness = job_manager().await;
+    let stream = harness.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), "pod-1", &harness.address);
+    for state in ["RUNNING", "RUNNING", "RUNNING", "FINISHED"] {
+        stream
+            .send(Ok(snapshot(vec![pushed_job("op", state)])))
+            .await
+            .unwrap();
+    }
+    triggers.recv().await.unwrap();
+    triggers.recv().await.unwrap();
+    assert_eq!(states(&watches), ["FINISHED"]);
+    assert!(triggers.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_opened_again_and_says_so_meanwhile() {
+    let harness = job_manager().await;
+    let first = harness.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), "pod-1", &harness.address);
+    first.send(Ok(snapshot(vec![]))).await.unwrap();
+    triggers.recv().await.unwrap();
+    first.send(Err(Status::unavailable("going"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    let view = watches.view(&key()).unwrap();
+    assert!(!view.connected && view.error.unwrap().contains("going"));
+    let second = harness.open().await;
+    second
+        .send(Ok(snapshot(vec![pushed_job("op", "RUNNING")])))
+        .await
+        .unwrap();
+    triggers.recv().await.unwrap();
+    assert!(watches.view(&key()).unwrap().connected);
+    assert_eq!(harness.opened.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn another_pod_begins_with_an_empty_view() {
+    let harness = job_manager().await;
+    let stream = harness.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), "pod-1", &harness.address);
+    stream.send(Ok(snapshot(vec![]))).await.unwrap();
+    triggers.recv().await.unwrap();
+    watches.follow(&key(), "pod-1", &harness.address);
+    assert!(watches.view(&key()).unwrap().snapshot.is_some());
+    watches.follow(&key(), "pod-2", &harness.address);
+    assert!(watches.view(&key()).unwrap().snapshot.is_none());
+    watches.stop(&key());
+    assert!(watches.view(&key()).is_none());
+}
+
+#[tokio::test]
+async fn jobs_are_submitted_and_cancelled_by_grpc() {
+    let harness = job_manager().await;
+    let request = SubmitJobRequest {
+        operation_id: "op".into(),
+        ..SubmitJobRequest::default()
+    };
+    let answer = GrpcJobClient.submit(&harness.address, request).await.unwrap();
+    assert_eq!(
+        answer.result,
+        Some(submit_job_response::Result::JobId("op".into()))
+    );
+    let error = GrpcJobClient
+        .cancel(&harness.address, CancelJobRequest::default())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("broken"), "{error}");
+}
+
+#[tokio::test]
+async fn a_job_manager_that_is_not_there_is_an_error_that_names_the_address() {
+    let error = connect("http://127.0.0.1:1").await.unwrap_err();
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}

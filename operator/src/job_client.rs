@@ -1,0 +1,76 @@
+//! Submitting and cancelling jobs of a session: calls to its JobManager, behind a trait so that the reconciler can be
+//! tested without one.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use thalweg_proto::cluster::v1::{CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse};
+use tonic::Request;
+
+use crate::cluster_watch::{connect, describe};
+
+/// Fetching a package and running its `main` takes a while.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(90);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A call that gave no answer; it can be repeated, its operation id makes that harmless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the session's JobManager gave no answer: {0}")]
+pub(crate) struct NoAnswer(pub(crate) String);
+
+/// What a session's JobManager does for the operator.
+pub(crate) trait JobClient: Send + Sync {
+    /// Starts a job; the same operation id is the same job.
+    fn submit<'a>(
+        &'a self,
+        address: &'a str,
+        request: SubmitJobRequest,
+    ) -> BoxFuture<'a, Result<SubmitJobResponse, NoAnswer>>;
+
+    /// Cancels a job; harmless if it has ended or is unknown.
+    fn cancel<'a>(
+        &'a self,
+        address: &'a str,
+        request: CancelJobRequest,
+    ) -> BoxFuture<'a, Result<CancelJobResponse, NoAnswer>>;
+}
+
+/// By gRPC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GrpcJobClient;
+
+impl JobClient for GrpcJobClient {
+    fn submit<'a>(
+        &'a self,
+        address: &'a str,
+        request: SubmitJobRequest,
+    ) -> BoxFuture<'a, Result<SubmitJobResponse, NoAnswer>> {
+        Box::pin(async move {
+            let mut client = connect(address).await.map_err(NoAnswer)?;
+            let mut request = Request::new(request);
+            request.set_timeout(SUBMIT_TIMEOUT);
+            let answer = client
+                .submit_job(request)
+                .await
+                .map_err(|status| NoAnswer(describe(&status)))?;
+            Ok(answer.into_inner())
+        })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        address: &'a str,
+        request: CancelJobRequest,
+    ) -> BoxFuture<'a, Result<CancelJobResponse, NoAnswer>> {
+        Box::pin(async move {
+            let mut client = connect(address).await.map_err(NoAnswer)?;
+            let mut request = Request::new(request);
+            request.set_timeout(CANCEL_TIMEOUT);
+            let answer = client
+                .cancel_job(request)
+                .await
+                .map_err(|status| NoAnswer(describe(&status)))?;
+            Ok(answer.into_inner())
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! What to do next: a pure decision over a validated cluster, its recorded status and the facts.
+//!
+//! ```text
+//!                      spec suspended?          --> Suspended: no JobManager, no TaskManagers
+//!   Cluster + status   the job's end recorded?  --> Ended: the JobManager stays to be looked at, no TaskManagers
+//!   + Facts            else                     --> Run: JobManager of this hash, TaskManagers of this hash
+//! ```
+//! Invariants: a JobManager is replaced only when the hash of its inputs differs; a TaskManager likewise; the
+//! operation id of a new JobManager follows from the resource's uid and generation, so deciding twice decides the
+//! same; a job whose end is recorded never runs again under the same operation id.
+
+pub(crate) mod cleanup;
+pub(crate) mod session_job;
+mod task_managers;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use thalweg_crds::{ClusterStatus, JobState};
+use thalweg_proto::cluster::v1::{ClusterSnapshot, JobStatus};
+use thalweg_proto::control::v1::FailureClass;
+
+use crate::cluster::{Cluster, ClusterKind};
+use crate::observe::Facts;
+
+/// A pod that is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodDeletion {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// Without grace: it should have gone long ago.
+    pub(crate) force: bool,
+    pub(crate) reason: &'static str,
+}
+
+/// What the resource is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Run,
+    Suspended,
+    Ended,
+}
+
+/// What becomes of the JobManager's Deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobManagerAction {
+    /// It is as it should be, or there is none and should be none.
+    Keep,
+    /// Make it, or replace it.
+    Apply,
+    /// Delete it.
+    Delete,
+}
+
+/// The decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) goal: Goal,
+    pub(crate) job_manager: JobManagerAction,
+    /// Of the JobManager that runs or is about to; none without one.
+    pub(crate) operation_id: Option<String>,
+    pub(crate) job_manager_hash: String,
+    pub(crate) task_manager_hash: String,
+    /// Slots that the jobs need, as far as known.
+    pub(crate) slots_required: u32,
+    pub(crate) task_managers: u32,
+    /// Ordinals of TaskManagers to make.
+    pub(crate) create: Vec<u32>,
+    pub(crate) delete: Vec<PodDeletion>,
+    /// When time alone may change the decision.
+    pub(crate) recheck_after: Option<Duration>,
+}
+
+/// Decides.
+pub(crate) fn plan(cluster: &Cluster, status: &ClusterStatus, facts: &Facts, now: Timestamp) -> Plan {
+    let job_manager_hash = cluster.job_manager_hash();
+    let operation_id = operation_id(cluster, status, facts, &job_manager_hash);
+    let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
+    let goal = goal(cluster, status, snapshot, operation_id.as_deref());
+    let job_manager = job_manager(
+        goal,
+        status,
+        facts,
+        snapshot,
+        operation_id.as_deref(),
+        &job_manager_hash,
+    );
+    let slots_required = slots_required(cluster, snapshot, operation_id.as_deref());
+    let wanted = match goal {
+        Goal::Run if application_failed(snapshot) => 0,
+        Goal::Run => cluster
+            .task_manager_replicas
+            .unwrap_or_else(|| cluster.task_managers_for(slots_required).max(1)),
+        Goal::Suspended | Goal::Ended => 0,
+    };
+    let task_manager_hash = cluster.task_manager_hash();
+    let fixed = cluster.task_manager_replicas.is_some() || wanted == 0;
+    let pods = task_managers::plan(
+        &facts.task_managers,
+        snapshot,
+        &task_manager_hash,
+        wanted,
+        fixed,
+        now,
+    );
+    Plan {
+        goal,
+        job_manager,
+        operation_id: if goal == Goal::Suspended {
+            None
+        } else {
+            operation_id
+        },
+        job_manager_hash,
+        task_manager_hash,
+        slots_required,
+        task_managers: wanted,
+        create: pods.create,
+        delete: pods.delete,
+        recheck_after: pods.recheck_after,
+    }
+}
+
+/// The running JobManager's own, if it is of this hash; the recorded one, if it was meant for this hash (written and
+/// not yet acted on, or its Deployment was lost); else a new one.
+fn operation_id(cluster: &Cluster, status: &ClusterStatus, facts: &Facts, hash: &str) -> Option<String> {
+    let deployed = facts
+        .deployment
+        .as_ref()
+        .filter(|deployment| deployment.hash == hash && !deployment.deleting);
+    if let Some(id) = deployed.and_then(|deployment| deployment.operation_id.clone()) {
+        return Some(id);
+    }
+    let recorded = status
+        .operation_id
+        .clone()
+        .filter(|_| status.job_manager_hash.as_deref() == Some(hash));
+    recorded.or_else(|| Some(format!("{}-{}", cluster.uid, cluster.generation)))
+}
+
+fn goal(
+    cluster: &Cluster,
+    status: &ClusterStatus,
+    snapshot: Option<&ClusterSnapshot>,
+    operation_id: Option<&str>,
+) -> Goal {
+    if cluster.suspended() {
+        return Goal::Suspended;
+    }
+    let ended = end_recorded(status, operation_id) || job_of(snapshot, operation_id).is_some_and(is_terminal);
+    if cluster.kind == ClusterKind::Application && ended {
+        Goal::Ended
+    } else {
+        Goal::Run
+    }
+}
+
+/// Whether status says that the job of this operation has ended. An application that never became a job (its
+/// package is missing) has no id and may still run.
+pub(crate) fn end_recorded(status: &ClusterStatus, operation_id: Option<&str>) -> bool {
+    let job = status.job_status.as_ref().filter(|job| job.job_id.is_some());
+    let terminal = job.and_then(|job| job.state).is_some_and(JobState::is_terminal);
+    terminal && operation_id.is_some() && status.operation_id.as_deref() == operation_id
+}
+
+fn is_terminal(job: &JobStatus) -> bool {
+    JobState::parse(&job.state).is_some_and(JobState::is_terminal)
+}
+
+/// The job that an operation started.
+pub(crate) fn job_of<'a>(
+    snapshot: Option<&'a ClusterSnapshot>,
+    operation_id: Option<&str>,
+) -> Option<&'a JobStatus> {
+    let operation_id = operation_id?;
+    snapshot?.jobs.iter().find(|job| job.operation_id == operation_id)
+}
+
+/// An application that can't become a job as it is.
+pub(crate) fn application_failed(snapshot: Option<&ClusterSnapshot>) -> bool {
+    let failure = snapshot.and_then(|snapshot| snapshot.application_failure.as_ref());
+    failure.is_some_and(|failure| failure.class() != FailureClass::Retryable)
+}
+
+fn job_manager(
+    goal: Goal,
+    status: &ClusterStatus,
+    facts: &Facts,
+    snapshot: Option<&ClusterSnapshot>,
+    operation_id: Option<&str>,
+    hash: &str,
+) -> JobManagerAction {
+    let deployed = facts.deployment.as_ref();
+    let present = deployed.is_some_and(|deployment| !deployment.deleting);
+    match goal {
+        Goal::Suspended if present => JobManagerAction::Delete,
+        Goal::Suspended => JobManagerAction::Keep,
+        // A JobManager that lost its memory (its node went) would run the finished job again.
+        Goal::Ended
+            if present
+                && end_recorded(status, operation_id)
+                && job_of(snapshot, operation_id).is_some_and(|job| !is_terminal(job)) =>
+        {
+            JobManagerAction::Delete
+        }
+        Goal::Ended => JobManagerAction::Keep,
+        // One that is going is waited for: its deletion triggers the next reconciliation.
+        Goal::Run if deployed.is_some_and(|deployment| deployment.deleting) => JobManagerAction::Keep,
+        Goal::Run if deployed.is_some_and(|deployment| deployment.hash == hash) => JobManagerAction::Keep,
+        Goal::Run => JobManagerAction::Apply,
+    }
+}
+
+/// From the JobManager as soon as it knows its jobs' graphs, until then from the parallelism.
+fn slots_required(cluster: &Cluster, snapshot: Option<&ClusterSnapshot>, operation_id: Option<&str>) -> u32 {
+    match cluster.kind {
+        ClusterKind::Application => match job_of(snapshot, operation_id) {
+            Some(job) if job.slots_required > 0 => job.slots_required,
+            _ => cluster.parallelism(),
+        },
+        ClusterKind::Session => {
+            let jobs = snapshot
+                .map(|snapshot| snapshot.jobs.as_slice())
+                .unwrap_or_default();
+            jobs.iter()
+                .filter(|job| !is_terminal(job))
+                .fold(0, |sum, job| sum.saturating_add(job.slots_required))
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What is left to do before a deleted resource may go.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::PodDeletion;
+use super::task_managers::{OVERDUE, deletion, force_if_overdue, sooner};
+use crate::observe::Facts;
+
+/// Looked at again although nothing told us to: pods of vanished nodes report nothing.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// The decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cleanup {
+    pub(crate) delete_deployment: bool,
+    pub(crate) delete: Vec<PodDeletion>,
+    /// Nothing is left: the finalizer may go. What has no pods goes by its owner reference.
+    pub(crate) done: bool,
+    pub(crate) recheck_after: Duration,
+}
+
+/// Decides; `deleted_at` is the resource's deletion timestamp.
+pub(crate) fn plan_cleanup(facts: &Facts, deleted_at: Timestamp, now: Timestamp) -> Cleanup {
+    let deployment = facts
+        .deployment
+        .as_ref()
+        .filter(|deployment| deployment.foreign_owner.is_none());
+    let mut delete = Vec::new();
+    let mut recheck_after = None;
+    for pod in &facts.task_managers {
+        match pod.deletion {
+            Some(deadline) => force_if_overdue(pod, deadline, now, &mut delete, &mut recheck_after),
+            None => delete.push(deletion(pod, "Cleanup")),
+        }
+    }
+    // The garbage collector deletes the JobManager's pod after its Deployment; if it doesn't, we do.
+    let collector_late =
+        Duration::try_from(now.duration_since(deleted_at)).is_ok_and(|since| since >= OVERDUE);
+    for pod in &facts.job_managers {
+        match pod.deletion {
+            Some(deadline) => force_if_overdue(pod, deadline, now, &mut delete, &mut recheck_after),
+            None if deployment.is_none() && collector_late => delete.push(deletion(pod, "Cleanup")),
+            None => {}
+        }
+    }
+    sooner(&mut recheck_after, RECHECK);
+    Cleanup {
+        delete_deployment: deployment.is_some_and(|deployment| !deployment.deleting),
+        delete,
+        done: deployment.is_none() && facts.task_managers.is_empty() && facts.job_managers.is_empty(),
+        recheck_after: recheck_after.unwrap_or(RECHECK),
+    }
+}

@@ -1,0 +1,67 @@
+//! The job's part of a status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use thalweg_crds::{ClusterStatus, JobState, JobStatus};
+use thalweg_proto::cluster::v1::JobStatus as PushedJob;
+
+use crate::observe::Facts;
+use crate::plan::{Goal, Plan, application_failed, end_recorded, job_of};
+
+/// An application's job.
+pub(super) fn application(plan: &Plan, facts: &Facts, previous: &ClusterStatus) -> JobStatus {
+    let before = previous.job_status.clone().unwrap_or_default();
+    if plan.goal == Goal::Suspended {
+        return JobStatus {
+            state: Some(JobState::Suspended),
+            ..before
+        };
+    }
+    if end_recorded(previous, plan.operation_id.as_deref()) {
+        return before;
+    }
+    // Of another JobManager than the planned one nothing is believed.
+    let current = facts
+        .deployment
+        .as_ref()
+        .is_some_and(|found| found.hash == plan.job_manager_hash);
+    let view = facts.view.as_ref().filter(|_| current);
+    let snapshot = view.and_then(|view| view.snapshot.as_deref());
+    match job_of(snapshot, plan.operation_id.as_deref()) {
+        Some(job) => pushed(job),
+        None if application_failed(snapshot) => JobStatus {
+            state: Some(JobState::Failed),
+            ..JobStatus::default()
+        },
+        None if snapshot.is_some() => JobStatus {
+            state: Some(JobState::Initializing),
+            ..JobStatus::default()
+        },
+        None => JobStatus {
+            state: Some(JobState::Reconciling),
+            job_id: None,
+            ..before
+        },
+    }
+}
+
+/// A job as its JobManager tells it.
+pub(crate) fn pushed(job: &PushedJob) -> JobStatus {
+    JobStatus {
+        job_name: Some(job.name.clone()).filter(|name| !name.is_empty()),
+        job_id: Some(job.job_id.clone()).filter(|id| !id.is_empty()),
+        // A state of a newer JobManager that we don't know.
+        state: Some(JobState::parse(&job.state).unwrap_or(JobState::Reconciling)),
+        start_time: time(job.start_time_ms),
+        update_time: time(job.state_since_ms),
+        restarts: Some(job.restarts.into()),
+        last_failure: job.last_failure.as_ref().map(|failure| failure.message.clone()),
+    }
+}
+
+fn time(milliseconds: u64) -> Option<Time> {
+    let seconds = i64::try_from(milliseconds / 1000)
+        .ok()
+        .filter(|seconds| *seconds > 0)?;
+    Timestamp::from_second(seconds).ok().map(Time)
+}
