@@ -1,0 +1,119 @@
+"""Real Flink: a standalone JobManager and TaskManager, the job submitted by REST as a jar.
+
+Twice: as a DataStream program, and with Flink SQL's mini-batch aggregate in it, which folds a word's updates.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+from . import rest
+from .engine import Engine, EngineError, Job
+from .places import BENCH
+from .processes import wait_until
+
+_START_SECONDS = 120
+_RESULT_PREFIX = "BASH_JAVA_UTILS_EXEC_RESULT:"
+_FOLDER = BENCH / "flink"
+
+
+class Flink(Engine):
+    """Home and jar are as flink/setup printed them."""
+
+    name = "flink"
+    entry_class = "WordCount"
+    rest_port = 8181
+    metrics_port = 9350
+
+    def __init__(self, work: pathlib.Path, home: pathlib.Path, jar: pathlib.Path) -> None:
+        super().__init__(work)
+        self._home = home
+        self._jar = jar
+
+    def _launch(self, job: Job) -> None:
+        self._write_configuration(job)
+        self._start_job_manager()
+        wait_until("Flink's REST", _START_SECONDS, lambda: rest.reachable(f"{self.rest_url}/overview"), self.processes)
+        self._start_task_manager()
+        wait_until("Flink's slots", _START_SECONDS, lambda: self._free_slots() >= job.parallelism, self.processes)
+        self._submit(job)
+
+    def _write_configuration(self, job: Job) -> None:
+        conf = self.work / "conf"
+        text = (_FOLDER / "conf/config.yaml").read_text()
+        values = {
+            "SLOTS": job.parallelism,
+            "TASKMANAGER_MEMORY": job.memory,
+            "REST_PORT": self.rest_port,
+            # The JobManager takes the one below the TaskManager's.
+            "METRICS_PORTS": self.metrics_port - 1,
+            "WORK": self.work,
+        }
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
+        (conf / "config.yaml").write_text(text)
+        shutil.copy(_FOLDER / "conf/log4j-console.properties", conf)
+
+    def _start_job_manager(self) -> None:
+        jvm, dynamic = self._resources("GET_JM_RESOURCE_PARAMS")
+        entrypoint = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        arguments = [entrypoint, "--configDir", str(self.work / "conf"), "--executionMode", "cluster", *dynamic]
+        self._spawn("jobmanager", self._java(jvm) + arguments, self._environment())
+
+    def _start_task_manager(self) -> None:
+        jvm, dynamic = self._resources("GET_TM_RESOURCE_PARAMS")
+        own = ["-D", f"metrics.reporter.prom.port={self.metrics_port}"]
+        runner = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+        arguments = [runner, "--configDir", str(self.work / "conf"), *dynamic, *own]
+        self._spawn("taskmanager", self._java(jvm) + arguments, self._environment())
+
+    def _submit(self, job: Job) -> None:
+        jar = rest.upload(self.rest_url, self._jar)
+        body = {"entryClass": self.entry_class, "programArgsList": job.arguments(), "parallelism": job.parallelism}
+        rest.request("POST", f"{self.rest_url}/jars/{jar}/run", json.dumps(body).encode())
+
+    def _free_slots(self) -> int:
+        return (rest.reachable(f"{self.rest_url}/overview") or {}).get("slots-available", 0)
+
+    def _resources(self, command: str) -> tuple[list[str], list[str]]:
+        """Flink's own arithmetic: JVM options, and the settings that tell the process what they were made of."""
+        class_path = f"{self._home}/bin/bash-java-utils.jar:{self._home}/lib/*"
+        utility = ["org.apache.flink.runtime.util.bash.BashJavaUtils", command, "--configDir", str(self.work / "conf")]
+        run = subprocess.run(
+            ["java", "-cp", class_path, *utility], env=self._environment(), capture_output=True, text=True, check=False
+        )
+        lines = [line.removeprefix(_RESULT_PREFIX) for line in run.stdout.splitlines() if line.startswith(_RESULT_PREFIX)]
+        if run.returncode != 0 or len(lines) < 2:
+            raise EngineError(f"Flink's arithmetic {command} failed: {_reason(run.stdout + run.stderr)}")
+        return lines[0].split(), lines[1].split()
+
+    def _java(self, jvm: list[str]) -> list[str]:
+        opens = (_FOLDER / "java.options").read_text().split()
+        logging = f"-Dlog4j.configurationFile=file:{self.work}/conf/log4j-console.properties"
+        return ["java", *jvm, *opens, logging, "-cp", f"{self._home}/lib/*"]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.work / "tmp"),
+            "FLINK_HOME": str(self._home),
+            "FLINK_CONF_DIR": str(self.work / "conf"),
+            "FLINK_LIB_DIR": str(self._home / "lib"),
+            "FLINK_OPT_DIR": str(self._home / "opt"),
+            "FLINK_PLUGINS_DIR": str(self._home / "plugins"),
+        }
+
+
+def _reason(output: str) -> str:
+    """The line that names the exception, without its stack."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if "Exception: " in line), lines[-1] if lines else "no output")
+
+
+class FlinkSql(Flink):
+    """The same with the other program."""
+
+    name = "flink-sql"
+    entry_class = "WordCountSql"

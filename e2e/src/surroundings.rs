@@ -1,0 +1,33 @@
+//! Where things are, by the environment.
+
+use anyhow::Context;
+
+/// What `e2e/run` tells the tests.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// `host:port` of the Kafka broker.
+    pub kafka: String,
+    /// `http://host:port` of Prometheus.
+    pub prometheus: String,
+    /// Image with the runtime and the example job packages.
+    pub job_image: String,
+    /// Namespace of the operator.
+    pub operator_namespace: String,
+    /// A file of real text with 100,000 lines or more.
+    pub text: String,
+}
+
+impl Surroundings {
+    /// Reads them; an absent variable is named.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let variable =
+            |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `make e2e`"));
+        Ok(Self {
+            kafka: variable("THALWEG_TEST_KAFKA")?,
+            prometheus: variable("THALWEG_TEST_PROMETHEUS")?,
+            job_image: variable("THALWEG_TEST_JOB_IMAGE")?,
+            operator_namespace: variable("THALWEG_TEST_OPERATOR_NAMESPACE")?,
+            text: variable("THALWEG_TEST_TEXT")?,
+        })
+    }
+}

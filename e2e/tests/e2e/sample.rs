@@ -1,0 +1,108 @@
+//! Runs in every `make test`.
+
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use thalweg_e2e::{eventually, manifest, with_namespace};
+
+use crate::steps::*;
+
+/// The main job, end to end: real text through Kafka, four subtasks over two TaskManagers, exact counts, and after its
+/// deletion nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_counts_the_words_of_a_real_text_exactly() -> anyhow::Result<()> {
+    with_namespace("word-count", |ns| async move {
+        let topics = word_count_topics(&ns, usize::MAX, 4).await?;
+        start_word_count(&ns, "wc", &topics, 4, true).await?;
+        let application = application_in_state(&ns, "wc", "FINISHED").await?;
+        let required = application
+            .status
+            .unwrap_or_default()
+            .slots
+            .map(|slots| slots.required);
+        ensure!(required.is_some(), "status tells the slots");
+        expect_exact_counts(&ns, &topics)?;
+        ensure!(
+            !event_reasons(&ns, "wc").await?.is_empty(),
+            "transitions are told as events"
+        );
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// A lost TaskManager restarts the job; what it counted in the end is exact all the same. Prometheus has the series.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_task_manager_pod_is_replaced_and_the_job_restarts() -> anyhow::Result<()> {
+    with_namespace("kill-tm", |ns| async move {
+        let topics = word_count_topics(&ns, 100_000, 2).await?;
+        let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+        let mut application = manifest::application(&ns.around, "wc", "word-count", 2, &args);
+        application["spec"]["flinkConfiguration"]["restart-strategy.type"] = "fixed-delay".into();
+        application["spec"]["flinkConfiguration"]["restart-strategy.fixed-delay.attempts"] = "10".into();
+        application["spec"]["flinkConfiguration"]["restart-strategy.fixed-delay.delay"] = "100 ms".into();
+        ns.apply(&application).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("Prometheus to have the task's records", || async {
+            let selector = format!(
+                "flink_taskmanager_job_task_numRecordsIn{{namespace=\"{}\"}}",
+                ns.name
+            );
+            ensure!(query(&ns, &selector).await? > 0.0, "no records yet");
+            Ok(())
+        })
+        .await?;
+
+        let pods = ns.pods("app.kubernetes.io/component=taskmanager").await?;
+        ensure!(!pods.is_empty(), "there is a TaskManager pod");
+        let victim = pods[0].name_any();
+        ns.api::<Pod>()
+            .delete(&victim, &DeleteParams::default().grace_period(0))
+            .await?;
+        eventually("the restart to show in status", || async {
+            let application = ns.api::<thalweg_crds::FlinkApplication>().get("wc").await?;
+            let job = application
+                .status
+                .unwrap_or_default()
+                .job_status
+                .unwrap_or_default();
+            ensure!(job.restarts.unwrap_or(0) >= 1, "no restart yet");
+            Ok(())
+        })
+        .await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("the counts to be exact", || async {
+            expect_exact_counts(&ns, &topics)
+        })
+        .await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// What can't run says why, in the resource's status, without a crash loop.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_can_not_start_says_why() -> anyhow::Result<()> {
+    with_namespace("refused", |ns| async move {
+        let missing = manifest::application(&ns.around, "missing", "no-such-package", 1, &[]);
+        ns.apply(&missing).await?;
+        application_error(&ns, "missing", "no-such-package").await?;
+
+        let idle = manifest::application(&ns.around, "idle", "misbehaving", 1, &["never-executes"]);
+        ns.apply(&idle).await?;
+        application_error(&ns, "idle", "execute()").await?;
+
+        let mut image = manifest::application(&ns.around, "image", "word-count", 1, &[]);
+        image["spec"]["image"] = "localhost/no-such-image:e2e".into();
+        ns.apply(&image).await?;
+        application_error(&ns, "image", "no-such-image").await?;
+        for name in ["missing", "idle", "image"] {
+            ns.api::<thalweg_crds::FlinkApplication>()
+                .delete(name, &DeleteParams::default())
+                .await?;
+        }
+        nothing_is_left(&ns).await
+    })
+    .await
+}
