@@ -1,0 +1,104 @@
+# One command surface for people and CI. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Everything that is built lives outside the checkout and survives it.
+THALWEG_CACHE ?= $(HOME)/.cache/thalweg
+CARGO_TARGET_DIR ?= $(THALWEG_CACHE)/target
+export THALWEG_CACHE CARGO_TARGET_DIR
+
+CLUSTER := e2e/cluster/cluster
+TARGET := x86_64-unknown-linux-gnu
+DEBUG_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/debug
+RELEASE_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/release
+# Where image contexts and archives are laid out.
+BUILD ?= $(THALWEG_CACHE)/build
+PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p misbehaving
+# The whole workspace at once: one set of features for each dependency, so that binaries and tests share one build.
+EVERYTHING := --workspace --all-targets
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## ---- build ----
+
+.PHONY: deps
+deps: ## Install the Debian packages that are missing (as root)
+	$(CLUSTER) deps
+
+.PHONY: build
+build: ## Debug binaries and tests
+	cargo build $(EVERYTHING)
+
+.PHONY: release
+release: ## Release binaries
+	cargo build --release $(PROGRAMS)
+
+.PHONY: images
+images: build ## Images of the debug binaries, as OCI archives (for tests)
+	e2e/images "$(DEBUG_BINARIES)" "$(BUILD)/debug"
+
+.PHONY: release-images
+release-images: release ## Images of the release binaries, as OCI archives
+	e2e/images "$(RELEASE_BINARIES)" "$(BUILD)/release"
+
+.PHONY: generate
+generate: ## Write what is generated: CRDs, documentation of options
+	cargo run -q -p thalweg-crds --bin crdgen
+	UPDATE_DOCS=1 cargo test -q -p thalweg-types
+
+## ---- check ----
+
+.PHONY: fmt
+fmt: ## Format
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## rustfmt and clippy, warnings denied
+	cargo fmt --all -- --check
+	cargo clippy $(EVERYTHING) -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, duplicates and sources of dependencies (needs cargo-deny)
+	cargo deny check bans licenses sources
+
+.PHONY: unit
+unit: build ## Tests that need no cluster
+	cargo test --workspace --lib --bins --tests --exclude thalweg-e2e
+	cargo test --doc -p thalweg-api
+	python3 -m unittest discover -q -s e2e/bench -t e2e/bench
+
+.PHONY: charts
+charts: ## Lint the charts and render them with several value sets
+	e2e/charts
+
+.PHONY: e2e
+e2e: images ## A sample of the end-to-end tests, on a throw-away Kubernetes with Kafka (KEEP=1 leaves it up)
+	e2e/run sample
+
+.PHONY: e2e-full
+e2e-full: images ## All end-to-end tests
+	e2e/run full
+
+.PHONY: test
+test: lint unit charts e2e ## What CI runs
+
+.PHONY: test-full
+test-full: lint deny unit charts e2e-full ## Everything that an issue names
+
+## ---- see it ----
+
+.PHONY: demo
+demo: ## Word count over Kafka on a throw-away Kubernetes (CLUSTER=current: on yours)
+	e2e/demo up
+
+.PHONY: demo-down
+demo-down: ## End the demo
+	e2e/demo down
+
+.PHONY: bench
+bench: release release-images ## Figures: exchange, word count beside Flink, start times (release builds; long)
+	e2e/bench/bench all
