@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use thalweg_crds::{FlinkSession, FlinkSessionJob};
-use thalweg_e2e::{TestNamespace, eventually, manifest, with_namespace};
+use thalweg_e2e::{TestNamespace, eventually, kafka, manifest, with_namespace};
 
 use crate::steps::*;
 
@@ -143,6 +143,137 @@ async fn one_name_in_two_namespaces_is_two_applications() -> anyhow::Result<()> 
             Ok(())
         })
         .await
+    })
+    .await
+}
+
+/// A worker over its byte budget is stopped with a message, and the session's other job doesn't notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_allocates_without_end_fails_alone_in_its_session() -> anyhow::Result<()> {
+    with_namespace("budget", |ns| async move {
+        ns.apply(&session(&ns, "shared", 1)).await?;
+        session_ready(&ns, "shared", 2).await?;
+        let topics = word_count_topics(&ns, 20_000, 1).await?;
+        let mut neighbour = session_job(&ns, "neighbour", "shared", &topics, 1);
+        let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+        neighbour["spec"]["job"]["args"] = json!(args);
+        ns.apply(&neighbour).await?;
+        session_job_in_state(&ns, "neighbour", "RUNNING").await?;
+
+        let mut greedy = session_job(&ns, "greedy", "shared", &topics, 1);
+        greedy["spec"]["job"]["package"]["uri"] = "local:///opt/thalweg/jobs/misbehaving".into();
+        greedy["spec"]["job"]["args"] = json!(["allocates"]);
+        ns.apply(&greedy).await?;
+        let failed = session_job_in_state(&ns, "greedy", "FAILED").await?;
+        let error = failed.status.unwrap_or_default().error.unwrap_or_default();
+        ensure!(error.contains("memory budget"), "the error says why: {error:?}");
+
+        eventually("the neighbour's counts to be exact", || async {
+            expect_exact_counts(&ns, &topics)
+        })
+        .await?;
+        let neighbour = session_job_in_state(&ns, "neighbour", "RUNNING").await?;
+        let restarts = neighbour
+            .status
+            .unwrap_or_default()
+            .job_status
+            .and_then(|job| job.restarts);
+        ensure!(
+            restarts.unwrap_or(0) == 0,
+            "the neighbour was restarted: {restarts:?}"
+        );
+        for name in ["greedy", "neighbour"] {
+            ns.api::<FlinkSessionJob>()
+                .delete(name, &DeleteParams::default())
+                .await?;
+        }
+        ns.api::<FlinkSession>()
+            .delete("shared", &DeleteParams::default())
+            .await?;
+        nothing_is_left(&ns).await
+    })
+    .await
+}
+
+/// The broker goes away in the middle and comes back: the job goes on by itself, and nothing is lost or counted twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_broker_loses_no_line() -> anyhow::Result<()> {
+    with_namespace("broker", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, 2).await?;
+        start_word_count(&ns, "wc", &topics, 2, false).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("the first counts", || async { expect_exact_counts(&ns, &topics) }).await?;
+        let cluster = std::env::var("THALWEG_TEST_CLUSTER")?;
+        let restart = tokio::process::Command::new(cluster)
+            .args(["kafka", "restart"])
+            .status()
+            .await?;
+        ensure!(restart.success(), "the broker did not come back");
+        let more: Vec<String> = topics.lines.iter().take(5_000).cloned().collect();
+        kafka::produce_lines(
+            &ns.around.kafka,
+            &topics.input,
+            2,
+            more.iter().map(String::as_str),
+        )?;
+        topics.lines.extend(more);
+        eventually("the counts to include what came later", || async {
+            expect_exact_counts(&ns, &topics)
+        })
+        .await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// A topic that doesn't exist and a broker that doesn't answer are told by name in status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_and_an_unreachable_broker_are_named() -> anyhow::Result<()> {
+    with_namespace("kafka", |ns| async move {
+        let args = manifest::word_count_args(&ns.around.kafka, "no-such-topic", "nor-this");
+        ns.apply(&manifest::application(
+            &ns.around,
+            "topic",
+            "word-count",
+            1,
+            &args,
+        ))
+        .await?;
+        let args = manifest::word_count_args("127.0.0.1:1", "lines", "counts");
+        ns.apply(&manifest::application(
+            &ns.around,
+            "broker",
+            "word-count",
+            1,
+            &args,
+        ))
+        .await?;
+        application_error(&ns, "topic", "no-such-topic").await?;
+        application_error(&ns, "broker", "127.0.0.1:1").await?;
+        Ok(())
+    })
+    .await
+}
+
+/// One series of each kind of process, scraped by a real Prometheus.
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_has_a_series_of_every_kind_of_process() -> anyhow::Result<()> {
+    with_namespace("metrics", |ns| async move {
+        let topics = word_count_topics(&ns, 1_000, 1).await?;
+        start_word_count(&ns, "wc", &topics, 1, false).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        let own = format!("namespace=\"{}\"", ns.name);
+        for series in [
+            format!("flink_jobmanager_numRegisteredTaskManagers{{{own}}}"),
+            format!("flink_jobmanager_job_uptime{{{own}}}"),
+            format!("flink_taskmanager_taskSlotsTotal{{{own}}}"),
+            format!("flink_taskmanager_job_task_busyTimeMsPerSecond{{{own}}}"),
+            format!("flink_taskmanager_job_task_operator_numRecordsOut{{{own}}}"),
+            "thalweg_operator_reconciliations_total".to_owned(),
+        ] {
+            eventually(&series, || async { query(&ns, &series).await }).await?;
+        }
+        delete_application_leaves_nothing(&ns, "wc").await
     })
     .await
 }

@@ -26,7 +26,15 @@ const BATCH: usize = 16 << 10;
 
 static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
 static BUDGET: AtomicUsize = AtomicUsize::new(usize::MAX);
-static JOB: OnceLock<String> = OnceLock::new();
+static LIMITED: OnceLock<Limited> = OnceLock::new();
+
+/// Who keeps to the budget, and what to do when it doesn't suffice.
+pub(crate) struct Limited {
+    /// `worker of job X`, or `main`.
+    pub(crate) who: String,
+    /// What to do.
+    pub(crate) advice: &'static str,
+}
 
 thread_local! {
     // Const and without destructor: its first use in a thread allocates nothing and registers nothing.
@@ -39,9 +47,9 @@ pub fn allocated_bytes() -> u64 {
 }
 
 /// From now on the process ends itself when it holds more.
-pub(crate) fn arm(job: String, budget: usize) {
-    // The job is set first: whoever sees the budget sees the job. A second call keeps the first job.
-    let _ = JOB.set(job);
+pub(crate) fn arm(limited: Limited, budget: usize) {
+    // It is set first: whoever sees the budget sees whose it is. A second call keeps the first one.
+    let _ = LIMITED.set(limited);
     BUDGET.store(budget, Ordering::Release);
 }
 
@@ -130,12 +138,13 @@ fn stop(total: isize, budget: usize) -> ! {
         bytes: [0; 256],
         len: 0,
     };
-    let job = JOB.get().map_or("?", String::as_str);
+    let (who, advice) = LIMITED
+        .get()
+        .map_or(("?", ""), |limited| (limited.who.as_str(), limited.advice));
     // A line that is too long is cut; it is written all the same.
     let _ = writeln!(
         line,
-        "worker of job {job}: {total} bytes allocated, budget {budget}: stopped; \
-         raise taskmanager.memory.process.size or lower the state"
+        "{who}: {total} bytes allocated, budget {budget}: stopped; {advice}"
     );
     // SAFETY: the pointer and length are those of `line.bytes`' initialised start; `write` only reads them.
     unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.len) };

@@ -227,17 +227,28 @@ fn install_panic_hook() {
     }));
 }
 
-/// In a worker the byte budget holds before `main` allocates anything.
+/// The byte budget holds before `main` allocates anything: in a worker, and at extraction in the JobManager's container.
 fn arm_budget() -> Result<(), String> {
-    if !matches!(Mode::of_environment(), Mode::Worker) {
-        return Ok(());
-    }
+    let limited = match Mode::of_environment() {
+        Mode::Worker => alloc::Limited {
+            who: format!(
+                "worker of job {}",
+                env::var(JOB_ID).unwrap_or_else(|_| "?".to_owned())
+            ),
+            advice: "raise taskmanager.memory.process.size or lower the state",
+        },
+        Mode::Extraction(_) => alloc::Limited {
+            who: "main".to_owned(),
+            advice: "raise thalweg.extraction.memory or do less before execute()",
+        },
+        Mode::ByHand => return Ok(()),
+    };
     let Ok(budget) = env::var(WORKER_MEMORY_BYTES) else {
         return Ok(());
     };
     let bytes = budget
         .parse()
         .map_err(|_| format!("{WORKER_MEMORY_BYTES}={budget:?} is not a number of bytes"))?;
-    alloc::arm(env::var(JOB_ID).unwrap_or_else(|_| "?".to_owned()), bytes);
+    alloc::arm(limited, bytes);
     Ok(())
 }

@@ -58,6 +58,8 @@ pub struct ExtractedJob {
 pub struct ExtractionOptions {
     /// `thalweg.extraction.timeout`.
     pub timeout: Duration,
+    /// `thalweg.extraction.memory`, in bytes.
+    pub memory_bytes: u64,
     /// For the socket; its path must be short (a socket's is at most 107 bytes).
     pub temp_directory: PathBuf,
 }
@@ -225,7 +227,7 @@ impl Program {
             .map_err(socket_error)?;
         let socket = temp.path().join("s");
         let listener = UnixListener::bind(&socket).map_err(socket_error)?;
-        let mut running = self.start(&socket).await?;
+        let mut running = self.start(&socket, options.memory_bytes).await?;
         let outcome = tokio::time::timeout(options.timeout, self.result(listener, &mut running)).await;
         let bytes = match outcome {
             Ok(bytes) => bytes?,
@@ -243,11 +245,11 @@ impl Program {
     }
 
     /// Another program that is being started may still hold the descriptor by which this one was unpacked: that passes.
-    async fn start(&self, socket: &Path) -> Result<Running, ExtractionError> {
+    async fn start(&self, socket: &Path, memory_bytes: u64) -> Result<Running, ExtractionError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Running::start(self, socket) {
+            match Running::start(self, socket, memory_bytes) {
                 Err(busy) if busy.kind() == ErrorKind::ExecutableFileBusy && attempts < BUSY_ATTEMPTS => {
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }

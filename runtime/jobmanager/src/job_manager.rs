@@ -63,6 +63,7 @@ impl JobManager {
         let (control, control_plane) = control_plane::start(dispatcher, clock);
         let extraction = ExtractionOptions {
             timeout: settings.extraction_timeout,
+            memory_bytes: settings.extraction_memory,
             temp_directory: config.temp_directory.clone(),
         };
         let submitter = Arc::new(Submitter::new(

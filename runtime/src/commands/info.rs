@@ -41,6 +41,7 @@ async fn extracted(
     let package = store.import(&arguments.package, "").await?;
     let options = ExtractionOptions {
         timeout: configuration.get(&options::EXTRACTION_TIMEOUT)?,
+        memory_bytes: configuration.get(&options::EXTRACTION_MEMORY)?.0,
         temp_directory: folder.to_owned(),
     };
     let extracted = extract(&package, &arguments.arguments, &options).await?;

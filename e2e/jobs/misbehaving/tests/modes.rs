@@ -31,7 +31,9 @@ fn extract(mode: &str) -> (Option<ExtractionResult>, Output) {
     let path = folder.path().join("extract");
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = program(mode);
-    command.env("THALWEG_EXTRACT_SOCKET", &path);
+    command
+        .env("THALWEG_EXTRACT_SOCKET", &path)
+        .env("THALWEG_WORKER_MEMORY_BYTES", (64 << 20).to_string());
     let output = command.output().unwrap();
     // A connection waits in the listener's queue with all that was written, also after the program's end.
     listener.set_nonblocking(true).unwrap();
@@ -164,6 +166,19 @@ fn a_worker_over_its_byte_budget_stops_with_a_message() {
     );
     assert!(
         message.contains("budget 67108864: stopped; raise taskmanager.memory.process.size"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_main_over_its_byte_budget_stops_with_a_message() {
+    let (result, output) = extract("main-allocates");
+    assert!(result.is_none());
+    assert_eq!(output.status.code(), Some(86));
+    let message = text(&output.stderr);
+    assert!(message.starts_with("main: "), "{message}");
+    assert!(
+        message.contains("budget 67108864: stopped; raise thalweg.extraction.memory"),
         "{message}"
     );
 }

@@ -37,7 +37,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(program: &Program, socket: &Path) -> std::io::Result<Self> {
+    pub(super) fn start(program: &Program, socket: &Path, memory_bytes: u64) -> std::io::Result<Self> {
         let mut command = Command::new(&program.path);
         command
             .args(&program.arguments)
@@ -46,6 +46,7 @@ impl Running {
             .envs(std::env::var("PATH").map(|path| ("PATH", path)))
             .envs(&program.environment)
             .env("THALWEG_EXTRACT_SOCKET", socket)
+            .env("THALWEG_WORKER_MEMORY_BYTES", memory_bytes.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -20,6 +20,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let options = ExtractionOptions {
+        memory_bytes: 64 << 20,
         timeout: Duration::from_secs(60),
         temp_directory: folder.path().to_owned(),
     };

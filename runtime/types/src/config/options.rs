@@ -168,6 +168,8 @@ options! {
     section "Thalweg's own" {
         /// How long a package's program may take to build its graph.
         EXTRACTION_TIMEOUT: Duration = "thalweg.extraction.timeout", Some("60 s"), only positive, "a duration above 0";
+        /// How much memory a package's program may take while it builds its graph, in the JobManager's container.
+        EXTRACTION_MEMORY: MemorySize = "thalweg.extraction.memory", Some("128mb");
         /// How long a worker process may take to be ready.
         WORKER_START_TIMEOUT: Duration = "thalweg.worker.start-timeout", Some("60 s"), only positive, "a duration above 0";
         /// Largest job package that is accepted.
