@@ -47,8 +47,8 @@ release-images: release ## Images of the release binaries, as OCI archives
 
 .PHONY: generate
 generate: ## Write what is generated: CRDs, documentation of options
-	cargo run -q -p thalweg-crds --bin crdgen
-	UPDATE_DOCS=1 cargo test -q -p thalweg-types
+	cargo run -q -p thalweg-crds
+	UPDATE_DOCS=1 cargo test -q --workspace --lib configuration_page
 
 ## ---- check ----
 
