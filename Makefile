@@ -68,7 +68,7 @@ deny: ## Licences, duplicates and sources of dependencies (needs cargo-deny)
 .PHONY: unit
 unit: build ## Tests that need no cluster
 	cargo test --workspace --lib --bins --tests --exclude thalweg-e2e
-	cargo test --doc -p thalweg-api
+	cargo test --workspace --doc
 	python3 -m unittest discover -q -s e2e/bench -t e2e/bench
 
 .PHONY: charts

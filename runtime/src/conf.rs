@@ -1,9 +1,7 @@
 //! Configuration: config.yaml, then the environment, then `-D`; checked before anything starts.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, bail};
-use thalweg_types::config::{Configuration, options};
+use thalweg_types::config::Configuration;
 
 use crate::cli::ConfigurationOptions;
 
@@ -38,13 +36,4 @@ fn from_folder(options: &ConfigurationOptions) -> anyhow::Result<Configuration> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Configuration::default()),
         Err(error) => Err(error).with_context(|| format!("{} can't be read", path.display())),
     }
-}
-
-/// The first of `io.tmp.dirs`, else the system's.
-pub(crate) fn temp_directory(configuration: &Configuration) -> anyhow::Result<PathBuf> {
-    let configured = configuration.get(&options::TMP_DIRS)?;
-    let first = configured
-        .as_deref()
-        .and_then(|dirs| dirs.split([',', ':']).map(str::trim).find(|dir| !dir.is_empty()));
-    Ok(first.map_or_else(std::env::temp_dir, PathBuf::from))
 }

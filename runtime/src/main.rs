@@ -11,6 +11,7 @@ mod commands;
 mod conf;
 mod logging;
 mod signals;
+mod temp_folder;
 
 use std::process::ExitCode;
 

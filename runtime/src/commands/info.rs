@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use thalweg_graph::{job_graph, required_slots};
 use thalweg_jobmanager::package::{Package, PackageStore, PackageStoreConfig};
 use thalweg_jobmanager::{ExtractedJob, ExtractionOptions, extract};
@@ -11,13 +10,14 @@ use thalweg_types::JobId;
 use thalweg_types::config::{Configuration, options};
 
 use crate::cli::PackageArguments;
+use crate::temp_folder::TempFolder;
 
 /// Prints the vertices, their edges and the slots they need.
 pub(crate) async fn run(
     configuration: Configuration,
     arguments: PackageArguments,
 ) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let folder = TempFolder::new(&configuration)?;
     let (package, extracted) = extracted(&configuration, folder.path(), &arguments).await?;
     let configuration = effective(&configuration, &package, &extracted, arguments.parallelism);
     let graph = job_graph(&extracted.stream_graph, JobId::from_u128(0), &configuration)?;

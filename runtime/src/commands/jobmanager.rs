@@ -8,8 +8,8 @@ use thalweg_jobmanager::{Application, JobManager, JobManagerConfig};
 use thalweg_types::config::{Configuration, options};
 
 use crate::cli::JobManagerArguments;
-use crate::conf;
 use crate::signals;
+use crate::temp_folder::TempFolder;
 
 /// Runs until it is asked to end. An application that can't start is told by REST and to the operator, not by an exit: a
 /// crash loop would hide the reason.
@@ -21,13 +21,13 @@ pub(crate) async fn run(
     let rest_port = configuration
         .get(&options::REST_BIND_PORT)?
         .unwrap_or(configuration.get(&options::REST_PORT)?);
-    let temp_directory = conf::temp_directory(&configuration)?;
+    let folder = TempFolder::new(&configuration)?;
     let config = JobManagerConfig {
         rpc_bind: (bind, configuration.get(&options::RPC_PORT)?).into(),
         rest_bind: (bind, rest_port).into(),
         metrics_bind: (bind, configuration.get(&options::METRICS_PORT)?).into(),
-        data_directory: temp_directory.join("jobmanager"),
-        temp_directory,
+        data_directory: folder.path().join("jobmanager"),
+        temp_directory: folder.path().to_owned(),
         host: std::env::var("POD_NAME")
             .or_else(|_| std::env::var("HOSTNAME"))
             .unwrap_or_else(|_| bind.to_string()),

@@ -15,6 +15,7 @@ use thalweg_types::{JobId, TaskManagerId};
 
 use crate::cli::{PackageArguments, RunArguments};
 use crate::signals;
+use crate::temp_folder::TempFolder;
 
 const ANY_LOOPBACK_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const POLL: Duration = Duration::from_millis(20);
@@ -23,7 +24,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the package; the job's end is the exit code.
 pub(crate) async fn run(configuration: Configuration, arguments: RunArguments) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let folder = TempFolder::new(&configuration)?;
     let job_manager = start_job_manager(&configuration, folder.path(), arguments.package).await?;
     let job = first_job(&job_manager).await?;
     let task_manager =

@@ -8,8 +8,8 @@ use thalweg_types::TaskManagerId;
 use thalweg_types::config::{Configuration, options};
 
 use crate::cli::TaskManagerArguments;
-use crate::conf;
 use crate::signals;
+use crate::temp_folder::TempFolder;
 
 /// Runs until it is asked to end.
 pub(crate) async fn run(
@@ -30,13 +30,14 @@ pub(crate) async fn run(
         .unwrap_or_else(|| "localhost".to_owned());
     let port = configuration.get(&options::RPC_PORT)?;
     let metrics_port = configuration.get(&options::METRICS_PORT)?;
+    let folder = TempFolder::new(&configuration)?;
     let config = TaskManagerConfig {
-        id: TaskManagerId(id.clone()),
+        id: TaskManagerId(id),
         data_bind: data_bind(&host),
         host,
         job_manager: format!("{address}:{port}"),
         metrics_bind: (Ipv4Addr::UNSPECIFIED, metrics_port).into(),
-        data_directory: conf::temp_directory(&configuration)?.join(format!("taskmanager-{id}")),
+        data_directory: folder.path().to_owned(),
         worker_output: WorkerOutput::Log,
         configuration,
     };

@@ -5,6 +5,8 @@
 //!                               \--------- any failure: WorkerFailed, slots freed ---------/
 //! ```
 
+mod supervised;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ use thalweg_proto::control::v1::{
 use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
+
+use supervised::{Worker, accept};
 
 use crate::launcher::Launcher;
 use crate::memory::{MemoryBudget, resident_bytes};
@@ -84,23 +88,6 @@ pub(crate) struct JobSnapshot {
     pub(crate) budget_bytes: u64,
     pub(crate) tasks: Vec<TaskMetrics>,
     pub(crate) running: RunningWorker,
-}
-
-struct Worker {
-    key: WorkerKey,
-    start: Box<StartWorker>,
-    budget: u64,
-    pid: Option<u32>,
-    commands: Option<mpsc::Sender<WorkerCommand>>,
-    data_address: String,
-    tasks: BTreeMap<(String, u32, u32), TaskStateUpdate>,
-    metrics: Vec<TaskMetrics>,
-    allocated: u64,
-    since: Instant,
-    /// Why we ended it; its process's end is then no surprise.
-    killed_for: Option<Failure>,
-    /// Asked for by the JobManager: its end is not reported.
-    stopped: bool,
 }
 
 pub(crate) struct Actor {
@@ -470,113 +457,6 @@ impl Workers {
             );
         }
         worker
-    }
-}
-
-impl Worker {
-    fn send(&mut self, command: worker_command::Command) {
-        let sent = self.commands.as_ref().map(|commands| {
-            commands.try_send(WorkerCommand {
-                command: Some(command),
-            })
-        });
-        match sent {
-            Some(Ok(())) => {}
-            Some(Err(_)) => self.end(Failure::new(
-                FailureClass::Retryable,
-                "the worker process takes no commands",
-            )),
-            None => tracing::warn!(job_id = %self.key.job, "a command came before the worker"),
-        }
-    }
-
-    fn end(&mut self, reason: Failure) {
-        if self.killed_for.is_none() {
-            self.killed_for = Some(reason);
-            if let Some(pid) = self.pid {
-                kill(pid);
-            }
-        }
-    }
-
-    fn check_memory(&mut self) {
-        let limit = MemoryBudget::watchdog_limit(self.budget);
-        let Some(resident) = self
-            .pid
-            .and_then(resident_bytes)
-            .filter(|resident| *resident > limit)
-        else {
-            return;
-        };
-        let message = format!(
-            "the worker process holds {resident} bytes, over its memory budget of {} bytes, and was stopped; \
-             raise taskmanager.memory.process.size or lower what the job keeps in memory",
-            self.budget
-        );
-        self.end(Failure::new(FailureClass::Retryable, message));
-    }
-
-    fn note_state(&mut self, update: TaskStateUpdate) {
-        let Some(execution) = &update.execution else {
-            return;
-        };
-        let key = (execution.vertex_id.clone(), execution.subtask, execution.attempt);
-        let ended = matches!(
-            update.state(),
-            control::TaskState::Finished | control::TaskState::Canceled | control::TaskState::Failed
-        );
-        if ended && update.state() != control::TaskState::Finished {
-            self.tasks.remove(&key);
-        } else {
-            self.tasks.insert(key, update);
-        }
-    }
-
-    fn snapshot(&self) -> JobSnapshot {
-        let running = RunningWorker {
-            job_id: self.key.job.to_string(),
-            package_sha256: self.start.package_sha256.clone(),
-            data_address: self.data_address.clone(),
-            slots: self.start.slots.clone(),
-            job_graph: self.start.job_graph.clone(),
-            tasks: self.tasks.values().cloned().collect(),
-        };
-        JobSnapshot {
-            job_id: self.key.job.to_string(),
-            job_name: self.start.job_name.clone(),
-            allocated_bytes: self.allocated,
-            budget_bytes: self.budget,
-            tasks: self.metrics.clone(),
-            running,
-        }
-    }
-}
-
-/// Whether the worker is what was asked for: the same protocol, the same graph.
-fn accept(start: &StartWorker, hello: &WorkerHello) -> Result<(), Failure> {
-    if hello.protocol_version != thalweg_proto::WORKER_PROTOCOL_VERSION {
-        return Err(Failure::new(
-            FailureClass::Fatal,
-            format!(
-                "the package speaks worker protocol {}, this engine {}: build it against thalweg-api {}",
-                hello.protocol_version,
-                thalweg_proto::WORKER_PROTOCOL_VERSION,
-                env!("CARGO_PKG_VERSION")
-            ),
-        ));
-    }
-    let (Some(expected), Some(actual)) = (&start.stream_graph, &hello.stream_graph) else {
-        return Err(Failure::new(FailureClass::Bug, "a worker came without its graph"));
-    };
-    match thalweg_graph::first_difference(expected, actual) {
-        None => Ok(()),
-        Some(difference) => Err(Failure::new(
-            FailureClass::Fatal,
-            format!(
-                "the worker built another graph than the one submitted: {difference}; \
-                 main must build the same graph for the same arguments and environment"
-            ),
-        )),
     }
 }
 

@@ -1,0 +1,213 @@
+//! A TaskManager against a scripted JobManager: real gRPC, real packages, real processes.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests
+
+mod job_manager;
+
+use std::net::Ipv4Addr;
+
+use job_manager::ScriptedJobManager;
+use thalweg_proto::control::v1::job_manager_command::Command;
+use thalweg_proto::control::v1::task_manager_message::Message;
+use thalweg_proto::control::v1::{
+    FailureClass, HeartbeatRequest, StartWorker, StopWorker, TaskManagerMessage, WorkerFailed,
+};
+use thalweg_taskmanager::{TaskManager, TaskManagerConfig, TaskManagerHandle, WorkerOutput};
+use thalweg_types::TaskManagerId;
+use thalweg_types::config::Configuration;
+
+const JOB: &str = "00000000000000000000000000000001";
+const OTHER_JOB: &str = "00000000000000000000000000000002";
+
+async fn start(
+    job_manager: &ScriptedJobManager,
+    folder: &tempfile::TempDir,
+    slots: u32,
+) -> TaskManagerHandle {
+    let mut configuration = Configuration::default();
+    configuration.set("taskmanager.numberOfTaskSlots", slots.to_string());
+    configuration.set("taskmanager.memory.process.size", "512m");
+    let config = TaskManagerConfig {
+        configuration,
+        id: TaskManagerId("tm-1".to_owned()),
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        data_bind: Ipv4Addr::LOCALHOST.into(),
+        job_manager: job_manager.address().to_string(),
+        metrics_bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        data_directory: folder.path().to_owned(),
+        worker_output: WorkerOutput::Log,
+    };
+    TaskManager::start(config).await.unwrap()
+}
+
+fn start_worker(job: &str, package: &str, size: u64, slots: &[u32]) -> StartWorker {
+    StartWorker {
+        job_id: job.to_owned(),
+        worker_generation: 1,
+        job_name: "job".to_owned(),
+        package_sha256: package.to_owned(),
+        package_size: size,
+        slots: slots.to_vec(),
+        entry_path: "bin/job".to_owned(),
+        ..StartWorker::default()
+    }
+}
+
+fn failed(message: TaskManagerMessage) -> WorkerFailed {
+    match message.message {
+        Some(Message::WorkerFailed(failed)) => failed,
+        other => panic!("a worker's failure was expected: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn it_registers_its_slots_and_answers_heartbeats_with_the_leaders_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(7).await;
+    let task_manager = start(&job_manager, &folder, 3).await;
+    let registration = job_manager.registration().await;
+    assert_eq!(
+        (registration.task_manager_id.as_str(), registration.slots),
+        ("tm-1", 3)
+    );
+    assert!(registration.workers.is_empty());
+
+    job_manager
+        .send(7, Command::Heartbeat(HeartbeatRequest { sent_at_ms: 5 }))
+        .await;
+    let answer = job_manager.message().await;
+    assert_eq!(answer.epoch, 7);
+    assert!(matches!(answer.message, Some(Message::Heartbeat(heartbeat)) if heartbeat.sent_at_ms == 5));
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_is_reported_with_its_last_words_and_its_slots_are_free_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let (package, size) = job_manager.serve_script("echo out of luck >&2; exit 3");
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    for job in [JOB, OTHER_JOB] {
+        job_manager
+            .send(1, Command::StartWorker(start_worker(job, &package, size, &[0])))
+            .await;
+        let failed = failed(job_manager.message().await);
+        assert_eq!(failed.job_id, job);
+        let failure = failed.failure.unwrap();
+        assert_eq!(
+            failure.message,
+            "the worker process ended with exit code 3: out of luck"
+        );
+        assert_eq!(failure.class(), FailureClass::Retryable);
+    }
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_package_that_the_job_manager_does_not_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    job_manager
+        .send(1, Command::StartWorker(start_worker(JOB, "feed", 10, &[0])))
+        .await;
+    let failure = failed(job_manager.message().await).failure.unwrap();
+    assert!(
+        failure.message.contains("the job package feed can't be fetched"),
+        "{}",
+        failure.message
+    );
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_slot_is_given_to_one_job_until_the_job_manager_takes_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let (package, size) = job_manager.serve_script("exec sleep 1000");
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    job_manager
+        .send(1, Command::StartWorker(start_worker(JOB, &package, size, &[0])))
+        .await;
+    job_manager
+        .send(
+            1,
+            Command::StartWorker(start_worker(OTHER_JOB, &package, size, &[0])),
+        )
+        .await;
+    let refused = failed(job_manager.message().await);
+    assert_eq!(refused.job_id, OTHER_JOB);
+    assert_eq!(
+        refused.failure.unwrap().message,
+        format!("slot 0 belongs to job {JOB}")
+    );
+
+    let stop = StopWorker {
+        job_id: JOB.to_owned(),
+        worker_generation: u64::MAX,
+    };
+    job_manager.send(1, Command::StopWorker(stop)).await;
+    let (ends, ends_size) = job_manager.serve_script("exit 4");
+    job_manager
+        .send(
+            1,
+            Command::StartWorker(start_worker(OTHER_JOB, &ends, ends_size, &[0])),
+        )
+        .await;
+    let ended = failed(job_manager.message().await);
+    assert_eq!(
+        ended.job_id, OTHER_JOB,
+        "the stopped worker is not reported, and its slot is free"
+    );
+    assert!(ended.failure.unwrap().message.contains("exit code 4"));
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_of_an_earlier_leader_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(9).await;
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    job_manager
+        .send(8, Command::Heartbeat(HeartbeatRequest { sent_at_ms: 1 }))
+        .await;
+    job_manager
+        .send(9, Command::Heartbeat(HeartbeatRequest { sent_at_ms: 2 }))
+        .await;
+    let answer = job_manager.message().await;
+    assert!(matches!(answer.message, Some(Message::Heartbeat(heartbeat)) if heartbeat.sent_at_ms == 2));
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn after_a_broken_stream_it_registers_again_with_the_workers_that_still_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let (package, size) = job_manager.serve_script("exec sleep 1000");
+    let task_manager = start(&job_manager, &folder, 2).await;
+    job_manager.registration().await;
+    job_manager
+        .send(1, Command::StartWorker(start_worker(JOB, &package, size, &[1])))
+        .await;
+    // The answer to the heartbeat tells that the command before it was worked off.
+    job_manager
+        .send(1, Command::Heartbeat(HeartbeatRequest { sent_at_ms: 1 }))
+        .await;
+    job_manager.message().await;
+
+    job_manager.break_stream();
+    let registration = job_manager.registration().await;
+    assert_eq!(registration.workers.len(), 1);
+    assert_eq!(
+        (
+            registration.workers[0].job_id.as_str(),
+            registration.workers[0].slots.as_slice()
+        ),
+        (JOB, &[1][..])
+    );
+    task_manager.shutdown().await;
+}

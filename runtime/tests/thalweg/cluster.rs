@@ -1,0 +1,234 @@
+//! JobManager and TaskManagers as processes of their own, driven over REST.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::package::package;
+
+/// Ends when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Killing what has ended already is an error that says nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Cluster {
+    rest: String,
+    processes: Vec<Process>,
+    rpc_port: u16,
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+impl Cluster {
+    fn start(task_managers: usize) -> Self {
+        let (rest_port, rpc_port) = (free_port(), free_port());
+        let mut cluster = Self {
+            rest: format!("http://127.0.0.1:{rest_port}"),
+            processes: Vec::new(),
+            rpc_port,
+        };
+        let rest = format!("rest.port={rest_port}");
+        cluster.process(&["jobmanager", "-D", &rest, "-D", "jobmanager.bind-host=127.0.0.1"]);
+        for index in 0..task_managers {
+            let id = format!("tm-{index}");
+            cluster.process(&["taskmanager", "--resource-id", &id, "--host", "127.0.0.1"]);
+        }
+        cluster
+    }
+
+    fn process(&mut self, arguments: &[&str]) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+            .args(arguments)
+            .args(["-D", &format!("jobmanager.rpc.port={}", self.rpc_port)])
+            .args([
+                "-D",
+                "jobmanager.rpc.address=127.0.0.1",
+                "-D",
+                "metrics.reporter.prom.port=0",
+            ])
+            .args([
+                "-D",
+                "taskmanager.numberOfTaskSlots=2",
+                "-D",
+                "taskmanager.memory.process.size=512m",
+            ])
+            .env_remove("THALWEG_CONF_DIR")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Shown by the test's harness when it fails.
+        let log = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            log.lines()
+                .map_while(Result::ok)
+                .for_each(|line| println!("{line}"));
+        });
+        self.processes.push(Process(child));
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let response = reqwest::get(format!("{}{path}", self.rest)).await.unwrap();
+        response.json().await.unwrap()
+    }
+
+    /// Asks until the answer is as wanted.
+    async fn until(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let answer = match reqwest::get(format!("{}{path}", self.rest)).await {
+                Ok(response) => response.json().await.unwrap_or_default(),
+                Err(_) => Value::Null,
+            };
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "waited for {what}: {answer}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs a package, and returns the job's id.
+    async fn run(&self, package: &std::path::Path, request: Value) -> String {
+        let archive = package.with_extension("tar.gz");
+        let packed = Command::new("tar")
+            .arg("-C")
+            .arg(package)
+            .arg("-czf")
+            .arg(&archive)
+            .arg(".")
+            .status()
+            .unwrap();
+        assert!(packed.success());
+        let part = reqwest::multipart::Part::bytes(std::fs::read(&archive).unwrap()).file_name("job.tar.gz");
+        let form = reqwest::multipart::Form::new().part("jarfile", part);
+        let client = reqwest::Client::new();
+        let uploaded = client
+            .post(format!("{}/jars/upload", self.rest))
+            .multipart(form)
+            .send()
+            .await
+            .unwrap();
+        let uploaded: Value = uploaded.json().await.unwrap();
+        let id = uploaded["filename"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{uploaded}"))
+            .rsplit('/')
+            .next()
+            .unwrap();
+        let url = format!("{}/v1/jars/{id}/run", self.rest);
+        let started: Value = client
+            .post(url)
+            .json(&request)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        started["jobid"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{started}"))
+            .to_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+            .args(arguments)
+            .args(["--jobmanager", &self.rest])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn state_is(wanted: &'static str) -> impl Fn(&Value) -> bool {
+    move |job| job["state"] == wanted
+}
+
+#[tokio::test]
+async fn a_job_over_two_task_managers_is_listed_canceled_and_gives_its_slots_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(2);
+    cluster
+        .until("four slots", "/overview", |overview| {
+            overview["slots-available"] == 4
+        })
+        .await;
+    let package = package("misbehaving", folder.path());
+    let job = cluster
+        .run(
+            &package,
+            json!({"programArgsList": ["well-behaved"], "parallelism": 3}),
+        )
+        .await;
+    let path = format!("/jobs/{job}");
+    cluster.until("the job to run", &path, state_is("RUNNING")).await;
+    assert_eq!(cluster.get("/overview").await["slots-available"], 1);
+
+    let list = cluster.command(&["list"]);
+    assert!(list.contains(&job) && list.contains("RUNNING"), "{list}");
+    assert_eq!(cluster.command(&["cancel", &job]), format!("cancelling {job}\n"));
+    cluster
+        .until("the job to be canceled", &path, state_is("CANCELED"))
+        .await;
+    cluster
+        .until("all slots back", "/overview", |overview| {
+            overview["slots-available"] == 4
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_killed_task_manager_restarts_the_job_on_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(1);
+    cluster
+        .until("two slots", "/overview", |overview| {
+            overview["slots-available"] == 2
+        })
+        .await;
+    let package = package("misbehaving", folder.path());
+    let strategy =
+        json!({"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.delay": "10 ms"});
+    let request =
+        json!({"programArgsList": ["well-behaved"], "parallelism": 2, "flinkConfiguration": strategy});
+    let job = cluster.run(&package, request).await;
+    let path = format!("/jobs/{job}");
+    cluster.until("the job to run", &path, state_is("RUNNING")).await;
+
+    drop(cluster.processes.pop());
+    cluster
+        .until("the job to restart", &path, |job| job["state"] != "RUNNING")
+        .await;
+    cluster.process(&["taskmanager", "--resource-id", "tm-next", "--host", "127.0.0.1"]);
+    cluster
+        .until("the job to run again", &path, state_is("RUNNING"))
+        .await;
+    let exceptions = cluster.get(&format!("{path}/exceptions")).await;
+    assert!(
+        exceptions["exceptionHistory"]["entries"][0]["stacktrace"].is_string(),
+        "{exceptions}"
+    );
+}
