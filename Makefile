@@ -71,16 +71,20 @@ unit: build ## Tests that need no cluster
 	cargo test --workspace --doc
 	python3 -m unittest discover -q -s e2e/bench -t e2e/bench
 
+.PHONY: cluster
+cluster: ## The parts of the throw-away cluster, built into the cache (the first time: long)
+	$(CLUSTER) build
+
 .PHONY: charts
-charts: ## Lint the charts and render them with several value sets
+charts: cluster ## Lint the charts and render them with several value sets
 	e2e/charts
 
 .PHONY: e2e
-e2e: images ## A sample of the end-to-end tests, on a throw-away Kubernetes with Kafka (KEEP=1 leaves it up)
+e2e: images cluster ## A sample of the end-to-end tests, on a throw-away Kubernetes with Kafka (KEEP=1 leaves it up)
 	e2e/run sample
 
 .PHONY: e2e-full
-e2e-full: images ## All end-to-end tests
+e2e-full: images cluster ## All end-to-end tests
 	e2e/run full
 
 .PHONY: test
