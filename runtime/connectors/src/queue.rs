@@ -151,10 +151,16 @@ impl<T> Drop for Sender<T> {
 impl<T> Receiver<T> {
     /// The next item; `None` when the sender is gone and nothing is left.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_pop_noting(cx, |_| ())
+    }
+
+    /// As `poll_pop`; `note` is done before the sender can see that the item was taken.
+    pub(crate) fn poll_pop_noting(&mut self, cx: &mut Context<'_>, note: impl FnOnce(&T)) -> Poll<Option<T>> {
         let mut state = self.0.lock();
         match state.items.pop_front() {
             Some((item, bytes)) => {
                 state.bytes -= bytes;
+                note(&item);
                 drop(state);
                 self.0.changed.notify_all();
                 Poll::Ready(Some(item))

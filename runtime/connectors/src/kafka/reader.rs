@@ -110,21 +110,26 @@ impl SourceReader for KafkaSourceReader {
         if self.ended {
             return Poll::Ready(Ok(SourceEvent::EndOfInput));
         }
-        self.receiver.poll_pop(cx).map(|handed| match handed {
-            Some(Handed::Batch { batch, offsets }) => {
-                self.shared.advance(&offsets);
-                Ok(SourceEvent::Batch(batch))
+        // At its end the fetcher commits what was handed over once the queue is empty: the last batch's offsets too.
+        let note = |handed: &Handed| {
+            if let Handed::Batch { offsets, .. } = handed {
+                self.shared.advance(offsets);
             }
-            Some(Handed::Idle) => Ok(SourceEvent::Idle),
-            Some(Handed::End) => {
-                self.ended = true;
-                Ok(SourceEvent::EndOfInput)
-            }
-            Some(Handed::Failed(error)) => Err(error),
-            None => Err(ConnectorError::Unavailable(
-                "the Kafka reader's thread ended without a reason".to_owned(),
-            )),
-        })
+        };
+        self.receiver
+            .poll_pop_noting(cx, note)
+            .map(|handed| match handed {
+                Some(Handed::Batch { batch, .. }) => Ok(SourceEvent::Batch(batch)),
+                Some(Handed::Idle) => Ok(SourceEvent::Idle),
+                Some(Handed::End) => {
+                    self.ended = true;
+                    Ok(SourceEvent::EndOfInput)
+                }
+                Some(Handed::Failed(error)) => Err(error),
+                None => Err(ConnectorError::Unavailable(
+                    "the Kafka reader's thread ended without a reason".to_owned(),
+                )),
+            })
     }
 
     fn gauges(&self) -> Vec<Gauge> {
