@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use thalweg_types::StreamBatch;
 use thalweg_types::element::TARGET_BATCH_ROWS;
 
+use crate::ranges::Ranges;
 use crate::{ConnectorContext, ConnectorError, Gauge, Source, SourceEvent, SourceReader};
 
 /// Subtask `subtask`'s share of `count` elements: contiguous, sizes differ by one at most.
@@ -51,28 +52,38 @@ impl Source for CollectionSource {
     }
 
     fn create_reader(&self, context: ConnectorContext) -> Result<Box<dyn SourceReader>, ConnectorError> {
-        let share = share(self.rows.num_rows() as u64, context.subtask, context.parallelism);
+        let count = self.rows.num_rows() as u64;
+        let left = Ranges::open(self.kind(), count, &context)?;
+        if left.next(u64::MAX).is_some_and(|range| range.end > count) {
+            return Err(ConnectorError::Refused(format!(
+                "collection source: the checkpoint is of a collection with more than these {count} elements"
+            )));
+        }
         Ok(Box::new(CollectionReader {
             rows: self.rows.clone(),
-            left: share.start as usize..share.end as usize,
+            left,
         }))
     }
 }
 
 struct CollectionReader {
     rows: RecordBatch,
-    left: Range<usize>,
+    left: Ranges,
 }
 
 impl SourceReader for CollectionReader {
     fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>> {
-        if self.left.is_empty() {
+        let Some(range) = self.left.next(TARGET_BATCH_ROWS as u64) else {
             return Poll::Ready(Ok(SourceEvent::EndOfInput));
-        }
-        let length = self.left.len().min(TARGET_BATCH_ROWS);
-        let batch = StreamBatch::new(self.rows.slice(self.left.start, length));
-        self.left.start += length;
-        Poll::Ready(Ok(SourceEvent::Batch(batch)))
+        };
+        let length = range.end - range.start;
+        let rows = self.rows.slice(range.start as usize, length as usize);
+        self.left.advance(length);
+        Poll::Ready(Ok(SourceEvent::Batch(StreamBatch::new(rows))))
+    }
+
+    fn snapshot(&mut self, _checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        Ok(self.left.state())
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -88,7 +99,7 @@ pub(crate) fn same_schema(left: &SchemaRef, right: &SchemaRef) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{batch_of, context_of, drain};
+    use crate::testing::{batch_of, context_of, drain, next, restored_context_of};
 
     #[test]
     fn the_shares_of_the_subtasks_are_all_rows_once() {
@@ -109,5 +120,28 @@ mod tests {
         let read = |subtask| drain(source.create_reader(context_of(&io, subtask, 2)).unwrap());
         assert_eq!(read(0), (0..5_000).collect::<Vec<_>>());
         assert_eq!(read(1), (5_000..10_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn restored_readers_give_what_is_left_at_another_parallelism() {
+        let source = CollectionSource::from_elements(batch_of(0..10_000));
+        let io = tokio::runtime::Runtime::new().unwrap();
+        let mut given = Vec::new();
+        let mut states = Vec::new();
+        for subtask in 0..2 {
+            let mut reader = source.create_reader(context_of(&io, subtask, 2)).unwrap();
+            let SourceEvent::Batch(batch) = next(reader.as_mut()).unwrap() else {
+                panic!("a batch is expected");
+            };
+            given.push(batch.num_rows());
+            states.extend(reader.snapshot(1).unwrap());
+        }
+        let read = |subtask| {
+            let context = restored_context_of(&io, subtask, 3, states.clone());
+            drain(source.create_reader(context).unwrap())
+        };
+        let rest: Vec<i64> = (0..3).flat_map(read).collect();
+        let expected = (given[0] as i64..5_000).chain(5_000 + given[1] as i64..10_000);
+        assert_eq!(rest, expected.collect::<Vec<_>>());
     }
 }

@@ -151,6 +151,7 @@ impl<'a> BytesColumn<'a> {
     }
 
     /// A row's bytes; `None` = null.
+    #[inline]
     pub(crate) fn get(&self, row: usize) -> Option<&'a [u8]> {
         match self {
             Self::Utf8(column) => column.is_valid(row).then(|| column.value(row).as_bytes()),

@@ -20,6 +20,23 @@ pub struct ConnectorContext {
     pub parallelism: u32,
     /// The shared runtime for I/O.
     pub io: Handle,
+    /// Whether the job takes checkpoints.
+    pub checkpointing: bool,
+    /// What the reader or writer is restored with, see [`SourceReader::snapshot`] and [`SinkWriter::snapshot`]; `None` if the job
+    /// starts empty or its checkpoint knows nothing of this operator.
+    pub restored: Option<RestoredConnector>,
+}
+
+/// A reader's or writer's state in the checkpoint that the job is restored from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoredConnector {
+    /// The checkpoint.
+    pub checkpoint_id: u64,
+    /// The states that all subtasks gave, in no order; for a source the splits of all of them, and a subtask takes those
+    /// that its way of assigning gives it.
+    pub states: Vec<Vec<u8>>,
+    /// This subtask's share of what was prepared and not known to be committed.
+    pub committables: Vec<Committable>,
 }
 
 /// A named number that a connector shows among its operator's metrics; Flink's name, as "pendingRecords".
@@ -81,6 +98,14 @@ pub enum SourceEvent {
 pub trait SourceReader: Send {
     /// The next event; `Pending` after arranging for a wake-up.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>>;
+    /// Its splits and how far it is in each, behind the last event that [`Self::poll_next`] gave; each in the source's own
+    /// versioned encoding. Bounded sources say which splits they have finished.
+    fn snapshot(&mut self, checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError>;
+    /// The checkpoint is complete, or was given up: offsets may be committed to the outside. Must not block.
+    fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), ConnectorError> {
+        let _ = (checkpoint_id, completed);
+        Ok(())
+    }
     /// What it shows.
     fn gauges(&self) -> Vec<Gauge> {
         Vec::new()
@@ -113,9 +138,26 @@ pub trait SinkWriter: Send {
     fn write(&mut self, batch: &StreamBatch) -> Result<usize, ConnectorError>;
     /// Ready when all that was written is durable at the other side.
     fn poll_flush(&mut self, cx: &mut Context<'_>, end_of_input: bool) -> Poll<Result<(), ConnectorError>>;
-    /// After a flush: what the committer needs to make it visible; empty for at-least-once sinks.
-    fn prepare_commit(&mut self) -> Result<Vec<Committable>, ConnectorError> {
+    /// After a flush, when a barrier has come or the input has ended: what has to be committed once the checkpoint is complete;
+    /// empty for at-least-once sinks.
+    fn prepare_commit(&mut self, checkpoint_id: u64) -> Result<Vec<Committable>, ConnectorError> {
+        let _ = checkpoint_id;
         Ok(Vec::new())
+    }
+    /// The writer's own state behind [`Self::prepare_commit`].
+    fn snapshot(&mut self, checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        let _ = checkpoint_id;
+        Ok(Vec::new())
+    }
+    /// Makes visible what was prepared up to a complete checkpoint; also called after a restore with what may have been committed
+    /// already: committing twice is harmless. Called again with the same until ready.
+    fn poll_commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        committables: &[Committable],
+    ) -> Poll<Result<(), ConnectorError>> {
+        let _ = (cx, committables);
+        Poll::Ready(Ok(()))
     }
     /// What it shows.
     fn gauges(&self) -> Vec<Gauge> {

@@ -21,7 +21,8 @@ use thalweg_types::element::TARGET_BATCH_ROWS;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use crate::collection::{same_schema, share};
+use crate::collection::same_schema;
+use crate::ranges::Ranges;
 use crate::{ConnectorContext, ConnectorError, Gauge, Source, SourceEvent, SourceReader};
 
 /// Makes the rows of a range of indices: as many rows as the range is long, in its order.
@@ -96,7 +97,7 @@ impl Source for DatagenSource {
         Ok(Box::new(DatagenReader {
             schema: Arc::clone(&self.schema),
             generator: Arc::clone(&self.generator),
-            left: share(count, context.subtask, context.parallelism),
+            left: Ranges::open(self.kind(), count, &context)?,
             bounded: self.number_of_rows.is_some(),
             limiter: rate.map(|rate| RateLimiter::new(rate, Instant::now())),
             waiting: None,
@@ -108,7 +109,7 @@ impl Source for DatagenSource {
 struct DatagenReader {
     schema: SchemaRef,
     generator: GeneratorFunction,
-    left: Range<u64>,
+    left: Ranges,
     bounded: bool,
     limiter: Option<RateLimiter>,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -136,8 +137,8 @@ impl DatagenReader {
         }
     }
 
-    fn generate(&mut self, rows: u64) -> Result<StreamBatch, ConnectorError> {
-        let range = self.left.start..self.left.start + rows;
+    fn generate(&mut self, range: Range<u64>) -> Result<StreamBatch, ConnectorError> {
+        let rows = range.end - range.start;
         let batch = (self.generator)(range.clone());
         if batch.num_rows() as u64 != rows {
             return Err(ConnectorError::Malformed(format!(
@@ -154,7 +155,7 @@ impl DatagenReader {
                 self.schema
             )));
         }
-        self.left.start = range.end;
+        self.left.advance(rows);
         if let Some(limiter) = &mut self.limiter {
             limiter.take(rows);
         }
@@ -164,18 +165,24 @@ impl DatagenReader {
 
 impl SourceReader for DatagenReader {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>> {
-        if self.left.is_empty() {
+        if self.left.len() == 0 {
             return Poll::Ready(Ok(SourceEvent::EndOfInput));
         }
         let permits = ready!(self.poll_permits(cx));
-        let left = self.left.end - self.left.start;
-        let rows = permits.min(left).min(TARGET_BATCH_ROWS as u64);
-        Poll::Ready(self.generate(rows).map(SourceEvent::Batch))
+        let range = self.left.next(permits.min(TARGET_BATCH_ROWS as u64));
+        Poll::Ready(match range {
+            Some(range) => self.generate(range).map(SourceEvent::Batch),
+            None => Ok(SourceEvent::EndOfInput),
+        })
+    }
+
+    fn snapshot(&mut self, _checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        Ok(self.left.state())
     }
 
     fn gauges(&self) -> Vec<Gauge> {
         match self.bounded {
-            true => vec![("pendingRecords", (self.left.end - self.left.start) as f64)],
+            true => vec![("pendingRecords", self.left.len() as f64)],
             false => Vec::new(),
         }
     }

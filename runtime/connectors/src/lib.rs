@@ -18,6 +18,8 @@ mod java_text;
 pub mod kafka;
 mod print;
 mod queue;
+mod ranges;
+mod split_state;
 #[cfg(test)]
 mod testing;
 mod watermark;
@@ -25,7 +27,8 @@ mod watermark;
 pub use blackhole::BlackholeSink;
 pub use collection::CollectionSource;
 pub use connector::{
-    Committable, ConnectorContext, ConnectorError, Gauge, Sink, SinkWriter, Source, SourceEvent, SourceReader,
+    Committable, ConnectorContext, ConnectorError, Gauge, RestoredConnector, Sink, SinkWriter, Source,
+    SourceEvent, SourceReader,
 };
 pub use datagen::{DatagenSource, GeneratorFunction};
 pub use file::{DEFAULT_MAX_LINE_BYTES, FileSource};

@@ -226,6 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_of_an_item_is_known_before_the_queue_shows_empty() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::sync::mpsc;
+        let (sender, mut receiver) = bounded(10);
+        let noted = Arc::new(AtomicBool::new(false));
+        sender.push('a', 1);
+        let (ended, waiter_ended) = mpsc::channel();
+        let (begun, waiter_begun) = mpsc::channel();
+        let seen = Arc::clone(&noted);
+        let waiter = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            assert!(sender.wait_drained(Duration::from_secs(60)));
+            let known = seen.load(Ordering::SeqCst);
+            // the taker may have stopped listening
+            let _ = ended.send(());
+            known
+        });
+        waiter_begun.recv().unwrap();
+        let note = |_: &char| {
+            // Time for the waiter to see the queue empty, if it could: then it has ended without the note.
+            let _ = waiter_ended.recv_timeout(Duration::from_millis(200));
+            noted.store(true, Ordering::SeqCst);
+        };
+        let taken = receiver.poll_pop_noting(&mut Context::from_waker(&noop_waker()), note);
+        assert_eq!(taken, Poll::Ready(Some('a')));
+        assert!(waiter.join().unwrap(), "the queue showed empty before the note");
+    }
+
+    #[test]
     fn the_waiting_task_is_woken_by_a_push() {
         let (sender, mut receiver) = bounded(10);
         let pusher = std::thread::spawn(move || sender.push('a', 1));

@@ -9,7 +9,7 @@ use futures::future::poll_fn;
 use thalweg_types::{OperatorId, StreamBatch};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{ConnectorContext, ConnectorError, SourceEvent, SourceReader};
+use crate::{ConnectorContext, ConnectorError, RestoredConnector, SourceEvent, SourceReader};
 
 pub(crate) fn context_of(io: &Runtime, subtask: u32, parallelism: u32) -> ConnectorContext {
     ConnectorContext {
@@ -18,6 +18,25 @@ pub(crate) fn context_of(io: &Runtime, subtask: u32, parallelism: u32) -> Connec
         subtask,
         parallelism,
         io: io.handle().clone(),
+        checkpointing: false,
+        restored: None,
+    }
+}
+
+/// As [`context_of`], restored with what other readers gave.
+pub(crate) fn restored_context_of(
+    io: &Runtime,
+    subtask: u32,
+    parallelism: u32,
+    states: Vec<Vec<u8>>,
+) -> ConnectorContext {
+    ConnectorContext {
+        restored: Some(RestoredConnector {
+            checkpoint_id: 1,
+            states,
+            committables: Vec::new(),
+        }),
+        ..context_of(io, subtask, parallelism)
     }
 }
 

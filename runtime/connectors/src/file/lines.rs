@@ -5,9 +5,9 @@
 //!                                             `-- moved to the front of the next block
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,10 +19,11 @@ use thalweg_types::StreamBatch;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 
 use super::discover::{FoundFile, files_of, read_error};
+use super::state::{Position, Progress};
 use super::{FileCounters, FileEvent};
+use crate::ConnectorError;
 use crate::columns::BytesBuilder;
 use crate::queue::{Room, Sender};
-use crate::{ConnectorError, SourceEvent};
 
 const BLOCK_BYTES: usize = 256 << 10;
 /// How long a full queue is waited for before the wait is begun again.
@@ -46,6 +47,9 @@ pub(crate) struct Work {
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
     pub(crate) counters: Arc<FileCounters>,
+    /// Files of an earlier run that are not read again, and those that are read on.
+    pub(crate) finished: HashSet<PathBuf>,
+    pub(crate) begun: HashMap<PathBuf, Position>,
 }
 
 /// Why reading stopped early.
@@ -64,35 +68,42 @@ impl From<ConnectorError> for Stop {
 }
 
 /// Reads all files of a subtask, and new ones in continuous mode; blocks.
-pub(crate) fn run(work: &Work, sender: &Sender<FileEvent>) {
+pub(crate) fn run(work: Work, sender: &Sender<FileEvent>) {
     match read_files(work, sender) {
-        Ok(()) => sender.push(Ok(SourceEvent::EndOfInput), 0),
-        Err(Stop::Failed(error)) => sender.push(Err(error), 0),
+        Ok(progress) => sender.push(FileEvent::End(progress), 0),
+        Err(Stop::Failed(error)) => sender.push(FileEvent::Failed(error), 0),
         Err(Stop::Closed) => {}
     }
 }
 
-fn read_files(work: &Work, sender: &Sender<FileEvent>) -> Result<(), Stop> {
+fn read_files(work: Work, sender: &Sender<FileEvent>) -> Result<Progress, Stop> {
+    let Work {
+        mut begun,
+        finished: mut seen,
+        ..
+    } = work;
     let mut lines = LineBatcher::new(Arc::clone(&work.schema), work.options);
-    let mut emit = |batch: StreamBatch| hand_over(sender, batch);
-    let mut seen = HashSet::new();
+    let mut emit = |batch, progress| hand_over(sender, batch, progress);
     loop {
         let files = files_of(&work.root, work.subtask, work.parallelism)?;
-        let (paths, new) = unseen(files, &seen);
-        seen = paths;
-        let bytes = new.iter().map(|file| file.bytes).sum();
+        let listing = Listing::new(files, &seen);
+        lines.progress.vanished.extend(listing.vanished);
+        seen = listing.paths;
+        let bytes = listing.new.iter().map(|file| file.bytes).sum();
         work.counters.found.fetch_add(bytes, Ordering::Relaxed);
-        let any = !new.is_empty();
-        for file in new {
-            let mut reader = File::open(&file.path).map_err(|error| read_error(&file.path, &error))?;
-            lines.read_file(&mut reader, &file.path, &work.counters, &mut emit)?;
+        let any = !listing.new.is_empty();
+        for file in listing.new {
+            let start = begun.remove(&file.path).unwrap_or(Position::START);
+            let mut reader = open_at(&file, start)?;
+            work.counters.read.fetch_add(start.offset, Ordering::Relaxed);
+            lines.read_file(&mut reader, &file.path, start, &work.counters, &mut emit)?;
         }
         lines.flush(&mut emit)?;
         let Some(interval) = work.interval else {
-            return Ok(());
+            return Ok(lines.progress);
         };
         if any {
-            sender.push(Ok(SourceEvent::Idle), 0);
+            sender.push(FileEvent::Idle(std::mem::take(&mut lines.progress)), 0);
         }
         if sender.wait_closed(interval) {
             return Err(Stop::Closed);
@@ -100,17 +111,42 @@ fn read_files(work: &Work, sender: &Sender<FileEvent>) -> Result<(), Stop> {
     }
 }
 
-/// What is listed now, and which files of it are new. Paths that vanished are forgotten: the set is as large as the listing.
-fn unseen(files: Vec<FoundFile>, seen: &HashSet<PathBuf>) -> (HashSet<PathBuf>, Vec<FoundFile>) {
-    let paths = files.iter().map(|file| file.path.clone()).collect();
-    let new = files
-        .into_iter()
-        .filter(|file| !seen.contains(&file.path))
-        .collect();
-    (paths, new)
+fn open_at(file: &FoundFile, start: Position) -> Result<File, ConnectorError> {
+    let failed = |error| read_error(&file.path, &error);
+    if file.bytes < start.offset {
+        return Err(ConnectorError::Refused(format!(
+            "file source: {} was read up to byte {} before the checkpoint and has {} bytes now: files must not change",
+            file.path.display(),
+            start.offset,
+            file.bytes
+        )));
+    }
+    let mut reader = File::open(&file.path).map_err(failed)?;
+    reader.seek(SeekFrom::Start(start.offset)).map_err(failed)?;
+    Ok(reader)
 }
 
-fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch) -> Result<(), Stop> {
+/// What is listed now beside what was.
+struct Listing {
+    /// As large as the listing: paths that vanished are forgotten.
+    paths: HashSet<PathBuf>,
+    new: Vec<FoundFile>,
+    vanished: Vec<PathBuf>,
+}
+
+impl Listing {
+    fn new(files: Vec<FoundFile>, seen: &HashSet<PathBuf>) -> Self {
+        let paths: HashSet<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+        let vanished = seen.difference(&paths).cloned().collect();
+        let new = files
+            .into_iter()
+            .filter(|file| !seen.contains(&file.path))
+            .collect();
+        Self { paths, new, vanished }
+    }
+}
+
+fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch, progress: Progress) -> Result<(), Stop> {
     loop {
         match sender.wait_room(PATIENCE) {
             Room::Free => break,
@@ -119,9 +155,12 @@ fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch) -> Result<(), Stop>
         }
     }
     let bytes = batch.memory_size();
-    sender.push(Ok(SourceEvent::Batch(batch)), bytes);
+    sender.push(FileEvent::Batch(batch, progress), bytes);
     Ok(())
 }
+
+/// Where batches go.
+type Emit<'a> = dyn FnMut(StreamBatch, Progress) -> Result<(), Stop> + 'a;
 
 /// Rows from `first_row` on are lines of one file, the first of them its line `first_line`.
 struct Run {
@@ -137,6 +176,8 @@ pub(crate) struct LineBatcher {
     block: Vec<u8>,
     column: BytesBuilder,
     runs: Vec<Run>,
+    /// Up to the next row to be read, since the last batch.
+    pub(crate) progress: Progress,
 }
 
 impl LineBatcher {
@@ -147,20 +188,23 @@ impl LineBatcher {
             block: vec![0; BLOCK_BYTES],
             column: BytesBuilder::with_capacity(TARGET_BATCH_ROWS, TARGET_BATCH_BYTES / 4),
             runs: Vec::new(),
+            progress: Progress::default(),
         }
     }
 
-    /// Reads a file to its end; full batches go to `emit`, the rest stays for the next file or [`Self::flush`].
+    /// Reads a file, which stands at `start`, to its end; full batches go to `emit`, the rest stays for the next file or [`Self::flush`].
     pub(crate) fn read_file(
         &mut self,
         reader: &mut dyn Read,
         path: &Path,
+        start: Position,
         counters: &FileCounters,
-        emit: &mut dyn FnMut(StreamBatch) -> Result<(), Stop>,
+        emit: &mut Emit<'_>,
     ) -> Result<(), Stop> {
         let file = Arc::<Path>::from(path);
         let mut block = std::mem::take(&mut self.block);
-        let mut line = 1;
+        let mut line = start.line;
+        let mut block_offset = start.offset;
         let mut held = 0;
         self.runs.push(Run {
             first_row: self.column.len(),
@@ -186,6 +230,8 @@ impl LineBatcher {
                 start = end + 1;
                 line += 1;
                 if self.is_full() {
+                    let offset = block_offset + start as u64;
+                    self.progress.current = Some((path.to_owned(), Position { offset, line }));
                     self.flush(emit)?;
                     self.runs.push(Run {
                         first_row: 0,
@@ -196,6 +242,7 @@ impl LineBatcher {
             }
             block.copy_within(start..filled, 0);
             held = filled - start;
+            block_offset += start as u64;
         }
         if held > 0 {
             self.push_line(&block[..held], &file, line)?;
@@ -203,14 +250,12 @@ impl LineBatcher {
         block.truncate(BLOCK_BYTES);
         self.block = block;
         counters.files.fetch_add(1, Ordering::Relaxed);
+        self.progress.finished.push(path.to_owned());
         Ok(())
     }
 
     /// Gives what was gathered as a batch, if there is any.
-    pub(crate) fn flush(
-        &mut self,
-        emit: &mut dyn FnMut(StreamBatch) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+    pub(crate) fn flush(&mut self, emit: &mut Emit<'_>) -> Result<(), Stop> {
         let runs = std::mem::take(&mut self.runs);
         if self.column.len() == 0 {
             return Ok(());
@@ -229,7 +274,7 @@ impl LineBatcher {
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|error| {
             ConnectorError::Malformed(format!("file source: lines make no batch: {error}"))
         })?;
-        emit(StreamBatch::new(rows))
+        emit(StreamBatch::new(rows), std::mem::take(&mut self.progress))
     }
 
     fn push_line(&mut self, line: &[u8], file: &Path, number: u64) -> Result<(), Stop> {

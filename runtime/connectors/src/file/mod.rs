@@ -11,6 +11,7 @@
 
 mod discover;
 mod lines;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use thalweg_types::StreamBatch;
 
 use crate::queue::{HAND_OVER_BYTES, Receiver, bounded};
 use crate::{ConnectorContext, ConnectorError, Gauge, Source, SourceEvent, SourceReader};
 
 use self::lines::{LineOptions, run};
+use self::state::{FilePositions, Progress};
 
 /// The longest line by default.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 16 << 20;
@@ -105,6 +108,12 @@ impl Source for FileSource {
         self.validate()?;
         let (sender, receiver) = bounded(HAND_OVER_BYTES);
         let counters = Arc::new(FileCounters::default());
+        let mine = |path: &Path| discover::owner(path, context.parallelism) == context.subtask;
+        let positions = match &context.restored {
+            Some(restored) => FilePositions::restore(restored, mine)?,
+            None => FilePositions::default(),
+        };
+        let (finished, begun) = positions.start();
         let work = lines::Work {
             root: self.path.clone(),
             interval: self.interval,
@@ -113,11 +122,14 @@ impl Source for FileSource {
             subtask: context.subtask,
             parallelism: context.parallelism,
             counters: Arc::clone(&counters),
+            finished,
+            begun,
         };
-        context.io.spawn_blocking(move || run(&work, &sender));
+        context.io.spawn_blocking(move || run(work, &sender));
         Ok(Box::new(FileReader {
             receiver,
             counters,
+            positions,
             ended: false,
         }))
     }
@@ -135,11 +147,23 @@ pub(crate) struct FileCounters {
 }
 
 /// What the reading job hands over; the end too: a job that only vanishes has not ended.
-pub(crate) type FileEvent = Result<SourceEvent, ConnectorError>;
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved once a batch; a box would be an allocation a batch"
+)]
+pub(crate) enum FileEvent {
+    Batch(StreamBatch, Progress),
+    Idle(Progress),
+    End(Progress),
+    Failed(ConnectorError),
+}
 
 struct FileReader {
     receiver: Receiver<FileEvent>,
     counters: Arc<FileCounters>,
+    /// Behind the last event that was given.
+    positions: FilePositions,
     ended: bool,
 }
 
@@ -148,12 +172,29 @@ impl SourceReader for FileReader {
         if self.ended {
             return Poll::Ready(Ok(SourceEvent::EndOfInput));
         }
-        self.receiver.poll_pop(cx).map(|event| {
-            self.ended = matches!(event, Some(Ok(SourceEvent::EndOfInput)));
-            let vanished =
-                || ConnectorError::Unavailable("file source: reading ended without a reason".to_owned());
-            event.unwrap_or_else(|| Err(vanished()))
+        self.receiver.poll_pop(cx).map(|event| match event {
+            Some(FileEvent::Batch(batch, progress)) => {
+                self.positions.advance(progress);
+                Ok(SourceEvent::Batch(batch))
+            }
+            Some(FileEvent::Idle(progress)) => {
+                self.positions.advance(progress);
+                Ok(SourceEvent::Idle)
+            }
+            Some(FileEvent::End(progress)) => {
+                self.positions.advance(progress);
+                self.ended = true;
+                Ok(SourceEvent::EndOfInput)
+            }
+            Some(FileEvent::Failed(error)) => Err(error),
+            None => Err(ConnectorError::Unavailable(
+                "file source: reading ended without a reason".to_owned(),
+            )),
         })
+    }
+
+    fn snapshot(&mut self, _checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        Ok(self.positions.state())
     }
 
     fn gauges(&self) -> Vec<Gauge> {

@@ -9,8 +9,9 @@ use thalweg_types::StreamBatch;
 use tokio::runtime::Runtime;
 
 use super::lines::{LineBatcher, Stop};
+use super::state::Position;
 use super::*;
-use crate::testing::{batches, context_of, next};
+use crate::testing::{batches, context_of, next, restored_context_of};
 
 fn lines_of(batch: &StreamBatch) -> Vec<String> {
     batch
@@ -48,12 +49,13 @@ impl Read for Trickle {
 fn cut(text: &str, bytes_at_once: usize, options: LineOptions) -> Result<Vec<String>, Stop> {
     let mut lines = LineBatcher::new(FileSource::for_text_lines("x").schema(), options);
     let mut given = Vec::new();
-    let mut emit = |batch: StreamBatch| {
+    let mut emit = |batch: StreamBatch, _: Progress| {
         given.extend(lines_of(&batch));
         Ok(())
     };
     let mut reader = Trickle(Cursor::new(text.as_bytes().to_vec()), bytes_at_once);
-    lines.read_file(&mut reader, Path::new("x"), &FileCounters::default(), &mut emit)?;
+    let counters = FileCounters::default();
+    lines.read_file(&mut reader, Path::new("x"), Position::START, &counters, &mut emit)?;
     lines.flush(&mut emit)?;
     Ok(given)
 }
@@ -190,4 +192,71 @@ fn a_reader_that_is_dropped_ends_its_job_on_the_runtime() {
     drop(reader);
     // waits for blocking jobs: returns only if the job saw that its reader is gone
     drop(io);
+}
+
+#[test]
+fn restored_readers_read_on_behind_the_line_they_gave_last_at_any_parallelism() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for name in 0..5 {
+        let lines: Vec<String> = (0..9_000).map(|line| format!("{name} {line}")).collect();
+        fs::write(directory.path().join(format!("{name}.txt")), lines.join("\r\n")).unwrap();
+        expected.extend(lines);
+    }
+    fs::write(directory.path().join("empty.txt"), "").unwrap();
+    let io = Runtime::new().unwrap();
+    let source = FileSource::for_text_lines(directory.path());
+    for batches_before in [0, 1, 4] {
+        let mut given = Vec::new();
+        let mut states = Vec::new();
+        for subtask in 0..2 {
+            let mut reader = source.create_reader(context_of(&io, subtask, 2)).unwrap();
+            for _ in 0..batches_before {
+                if let SourceEvent::Batch(batch) = next(reader.as_mut()).unwrap() {
+                    given.extend(lines_of(&batch));
+                }
+            }
+            states.extend(reader.snapshot(1).unwrap());
+        }
+        for subtask in 0..3 {
+            let context = restored_context_of(&io, subtask, 3, states.clone());
+            let mut reader = source.create_reader(context).unwrap();
+            given.extend(batches(reader.as_mut()).unwrap().iter().flat_map(lines_of));
+        }
+        given.sort();
+        expected.sort();
+        assert_eq!(given, expected);
+    }
+}
+
+#[test]
+fn a_file_that_became_shorter_than_what_was_read_is_refused() {
+    let lines: String = (0..9_000).map(|line| format!("{line}\n")).collect();
+    let (_directory, path) = file(lines.as_bytes());
+    let io = Runtime::new().unwrap();
+    let source = FileSource::for_text_lines(&path);
+    let mut reader = source.create_reader(context_of(&io, 0, 1)).unwrap();
+    next(reader.as_mut()).unwrap();
+    let states = reader.snapshot(1).unwrap();
+    fs::write(&path, "1\n").unwrap();
+    let mut reader = source
+        .create_reader(restored_context_of(&io, 0, 1, states))
+        .unwrap();
+    let error = next(reader.as_mut()).unwrap_err().to_string();
+    assert!(
+        error.contains("and has 2 bytes now: files must not change"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_state_of_something_else_is_refused() {
+    let io = Runtime::new().unwrap();
+    let context = restored_context_of(&io, 0, 1, vec![vec![0xff; 7]]);
+    let error = FileSource::for_text_lines("x")
+        .create_reader(context)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("is no state of such a source"), "{error}");
 }

@@ -20,7 +20,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a topic may be unknown: a fresh one takes a moment to reach every broker.
-const TOPIC_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const TOPIC_GRACE: Duration = Duration::from_secs(3);
 
 /// The consumer that the source uses.
 pub(crate) type SourceConsumer = BaseConsumer<ConsumerEvents>;
@@ -144,7 +144,7 @@ pub(crate) fn attempt_error(what: &str, servers: &str, code: RDKafkaErrorCode) -
     }
 }
 
-fn missing(what: &str, servers: &str) -> ConnectorError {
+pub(crate) fn missing(what: &str, servers: &str) -> ConnectorError {
     ConnectorError::Refused(format!(
         "Kafka {what} doesn't exist on brokers {servers}: create it or correct its name"
     ))
@@ -202,7 +202,7 @@ impl Connection<'_> {
     }
 }
 
-fn unreachable_brokers(servers: &str, timeout: Duration, reason: &str) -> ConnectorError {
+pub(crate) fn unreachable_brokers(servers: &str, timeout: Duration, reason: &str) -> ConnectorError {
     ConnectorError::Unavailable(format!(
         "Kafka brokers {servers} didn't answer within {timeout:?}: {reason}"
     ))

@@ -1,4 +1,4 @@
-//! Client properties: Kafka's Java names and librdkafka's, defaults, and what is refused.
+//! The source's client properties: Kafka's Java names and librdkafka's, defaults, and what is refused.
 //!
 //! Flink's users write the Java client's properties. Most have the same name here; the few that differ are translated, those
 //! that only mean something in Java are left out with one log line, and an unknown one is refused by name.
@@ -24,33 +24,19 @@ enum Translation {
 fn translate(key: &str, value: &str) -> Translation {
     let native = |name: &str| Translation::Native(name.to_owned(), value.to_owned());
     match key {
-        "max.request.size" => native("message.max.bytes"),
         "fetch.max.wait.ms" => native("fetch.wait.max.ms"),
         "receive.buffer.bytes" => native("socket.receive.buffer.bytes"),
-        "send.buffer.bytes" => native("socket.send.buffer.bytes"),
-        "buffer.memory" => match value.trim().parse::<u64>() {
-            Ok(bytes) => Translation::Native(
-                "queue.buffering.max.kbytes".to_owned(),
-                bytes.div_ceil(1_024).max(1).to_string(),
-            ),
-            Err(_) => native("queue.buffering.max.kbytes"),
-        },
-        "key.serializer"
-        | "value.serializer"
-        | "key.deserializer"
+        "key.deserializer"
         | "value.deserializer"
         | "max.poll.records"
         | "register.consumer.metrics"
         | "client.id.prefix"
         | "commit.offsets.on.checkpoint"
-        | "max.block.ms"
-        | "default.api.timeout.ms"
-        | "partitioner.class" => Translation::JavaOnly,
+        | "default.api.timeout.ms" => Translation::JavaOnly,
         "bootstrap.servers" => Translation::Managed("bootstrap_servers"),
         "group.id" => Translation::Managed("group_id"),
         "auto.offset.reset" => Translation::Managed("starting_offsets"),
         "enable.partition.eof" => Translation::Managed("bounded"),
-        "transactional.id" => Translation::Managed("delivery_guarantee"),
         "enable.auto.offset.store" => Translation::Managed("group_id"),
         _ => native(key),
     }
@@ -106,21 +92,29 @@ fn refused_property(error: &KafkaError) -> ConnectorError {
     })
 }
 
-/// The first of the servers' addresses that can't be one, else `Ok`.
-pub(crate) fn check_servers(servers: &str) -> Result<(), ConnectorError> {
+/// Where Kafka listens if no port is given.
+const PORT: u16 = 9092;
+
+/// The servers' hosts and ports; refuses the first that can't be one.
+pub(crate) fn addresses(servers: &str) -> Result<Vec<(String, u16)>, ConnectorError> {
     let refuse = |address: &str| {
-        Err(ConnectorError::Refused(format!(
+        ConnectorError::Refused(format!(
             "bootstrap servers {servers:?}: {address:?} is not host:port; give them as \"broker-1:9092,broker-2:9092\""
-        )))
+        ))
     };
-    for address in servers.split(',').map(str::trim) {
-        match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
-            None if !address.is_empty() => {}
-            _ => return refuse(address),
-        }
-    }
-    Ok(())
+    let parse = |address: &str| {
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()?),
+            None => (address, PORT),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    };
+    servers
+        .split(',')
+        .map(str::trim)
+        .map(|address| parse(address).ok_or_else(|| refuse(address)))
+        .collect()
 }
 
 /// A topic's name as brokers allow it.
@@ -140,38 +134,41 @@ mod tests {
 
     fn config_of(key: &str, value: &str) -> Result<ClientConfig, ConnectorError> {
         let properties = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        client_config("a:9092", &[("linger.ms", "5")], &properties, &[])
+        client_config("a:9092", &[("fetch.min.bytes", "5")], &properties, &[])
     }
 
     #[test]
     fn javas_names_become_librdkafkas() {
-        let config = config_of("max.request.size", "2000000").unwrap();
-        assert_eq!(config.get("message.max.bytes"), Some("2000000"));
-        let config = config_of("buffer.memory", "33554432").unwrap();
-        assert_eq!(config.get("queue.buffering.max.kbytes"), Some("32768"));
+        let config = config_of("fetch.max.wait.ms", "200").unwrap();
+        assert_eq!(config.get("fetch.wait.max.ms"), Some("200"));
         assert_eq!(
-            config_of("key.serializer", "x.Y").unwrap().get("key.serializer"),
+            config_of("key.deserializer", "x.Y")
+                .unwrap()
+                .get("key.deserializer"),
             None
         );
     }
 
     #[test]
     fn a_users_property_wins_over_a_default() {
-        assert_eq!(config_of("linger.ms", "50").unwrap().get("linger.ms"), Some("50"));
+        assert_eq!(
+            config_of("fetch.min.bytes", "50").unwrap().get("fetch.min.bytes"),
+            Some("50")
+        );
     }
 
     #[test]
     fn an_unknown_property_and_a_malformed_value_are_refused_by_name() {
-        let error = config_of("lingr.ms", "1").unwrap_err().to_string();
+        let error = config_of("fetch.min.byte", "1").unwrap_err().to_string();
         assert!(
             error.starts_with(
-                "Kafka property \"lingr.ms\" = \"1\" is refused: No such configuration property"
+                "Kafka property \"fetch.min.byte\" = \"1\" is refused: No such configuration property"
             ),
             "{error}"
         );
-        let error = config_of("linger.ms", "soon").unwrap_err().to_string();
+        let error = config_of("fetch.min.bytes", "few").unwrap_err().to_string();
         assert!(
-            error.starts_with("Kafka property \"linger.ms\" = \"soon\" is refused: "),
+            error.starts_with("Kafka property \"fetch.min.bytes\" = \"few\" is refused: "),
             "{error}"
         );
     }
@@ -187,9 +184,11 @@ mod tests {
 
     #[test]
     fn servers_and_topics_are_checked_before_anything_connects() {
-        assert!(check_servers("a:9092, b.c:1,[::1]:9092,kafka").is_ok());
+        let parsed = addresses("a:9092, b.c:1,[::1]:9093,kafka").unwrap();
+        let expected = [("a", 9092), ("b.c", 1), ("::1", 9093), ("kafka", 9092)];
+        assert_eq!(parsed, expected.map(|(host, port)| (host.to_owned(), port)));
         for servers in ["", "a:", ":9092", "a:9092,,b:1", "a:port"] {
-            assert!(check_servers(servers).is_err(), "{servers}");
+            assert!(addresses(servers).is_err(), "{servers}");
         }
         assert!(check_topic("a.b_c-1").is_ok());
         for topic in ["", "..", "a b", "ü", &"x".repeat(250)] {

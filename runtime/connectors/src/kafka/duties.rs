@@ -94,7 +94,12 @@ impl Commits {
     pub(crate) fn tick(&mut self, consumer: &SourceConsumer, handed: Vec<PartitionOffset>, now: Instant) {
         self.due = now + self.interval.unwrap_or_default();
         let settled = std::mem::replace(&mut self.handed, handed);
-        if let Err(error) = self.commit(consumer, &settled, CommitMode::Async) {
+        self.commit_lazily(consumer, &settled);
+    }
+
+    /// Commits without waiting; what fails is part of the next commit.
+    pub(crate) fn commit_lazily(&mut self, consumer: &SourceConsumer, offsets: &[PartitionOffset]) {
+        if let Err(error) = self.commit(consumer, offsets, CommitMode::Async) {
             tracing::warn!(%error, "Kafka offsets were not committed; tried again");
         }
     }

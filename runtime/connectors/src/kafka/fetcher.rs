@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A batch goes out when it is full, when the task has nothing left to do, or when its first row has waited [`LINGER`].
-//! Invariants: what is committed was handed to the task at least one commit interval ago; every partition of a topic is read by
+//! Invariants: what is committed is in a complete checkpoint or, without checkpoints, was handed to the task at least one commit
+//! interval ago; every partition of a topic is read by
 //! the one subtask that [`split_owner`] names, whoever discovers it.
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use super::reader::{Handed, ReaderShared};
 use super::rows::{Record, Rows};
 use super::source::SourceSettings;
 use super::split::{EARLIEST_OFFSET, PartitionOffset, Split, Step, TopicPartition, split_owner};
+use super::state::{RestoredSplits, SplitPosition};
 use crate::ConnectorError;
 use crate::queue::{Room, Sender};
 use crate::watermark::{Progress, SplitWatermarks};
@@ -45,6 +47,9 @@ pub(crate) struct FetchTask {
     pub(crate) settings: Arc<SourceSettings>,
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
+    /// Offsets are committed when a checkpoint is complete, not by time.
+    pub(crate) checkpointing: bool,
+    pub(crate) restored: Option<RestoredSplits>,
     pub(crate) io: Handle,
     pub(crate) shared: Arc<ReaderShared>,
 }
@@ -143,20 +148,44 @@ impl<'a> Fetcher<'a> {
             let found = connection.partitions(consumer.client(), topic)?;
             partitions.extend(self.owned(topic, &found));
         }
-        let starts = resolve(&settings.starting, &consumer, &connection, &partitions)?;
+        let splits = self.first_splits(partitions, &connection)?;
+        self.discovery.due = Instant::now() + self.discovery.interval.unwrap_or_default();
+        self.assign(splits).map_err(Abort::from)
+    }
+
+    /// Restored splits go on where they were; partitions that have come since are read from their beginning, as Flink does.
+    fn first_splits(
+        &self,
+        partitions: Vec<TopicPartition>,
+        connection: &Connection<'_>,
+    ) -> Result<Vec<Split>, Abort> {
+        let FetchTask {
+            settings, restored, ..
+        } = self.task;
+        let known = |partition: &TopicPartition| restored.as_ref().and_then(|splits| splits.get(partition));
+        let (old, new): (Vec<_>, Vec<_>) = partitions
+            .into_iter()
+            .partition(|partition| known(partition).is_some());
+        let starts = match restored {
+            Some(splits) if splits.complete => vec![EARLIEST_OFFSET; new.len()],
+            _ => resolve(&settings.starting, &self.consumer, connection, &new)?,
+        };
         let stops = match &settings.bounded {
-            Some(end) => resolve(end, &consumer, &connection, &partitions)?
+            Some(end) => resolve(end, &self.consumer, connection, &new)?
                 .into_iter()
                 .map(Some)
                 .collect(),
-            None => vec![None; partitions.len()],
+            None => vec![None; new.len()],
         };
-        let splits = partitions.into_iter().zip(starts.into_iter().zip(stops));
-        let splits = splits
-            .map(|(partition, (start, stop))| Split::new(partition, start, stop))
-            .collect();
-        self.discovery.due = Instant::now() + self.discovery.interval.unwrap_or_default();
-        self.assign(splits).map_err(Abort::from)
+        let old = old
+            .into_iter()
+            .filter_map(|partition| known(&partition).map(|known| (partition.clone(), known)))
+            .map(|(partition, known)| Split::new(partition, known.position.offset, known.stop));
+        let new = new
+            .into_iter()
+            .zip(starts.into_iter().zip(stops))
+            .map(|(partition, (start, stop))| Split::new(partition, start, stop));
+        Ok(old.chain(new).collect())
     }
 
     fn owned(&self, topic: &Arc<str>, partitions: &[i32]) -> Vec<TopicPartition> {
@@ -183,6 +212,7 @@ impl<'a> Fetcher<'a> {
             ConnectorError::Unavailable(format!("Kafka partitions can't be assigned: {error}"))
         };
         let mut list = TopicPartitionList::new();
+        let mut starts = Vec::with_capacity(splits.len());
         let now = Instant::now();
         for split in splits {
             let TopicPartition { topic, partition } = split.partition.clone();
@@ -209,9 +239,13 @@ impl<'a> Fetcher<'a> {
                 offset: split.start,
             };
             self.commits.committed.push(start.clone());
-            self.task.shared.add_split(start);
+            starts.push(SplitPosition {
+                position: start,
+                stop: split.stop,
+            });
             self.splits.push(split);
         }
+        self.task.shared.add_splits(starts);
         if list.count() == 0 {
             return Ok(());
         }
@@ -368,7 +402,16 @@ impl<'a> Fetcher<'a> {
             self.gauges_due = now + GAUGE_INTERVAL;
             self.count_pending();
         }
-        if self.commits.interval.is_some_and(|_| now >= self.commits.due) {
+        if self.task.checkpointing {
+            if let Some(offsets) = self
+                .task
+                .shared
+                .take_to_commit()
+                .filter(|_| self.commits.interval.is_some())
+            {
+                self.commits.commit_lazily(&self.consumer, &offsets);
+            }
+        } else if self.commits.interval.is_some_and(|_| now >= self.commits.due) {
             let handed = self.task.shared.handed();
             self.commits.tick(&self.consumer, handed, now);
         }

@@ -1,8 +1,8 @@
-//! Kafka source and sink over librdkafka, with the builders, offsets, split assignment and names of Flink's connector.
+//! Kafka source over librdkafka and sink with a producer of its own, with the builders, offsets, split assignment and names of Flink's connector.
 //!
 //! ```text
 //!   brokers -> librdkafka -> fetcher (thread): columns, watermarks -> bounded queue -> reader (task)
-//!   writer (task) -> librdkafka's bounded buffer -> brokers;  acknowledgements (thread) -> writer
+//!   writer (task): record batches, bounded -> driver (I/O runtime) -> brokers;  acknowledgements -> writer
 //! ```
 
 mod client;
@@ -11,11 +11,13 @@ mod duties;
 mod fetcher;
 mod native;
 mod offsets;
+mod producer;
 mod reader;
 mod rows;
 mod sink;
 mod source;
 mod split;
+mod state;
 mod writer;
 
 pub use offsets::{OffsetReset, OffsetsInitializer};

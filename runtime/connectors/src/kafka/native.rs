@@ -1,20 +1,18 @@
-//! The few calls of librdkafka that its safe wrapper doesn't have: consuming and producing without an allocation a record.
+//! The few calls of librdkafka that its safe wrapper doesn't have: consuming without an allocation a record.
 //!
 //! Why: `BaseConsumer::poll` makes an event object and an `Arc` for each record, and its end-of-partition error doesn't
-//! tell the topic; `BaseProducer::send` looks the topic up by name for each record.
+//! tell the topic.
 //!
 //! Proof, for every `unsafe` block here:
-//! - *Clients live long enough.* [`FetchQueue`] and [`TopicWriter`] hold an `Arc` of the client that their raw handle belongs to, and
-//!   give the handle back in `drop`, which runs before that `Arc` is released (fields drop after `drop`).
-//! - *Threads.* librdkafka's handles may be used from any thread ("the library is completely thread safe"), so both types are
+//! - *Clients live long enough.* [`FetchQueue`] holds an `Arc` of the client that its raw handle belongs to, and
+//!   gives the handle back in `drop`, which runs before that `Arc` is released (fields drop after `drop`).
+//! - *Threads.* librdkafka's handles may be used from any thread ("the library is completely thread safe"), so it is
 //!   `Send`; taking records needs `&mut self`.
 //! - *Records live long enough.* A message from `rd_kafka_consume_batch_queue` is ours until `rd_kafka_message_destroy`. A [`Fetched`] borrows
 //!   it for one call of the closure and can't leave it (its lifetime is the call's). Each is destroyed exactly once, after its call;
 //!   if the closure panics the remaining ones are leaked, never freed twice.
 //! - *Slices.* `payload`/`len` and `key`/`key_len` describe memory inside the message; null means absent.
 //! - *Strings* given to C are `CString`s that outlive the call; the topic's name belongs to the topic, which the message holds.
-//! - *Producing* copies key and value (`RD_KAFKA_MSG_F_COPY`) before it returns. The variadic arguments have the types that `rdkafka.h`
-//!   lists for each `RD_KAFKA_VTYPE_*`, and end with `RD_KAFKA_VTYPE_END`.
 
 #![allow(unsafe_code)]
 
@@ -24,11 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
-use rdkafka::bindings::rd_kafka_vtype_t as vtype;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::BorrowedMessage;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 /// Records taken by one call of librdkafka; so many may come after `each` has said that it wants no more.
 const MAX_AT_ONCE: usize = 256;
@@ -221,76 +216,4 @@ impl<'a> Fetched<'a> {
 unsafe fn slice_of<'a>(data: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: the caller's.
     (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast(), length) })
-}
-
-/// A topic that records are produced to.
-pub(crate) struct TopicWriter<C: ProducerContext<DeliveryOpaque = ()>> {
-    topic: NonNull<rd::rd_kafka_topic_t>,
-    producer: Arc<BaseProducer<C>>,
-}
-
-// SAFETY: see "Threads" above.
-unsafe impl<C: ProducerContext<DeliveryOpaque = ()>> Send for TopicWriter<C> {}
-
-impl<C: ProducerContext<DeliveryOpaque = ()>> TopicWriter<C> {
-    /// A handle of the topic; `None` if librdkafka can't make one.
-    pub(crate) fn new(producer: Arc<BaseProducer<C>>, topic: &str) -> Option<Self> {
-        let name = CString::new(topic).ok()?;
-        // SAFETY: client and string are alive; no configuration means the client's default.
-        let topic =
-            unsafe { rd::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
-        Some(Self {
-            topic: NonNull::new(topic)?,
-            producer,
-        })
-    }
-
-    /// Puts a copy of a record into the client's buffer; the partition is chosen by the key.
-    pub(crate) fn send(
-        &self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        timestamp_ms: Option<i64>,
-    ) -> Result<(), RDKafkaErrorCode> {
-        let parts =
-            |bytes: Option<&[u8]>| bytes.map_or((ptr::null(), 0), |bytes| (bytes.as_ptr(), bytes.len()));
-        let ((key, key_len), (value, value_len)) = (parts(key), parts(value));
-        // SAFETY: see "Producing"; client and topic are alive.
-        let error = unsafe {
-            rd::rd_kafka_producev(
-                self.producer.client().native_ptr(),
-                vtype::RD_KAFKA_VTYPE_RKT,
-                self.topic.as_ptr(),
-                vtype::RD_KAFKA_VTYPE_MSGFLAGS,
-                rd::RD_KAFKA_MSG_F_COPY,
-                vtype::RD_KAFKA_VTYPE_VALUE,
-                value.cast::<c_void>(),
-                value_len,
-                vtype::RD_KAFKA_VTYPE_KEY,
-                key.cast::<c_void>(),
-                key_len,
-                vtype::RD_KAFKA_VTYPE_TIMESTAMP,
-                timestamp_ms.unwrap_or(0),
-                vtype::RD_KAFKA_VTYPE_END,
-            )
-        };
-        match RDKafkaErrorCode::from(error) {
-            RDKafkaErrorCode::NoError => Ok(()),
-            error => Err(error),
-        }
-    }
-}
-
-impl<C: ProducerContext<DeliveryOpaque = ()>> Drop for TopicWriter<C> {
-    fn drop(&mut self) {
-        // SAFETY: ours, given back once, while the client is alive.
-        unsafe { rd::rd_kafka_topic_destroy(self.topic.as_ptr()) }
-    }
-}
-
-/// The time from producing a record to its acknowledgement; `None` if librdkafka doesn't know it.
-pub(crate) fn send_time(message: &BorrowedMessage<'_>) -> Option<Duration> {
-    // SAFETY: the message is borrowed, so alive.
-    let microseconds = unsafe { rd::rd_kafka_message_latency(message.ptr()) };
-    u64::try_from(microseconds).ok().map(Duration::from_micros)
 }

@@ -5,26 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use rdkafka::ClientConfig;
 
-use super::config::{check_servers, check_topic, client_config};
+use super::config::{addresses, check_topic};
+use super::producer::config::ProducerConfig;
 use super::writer::KafkaWriter;
 use crate::columns::BytesColumn;
 use crate::{ConnectorContext, ConnectorError, Sink, SinkWriter};
 
 /// How long brokers may be away at the start by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where this differs from librdkafka's defaults: the Java client's, and so Flink's, for time-out, idempotence, largest record
-/// and partitioning by key; and 32 MiB in flight a writer and not 1 GiB.
-const DEFAULTS: [(&str, &str); 6] = [
-    ("delivery.timeout.ms", "120000"),
-    ("enable.idempotence", "true"),
-    ("message.max.bytes", "1048576"),
-    ("partitioner", "murmur2_random"),
-    ("queue.buffering.max.kbytes", "32768"),
-    ("client.id", "thalweg"),
-];
 
 /// What is promised about records when a job fails; Flink's `DeliveryGuarantee`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +29,11 @@ pub enum DeliveryGuarantee {
 /// What the writers need.
 #[derive(Debug)]
 pub(crate) struct SinkSettings {
-    pub(crate) client: ClientConfig,
+    pub(crate) producer: ProducerConfig,
+    /// As the user gave them.
     pub(crate) servers: String,
+    /// The same as host and port; at least one.
+    pub(crate) bootstrap: Vec<(String, u16)>,
     pub(crate) topic: String,
     pub(crate) guarantee: DeliveryGuarantee,
     pub(crate) key: Option<String>,
@@ -134,10 +126,7 @@ impl Sink for KafkaSink {
     }
 
     fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        Ok(Box::new(KafkaWriter::start(
-            Arc::clone(&self.settings),
-            context.subtask,
-        )?))
+        Ok(Box::new(KafkaWriter::start(Arc::clone(&self.settings), &context)))
     }
 }
 
@@ -206,7 +195,7 @@ impl KafkaSinkBuilder {
         }
     }
 
-    /// A property of the client, by its Java or librdkafka name.
+    /// A property of the producer, by the Java client's name: `acks`, `linger.ms`, `compression.type` and so on.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(key.into(), value.into());
         self
@@ -222,7 +211,7 @@ impl KafkaSinkBuilder {
 
     /// The sink; [`ConnectorError::Refused`] names what is missing or malformed.
     pub fn build(self) -> Result<KafkaSink, ConnectorError> {
-        check_servers(&self.servers)?;
+        let bootstrap = addresses(&self.servers)?;
         check_topic(&self.topic)?;
         if self.guarantee == DeliveryGuarantee::ExactlyOnce {
             return Err(ConnectorError::Refused(format!(
@@ -230,11 +219,12 @@ impl KafkaSinkBuilder {
                 self.topic
             )));
         }
-        let client = client_config(&self.servers, &DEFAULTS, &self.properties, &[])?;
+        let producer = ProducerConfig::from_properties(&self.properties)?;
         Ok(KafkaSink {
             settings: Arc::new(SinkSettings {
-                client,
+                producer,
                 servers: self.servers,
+                bootstrap,
                 topic: self.topic,
                 guarantee: self.guarantee,
                 key: self.key,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use rdkafka::ClientConfig;
 
-use super::config::{check_servers, check_topic, client_config};
+use super::config::{addresses, check_topic, client_config};
 use super::offsets::OffsetsInitializer;
 use super::reader::KafkaSourceReader;
 use super::rows::{BytesFormat, MetadataColumn, RowFormat, Tombstones};
@@ -226,7 +226,7 @@ impl KafkaSourceBuilder {
     /// The source; [`ConnectorError::Refused`] names what is missing or malformed.
     pub fn build(mut self) -> Result<KafkaSource, ConnectorError> {
         let refuse = |what: String| Err(ConnectorError::Refused(format!("Kafka source: {what}")));
-        check_servers(&self.servers)?;
+        addresses(&self.servers)?;
         if self.topics.is_empty() {
             return refuse("no topic is given".to_owned());
         }

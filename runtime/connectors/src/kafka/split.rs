@@ -52,7 +52,7 @@ pub(crate) struct Split {
     /// Where reading began.
     pub(crate) start: i64,
     /// The first offset that is not read; `None` = unbounded.
-    stop: Option<i64>,
+    pub(crate) stop: Option<i64>,
     pub(crate) finished: bool,
 }
 

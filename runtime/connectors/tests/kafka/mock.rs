@@ -6,13 +6,13 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use thalweg_connectors::kafka::{DeliveryGuarantee, OffsetReset, OffsetsInitializer};
-use thalweg_connectors::{ConnectorError, SourceReader};
+use thalweg_connectors::{ConnectorError, KafkaSource, SourceReader};
 
 use crate::support::*;
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
+pub(crate) type Cluster = MockCluster<'static, DefaultProducerContext>;
 
-fn cluster(topic: &str, partitions: i32) -> (Cluster, String) {
+pub(crate) fn cluster(topic: &str, partitions: i32) -> (Cluster, String) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(topic, partitions, 1).unwrap();
     let servers = cluster.bootstrap_servers();
@@ -138,7 +138,7 @@ fn a_record_over_the_sinks_own_limit_is_refused_before_it_is_sent() {
 fn a_full_buffer_takes_a_part_and_the_rest_when_there_is_room() {
     let io = runtime();
     let (_cluster, servers) = cluster("numbers", 2);
-    let builder = sink(&servers, "numbers").property("queue.buffering.max.messages", "100");
+    let builder = sink(&servers, "numbers").property("buffer.memory", "10000");
     let mut writer = writer(&io, builder).unwrap();
     futures_ready(&io, writer.as_mut());
     let taken = writer.write(&numbers(0..5_000)).unwrap();
@@ -243,4 +243,54 @@ fn a_reader_that_is_dropped_while_it_connects_or_reads_lets_go_at_once() {
         started.elapsed() < Duration::from_secs(30),
         "drop waited for a broker"
     );
+}
+
+#[test]
+fn restored_readers_read_each_record_once_at_another_parallelism_and_new_partitions_from_their_begin() {
+    let io = runtime();
+    let (_cluster, servers) = cluster("numbers", 4);
+    write_all(&io, sink(&servers, "numbers"), &numbers(0..20_000)).unwrap();
+    let source = bounded(&servers, "numbers").build().unwrap();
+    let mut given = Vec::new();
+    let mut states = Vec::new();
+    for subtask in 0..2 {
+        let mut reader = source.reader(context(&io, subtask, 2)).unwrap();
+        if let Some(batch) = next_batch(&io, &mut reader).unwrap() {
+            given.extend(texts(&batch));
+        }
+        states.extend(reader.snapshot(1).unwrap());
+    }
+    // Behind the checkpoint: the ends that were noted at the start stay the ends.
+    write_all(&io, sink(&servers, "numbers"), &numbers(20_000..21_000)).unwrap();
+    for subtask in 0..3 {
+        let mut reader = source
+            .reader(restored_context(&io, subtask, 3, states.clone()))
+            .unwrap();
+        while let Some(batch) = next_batch(&io, &mut reader).unwrap() {
+            given.extend(texts(&batch));
+        }
+    }
+    assert_eq!(counts(given), once(0..20_000));
+}
+
+#[test]
+fn a_reader_that_is_restored_before_it_found_its_partitions_begins_where_it_was_told_to() {
+    let io = runtime();
+    let (_cluster, servers) = cluster("numbers", 1);
+    write_all(&io, sink(&servers, "numbers"), &numbers(0..10)).unwrap();
+    let source = bounded(&servers, "numbers").build().unwrap();
+    let mut early = KafkaSource::builder()
+        .bootstrap_servers("127.0.0.1:1")
+        .topics(["numbers"])
+        .build()
+        .unwrap()
+        .reader(context(&io, 0, 1))
+        .unwrap();
+    let states = early.snapshot(1).unwrap();
+    let mut reader = source.reader(restored_context(&io, 0, 1, states)).unwrap();
+    let mut given = Vec::new();
+    while let Some(batch) = next_batch(&io, &mut reader).unwrap() {
+        given.extend(texts(&batch));
+    }
+    assert_eq!(counts(given), once(0..10));
 }

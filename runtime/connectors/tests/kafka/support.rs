@@ -10,7 +10,8 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use futures::future::poll_fn;
 use thalweg_connectors::kafka::{KafkaSinkBuilder, KafkaSourceBuilder, OffsetsInitializer};
 use thalweg_connectors::{
-    ConnectorContext, ConnectorError, KafkaSink, KafkaSource, Sink, SinkWriter, SourceEvent, SourceReader,
+    ConnectorContext, ConnectorError, KafkaSink, KafkaSource, RestoredConnector, Sink, SinkWriter,
+    SourceEvent, SourceReader,
 };
 use thalweg_types::{OperatorId, StreamBatch};
 use tokio::runtime::{Builder, Runtime};
@@ -33,6 +34,25 @@ pub(crate) fn context(io: &Runtime, subtask: u32, parallelism: u32) -> Connector
         subtask,
         parallelism,
         io: io.handle().clone(),
+        checkpointing: false,
+        restored: None,
+    }
+}
+
+/// As [`context`], restored with what other readers gave.
+pub(crate) fn restored_context(
+    io: &Runtime,
+    subtask: u32,
+    parallelism: u32,
+    states: Vec<Vec<u8>>,
+) -> ConnectorContext {
+    ConnectorContext {
+        restored: Some(RestoredConnector {
+            checkpoint_id: 1,
+            states,
+            committables: Vec::new(),
+        }),
+        ..context(io, subtask, parallelism)
     }
 }
 

@@ -1,0 +1,25 @@
+//! The Kafka producer: Arrow columns to record batches, and these to brokers, without an allocation a record.
+//!
+//! ```text
+//!   task thread                                  |  I/O: one task a writer
+//!   rows -> partition -> accumulator (batches) --+-> sender (what is next) -> connection -> brokers
+//!             (murmur2)      <-- room, errors ---+-- sender (what it means) <- connection <- answers
+//! ```
+//!
+//! `partition`, `record_batch`, `compression`, `accumulator`, `sender`, `metadata`, `config` and `failure` are pure;
+//! `handover` is the lock between both sides, `connection` the network, `driver` the loop over it.
+//!
+//! With acks=all and idempotence (both the default) a batch that was acknowledged is in the log once, in its place; after a
+//! failure of the job rows come again: at least once. docs/rfcs/0001-kafka-producer.md tells why it is not librdkafka's.
+
+pub(crate) mod accumulator;
+mod compression;
+pub(crate) mod config;
+mod connection;
+pub(crate) mod driver;
+pub(crate) mod failure;
+pub(crate) mod handover;
+mod metadata;
+pub(crate) mod partition;
+mod record_batch;
+mod sender;
