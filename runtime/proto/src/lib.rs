@@ -17,6 +17,14 @@ pub mod graph {
     }
 }
 
+/// Checkpoints and savepoints: what is stored of them, and what is said about them.
+pub mod state {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("thalweg.state.v1");
+    }
+}
+
 /// JobManager, TaskManager and worker process.
 pub mod control {
     /// Version 1.

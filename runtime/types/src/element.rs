@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, Int8Array, Int64Array, RecordBatch, UInt64Array};
 
+use crate::data_bytes::data_bytes;
+
 /// Rows a source aims at for one batch.
 pub const TARGET_BATCH_ROWS: usize = 4096;
 /// Bytes a source aims at for one batch.
@@ -75,12 +77,15 @@ impl StreamBatch {
         self.rows.num_rows()
     }
 
-    /// Bytes held in memory by its columns (what queues count).
+    /// Bytes of its rows and stream columns: what queues, credits and budgets count. A slice counts its part.
     pub fn memory_size(&self) -> usize {
-        let stream_columns = self.kinds.as_ref().map_or(0, Array::get_array_memory_size)
-            + self.timestamps.as_ref().map_or(0, Array::get_array_memory_size)
-            + self.key_hashes.as_ref().map_or(0, Array::get_array_memory_size);
-        self.rows.get_array_memory_size() + stream_columns + self.watermarks.len() * size_of::<WatermarkCut>()
+        let rows = self.num_rows();
+        let columns = self.rows.columns().iter();
+        columns.map(|column| data_bytes(&column.to_data())).sum::<usize>()
+            + self.kinds.as_ref().map_or(0, |_| rows)
+            + self.timestamps.as_ref().map_or(0, |_| rows * size_of::<i64>())
+            + self.key_hashes.as_ref().map_or(0, |_| rows * size_of::<u64>())
+            + self.watermarks.len() * size_of::<WatermarkCut>()
     }
 
     /// The same stream columns over other rows; `rows` must have as many.
@@ -122,13 +127,15 @@ impl StreamBatch {
     }
 }
 
-/// Identifies a checkpoint barrier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A checkpoint's barrier.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointBarrier {
     /// Counts from 1 in each job.
     pub checkpoint_id: u64,
     /// When the coordinator triggered it.
     pub timestamp_ms: u64,
+    /// What it is and where its files go: an encoded `state.v1.CheckpointOptions`, read where the barrier is acted on.
+    pub options: Arc<[u8]>,
 }
 
 /// What travels over one channel.

@@ -3,11 +3,13 @@
 //! Nothing here does I/O or knows a protocol.
 
 pub mod config;
+mod data_bytes;
 pub mod element;
 pub mod failure;
 pub mod id;
 pub mod key_group;
 pub mod key_hash;
+pub mod record;
 
 pub use element::{StreamBatch, StreamElement, WatermarkCut};
 pub use failure::{Classify, Failure, FailureClass};

@@ -41,7 +41,7 @@ pub fn markdown() -> String {
     );
     for family in FAMILIES {
         let _ = write!(page, "\n**{}: {}**\n\n", family.name, family.reason);
-        for key in family.keys {
+        for key in family.keys() {
             let _ = writeln!(page, "- `{key}`");
         }
         for prefix in family.prefixes {

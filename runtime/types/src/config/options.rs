@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::option::{AnyOption, ConfigOption};
-use super::value::{FailoverStrategy, MemorySize, RestartStrategyKind, RuntimeMode};
+use super::value::{
+    CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, MemorySize, RestartStrategyKind,
+    RuntimeMode, StateBackend,
+};
 use crate::key_group::MAX_MAX_PARALLELISM;
 
 macro_rules! options {
@@ -148,8 +151,40 @@ options! {
         TASK_CANCELLATION_INTERVAL: Duration = "task.cancellation.interval", Some("30 s"), only positive, "a duration above 0";
         /// After how long a task that does not end though it was canceled costs its worker process; 0 = never.
         TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", Some("3 min");
-        /// How often checkpoints are taken. Checkpoints are not taken yet: its one effect is the default restart strategy.
+    }
+    section "Checkpoints and savepoints" {
+        /// Where keyed state lives: hashmap = in memory; rocksdb, forst or disk = in memory as far as it fits, the rest on the local disk.
+        STATE_BACKEND: StateBackend = "state.backend.type", Some("hashmap"), formerly &["state.backend"];
+        /// How often checkpoints are taken; unset = never. Needs execution.checkpointing.dir.
         CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", None, only |value| value.is_none_or(|value| value >= Duration::from_millis(10)), "a duration from \"10 ms\"";
+        /// Folder of the jobs' checkpoints, as a URI: each job has a folder with its id in it.
+        CHECKPOINTING_DIR: Option<String> = "execution.checkpointing.dir", None, formerly &["state.checkpoints.dir"];
+        /// Folder of savepoints whose request names none.
+        CHECKPOINTING_SAVEPOINT_DIR: Option<String> = "execution.checkpointing.savepoint-dir", None, formerly &["state.savepoints.dir"];
+        /// EXACTLY_ONCE, or AT_LEAST_ONCE for tasks that never wait for a barrier.
+        CHECKPOINTING_MODE: CheckpointingMode = "execution.checkpointing.mode", Some("EXACTLY_ONCE");
+        /// After how long a checkpoint that is not complete is given up. Savepoints too.
+        CHECKPOINTING_TIMEOUT: Duration = "execution.checkpointing.timeout", Some("10 min"), only |value| *value >= Duration::from_millis(10), "a duration from \"10 ms\"";
+        /// The least time between the end of a checkpoint and the begin of the next one.
+        CHECKPOINTING_MIN_PAUSE: Duration = "execution.checkpointing.min-pause", Some("0 ms");
+        /// How many checkpoints may be under way at a time; with a pause between them it is 1.
+        CHECKPOINTING_MAX_CONCURRENT: u32 = "execution.checkpointing.max-concurrent-checkpoints", Some("1"), only |value| (1..=64).contains(value), "a whole number from 1 to 64";
+        /// How many checkpoints in a row may fail before that is a failure of the job.
+        CHECKPOINTING_TOLERABLE_FAILURES: u32 = "execution.checkpointing.tolerable-failed-checkpoints", Some("0");
+        /// How many completed checkpoints are kept.
+        CHECKPOINTING_NUM_RETAINED: u32 = "execution.checkpointing.num-retained", Some("1"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024", formerly &["state.checkpoints.num-retained"];
+        /// Whether a job's newest checkpoints stay when it is canceled (RETAIN_ON_CANCELLATION) or fails (DELETE_ON_CANCELLATION too).
+        CHECKPOINTING_RETENTION: CheckpointRetention = "execution.checkpointing.externalized-checkpoint-retention", Some("NO_EXTERNALIZED_CHECKPOINTS");
+        /// Whether checkpoints go on when some tasks have finished.
+        CHECKPOINTING_AFTER_TASKS_FINISH: bool = "execution.checkpointing.checkpoints-after-tasks-finish", Some("true"), formerly &["execution.checkpointing.checkpoints-after-tasks-finish.enabled"];
+        /// Whether barriers overtake rows under way, which are then part of the checkpoint. With EXACTLY_ONCE only.
+        CHECKPOINTING_UNALIGNED: bool = "execution.checkpointing.unaligned.enabled", Some("false"), formerly &["execution.checkpointing.unaligned"];
+        /// With unaligned checkpoints: how long a barrier waits for the others before it overtakes; 0 = not at all.
+        CHECKPOINTING_ALIGNED_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout", Some("0 ms"), formerly &["execution.checkpointing.alignment-timeout"];
+        /// Whether a checkpoint writes only what changed and refers to files of earlier ones for the rest. Flink's default is false.
+        CHECKPOINTING_INCREMENTAL: bool = "execution.checkpointing.incremental", Some("true"), formerly &["state.backend.incremental"];
+        /// State files up to this size are stored inside _metadata.
+        CHECKPOINTING_INLINE_THRESHOLD: MemorySize = "execution.checkpointing.data-inline-threshold", Some("20kb"), only |size: &MemorySize| size.0 <= 1 << 20, "a memory size up to \"1mb\"", formerly &["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"];
     }
     section "REST and web" {
         /// Whether packages may be uploaded and run over REST.
@@ -162,8 +197,32 @@ options! {
         WEB_REFRESH_INTERVAL: Duration = "web.refresh-interval", Some("3 s");
         /// How many failures of a job are kept and shown.
         WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", Some("16"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024";
+        /// How many checkpoints of a job are kept and shown.
+        WEB_CHECKPOINTS_HISTORY: u32 = "web.checkpoints.history", Some("10"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024";
         /// How many earlier attempts of a subtask are kept and shown.
         ATTEMPTS_HISTORY_SIZE: u32 = "jobmanager.execution.attempts-history-size", Some("16"), only |value| (1..=1024).contains(value), "a whole number from 1 to 1024";
+    }
+    section "Object stores" {
+        /// Address of an S3 server; unset = Amazon's.
+        S3_ENDPOINT: Option<String> = "s3.endpoint", None;
+        /// Its region.
+        S3_REGION: Option<String> = "s3.region", None, formerly &["s3.endpoint.region"];
+        /// Access key; unset = AWS_ACCESS_KEY_ID of the environment, else what the machine offers.
+        S3_ACCESS_KEY: Option<String> = "s3.access-key", None, formerly &["s3.access.key"];
+        /// Its secret.
+        S3_SECRET_KEY: Option<String> = "s3.secret-key", None, formerly &["s3.secret.key"];
+        /// Token of a session.
+        S3_SESSION_TOKEN: Option<String> = "s3.session-token", None, formerly &["s3.session.token"];
+        /// Whether the bucket is in the path and not in the host's name; always so with s3.endpoint.
+        S3_PATH_STYLE_ACCESS: bool = "s3.path.style.access", Some("false"), formerly &["s3.path-style-access"];
+    }
+    section "Starting from state" {
+        /// Savepoint or retained checkpoint that a job starts from: its folder or its _metadata.
+        STATE_RECOVERY_PATH: Option<String> = "execution.state-recovery.path", None, formerly &["execution.savepoint.path"];
+        /// Whether state of operators that the job no longer has is left behind instead of being an error.
+        STATE_RECOVERY_IGNORE_UNCLAIMED: bool = "execution.state-recovery.ignore-unclaimed-state", Some("false"), formerly &["execution.savepoint.ignore-unclaimed-state"];
+        /// NO_CLAIM: the snapshot stays its owner's, and the first checkpoint is a full one. CLAIM: the job deletes it when it needs it no more.
+        STATE_RECOVERY_CLAIM_MODE: ClaimMode = "execution.state-recovery.claim-mode", Some("NO_CLAIM"), formerly &["execution.savepoint-restore-mode"];
     }
     section "Thalweg's own" {
         /// How long a package's program may take to build its graph.

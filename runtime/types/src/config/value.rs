@@ -157,6 +157,94 @@ impl ConfigValue for FailoverStrategy {
     }
 }
 
+/// `execution.state-recovery.claim-mode`: whose the snapshot is that a job starts from. Flink's RecoveryClaimMode without LEGACY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClaimMode {
+    /// It stays its owner's; the job's first checkpoint refers to none of its files.
+    #[default]
+    NoClaim,
+    /// It is the job's, which deletes it when it needs it no more.
+    Claim,
+}
+
+impl ConfigValue for ClaimMode {
+    const EXPECTED: &'static str = "NO_CLAIM or CLAIM";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "NO_CLAIM" => Some(Self::NoClaim),
+            "CLAIM" => Some(Self::Claim),
+            _ => None,
+        }
+    }
+}
+
+/// `state.backend.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateBackend {
+    /// `hashmap`: in memory.
+    HashMap,
+}
+
+impl ConfigValue for StateBackend {
+    const EXPECTED: &'static str =
+        "hashmap (backends for more state than memory, as rocksdb and forst, are not there yet)";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "hashmap" => Some(Self::HashMap),
+            _ => None,
+        }
+    }
+}
+
+/// `execution.checkpointing.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointingMode {
+    /// `EXACTLY_ONCE`: barriers are aligned, or overtake.
+    ExactlyOnce,
+    /// `AT_LEAST_ONCE`: no channel waits for a barrier; rows behind it may be in the state too.
+    AtLeastOnce,
+}
+
+impl ConfigValue for CheckpointingMode {
+    const EXPECTED: &'static str = "EXACTLY_ONCE or AT_LEAST_ONCE";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().replace('-', "_").as_str() {
+            "EXACTLY_ONCE" => Some(Self::ExactlyOnce),
+            "AT_LEAST_ONCE" => Some(Self::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+
+/// `execution.checkpointing.externalized-checkpoint-retention`: what becomes of the newest checkpoints when a job ends.
+/// When it finishes they are deleted in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointRetention {
+    /// `DELETE_ON_CANCELLATION`: kept when it fails.
+    DeleteOnCancellation,
+    /// `RETAIN_ON_CANCELLATION`: kept when it fails or is canceled.
+    RetainOnCancellation,
+    /// `NO_EXTERNALIZED_CHECKPOINTS`: never kept.
+    None,
+}
+
+impl ConfigValue for CheckpointRetention {
+    const EXPECTED: &'static str =
+        "NO_EXTERNALIZED_CHECKPOINTS, DELETE_ON_CANCELLATION or RETAIN_ON_CANCELLATION";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "DELETE_ON_CANCELLATION" => Some(Self::DeleteOnCancellation),
+            "RETAIN_ON_CANCELLATION" => Some(Self::RetainOnCancellation),
+            "NO_EXTERNALIZED_CHECKPOINTS" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
 /// `execution.runtime-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeMode {
