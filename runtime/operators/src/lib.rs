@@ -10,11 +10,9 @@
 //!
 //! Invariant: `push` is called only after `poll_output` has returned `None`.
 
-pub mod key_index;
 pub mod keyed;
 mod operator;
 pub mod rolling;
-pub mod row_store;
 
-pub use key_index::{KeyIndex, KeyIndexError, Slot};
 pub use operator::{KeySelector, Operator, OperatorContext, OperatorError, OutputLimit};
+pub use thalweg_state::{KeyedState, Slot};

@@ -12,12 +12,20 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 
 use super::Aggregation;
-use crate::key_index::Slot;
+use thalweg_state::key_index::Slot;
 
 /// Running values by slot.
 pub(super) trait Accumulator: Send {
-    /// Folds each row's value into its slot and returns the slot's value behind that row. `slots` are below `len`.
-    fn fold(&mut self, values: &ArrayRef, slots: &[Slot], len: usize) -> Result<ArrayRef, ArrowError>;
+    /// Makes room for slots below `count`.
+    fn resize(&mut self, count: usize);
+    /// Folds each row's value into its slot and returns the slot's value behind that row.
+    fn fold(&mut self, values: &ArrayRef, slots: &[Slot]) -> Result<ArrayRef, ArrowError>;
+    /// The values of these slots; null where there was none yet.
+    fn gather(&self, slots: &[Slot]) -> Result<ArrayRef, ArrowError>;
+    /// Sets the values of these slots.
+    fn scatter(&mut self, slots: &[Slot], values: &ArrayRef) -> Result<(), ArrowError>;
+    /// These slots have no value any more.
+    fn clear(&mut self, slots: &[Slot]);
     /// Bytes held.
     fn memory_size(&self) -> usize;
 }
@@ -106,15 +114,43 @@ impl<T: ArrowPrimitiveType, F: Fold> Running<T, F> {
         self.seen[slot] = true;
         *running
     }
+
+    fn column<'a>(&self, values: &'a ArrayRef) -> Result<&'a PrimitiveArray<T>, ArrowError> {
+        values.as_primitive_opt::<T>().ok_or_else(|| {
+            ArrowError::InvalidArgumentError(format!("the aggregated column became {}", values.data_type()))
+        })
+    }
 }
 
 impl<T: ArrowPrimitiveType, F: Fold> Accumulator for Running<T, F> {
-    fn fold(&mut self, values: &ArrayRef, slots: &[Slot], len: usize) -> Result<ArrayRef, ArrowError> {
-        let column = values.as_primitive_opt::<T>().ok_or_else(|| {
-            ArrowError::InvalidArgumentError(format!("the aggregated column became {}", values.data_type()))
-        })?;
-        self.values.resize(len, T::Native::default());
-        self.seen.resize(len, false);
+    fn resize(&mut self, count: usize) {
+        if count > self.values.len() {
+            self.values.resize(count, T::Native::default());
+            self.seen.resize(count, false);
+        }
+    }
+
+    fn gather(&self, slots: &[Slot]) -> Result<ArrayRef, ArrowError> {
+        let value = |slot: &Slot| self.seen[*slot as usize].then(|| self.values[*slot as usize]);
+        Ok(Arc::new(slots.iter().map(value).collect::<PrimitiveArray<T>>()))
+    }
+
+    fn scatter(&mut self, slots: &[Slot], values: &ArrayRef) -> Result<(), ArrowError> {
+        for (slot, value) in slots.iter().zip(self.column(values)?) {
+            self.values[*slot as usize] = value.unwrap_or_default();
+            self.seen[*slot as usize] = value.is_some();
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            self.seen[*slot as usize] = false;
+        }
+    }
+
+    fn fold(&mut self, values: &ArrayRef, slots: &[Slot]) -> Result<ArrayRef, ArrowError> {
+        let column = self.column(values)?;
         let slots = slots.iter().map(|slot| *slot as usize);
         if column.null_count() == 0 {
             // The usual case: the running value can be null only for a slot without any value, and each row brings one.

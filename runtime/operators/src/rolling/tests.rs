@@ -1,13 +1,17 @@
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use arrow::array::{AsArray, Int64Array, StringArray, UInt64Array};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use thalweg_state::{RestoredTable, StateSettings};
 use thalweg_types::key_hash::hash_rows;
 use thalweg_types::{KeyGroupRange, OperatorId, WatermarkCut};
 
 use super::*;
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
 /// (key, other, value)
 type Row = (String, String, Option<i64>);
@@ -29,6 +33,8 @@ fn context() -> OperatorContext {
         parallelism: 1,
         max_parallelism: 128,
         key_groups: KeyGroupRange { start: 0, end: 127 },
+        state: Arc::new(StateSettings::default()),
+        io: RUNTIME.handle().clone(),
     }
 }
 
@@ -214,13 +220,13 @@ fn state_grows_with_keys_and_not_with_rows() {
         [batch(&(0..1000).map(row).collect::<Vec<_>>())],
         4096,
     );
-    let size = operator.memory_size();
+    let size = operator.state_bytes();
     run(
         &mut operator,
         [batch(&(0..1000).map(row).collect::<Vec<_>>())],
         4096,
     );
-    assert_eq!(operator.memory_size(), size);
+    assert_eq!(operator.state_bytes(), size);
 }
 
 #[test]
@@ -255,4 +261,48 @@ fn only_numbers_are_aggregated() {
             .contains("Utf8 of column \"other\" can't be aggregated"),
         "{error}"
     );
+}
+
+/// What a snapshot of a whole state gives back, in sorted files or not.
+fn restored(snapshot: OperatorSnapshot) -> RestoredState {
+    let tables = snapshot.tables.into_iter().map(|table| {
+        let schema = table.descriptor.row_schema();
+        let rows: Vec<_> = table
+            .changes
+            .into_iter()
+            .map(|batch| {
+                let mut columns = batch.columns().to_vec();
+                columns.remove(2);
+                columns.remove(0);
+                Ok(RecordBatch::try_new(Arc::clone(&schema), columns).unwrap())
+            })
+            .collect();
+        RestoredTable {
+            descriptor: (*table.descriptor).clone(),
+            rows: Box::new(rows.into_iter()),
+        }
+    });
+    RestoredState {
+        checkpoint_id: 1,
+        tables: tables.collect(),
+        ..RestoredState::default()
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_restored_aggregation_goes_on_where_it_was(
+        rows in rows(),
+        cut in any::<prop::sample::Index>(),
+        aggregation in prop_oneof![Just(Aggregation::Sum), Just(Aggregation::Min), Just(Aggregation::Max)],
+    ) {
+        let cut = cut.index(rows.len() + 1);
+        let mut first = operator(aggregation);
+        let mut output = run(&mut first, [batch(&rows[..cut])], 7);
+        let snapshot = first.snapshot(SnapshotRequest { checkpoint_id: 1, full: false }).unwrap();
+        let mut second = operator(aggregation);
+        second.restore(&mut restored(snapshot)).unwrap();
+        output.extend(run(&mut second, [batch(&rows[cut..])], 7));
+        prop_assert_eq!(output, naive(aggregation, &rows));
+    }
 }

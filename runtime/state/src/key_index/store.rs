@@ -1,6 +1,8 @@
 //! The keys of a [`super::KeyIndex`], one behind another, by slot.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, StringArray, StringBuilder,
+};
 use arrow::compute::kernels::arity::unary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
@@ -28,20 +30,45 @@ impl KeyStore {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Int64(keys) => keys.values.len(),
-            Self::Utf8(keys) => keys.len(),
-            Self::Rows(keys) => keys.keys.len(),
-        }
-    }
-
     pub(super) fn memory_size(&self) -> usize {
         match self {
             Self::Int64(keys) => keys.values.capacity() * size_of::<i64>(),
             Self::Utf8(keys) => keys.memory_size(),
             Self::Rows(keys) => keys.keys.memory_size() + keys.buffer.as_ref().map_or(0, Rows::size),
         }
+    }
+
+    /// Bytes of one key.
+    pub(super) fn key_bytes(&self, slot: Slot) -> usize {
+        match self {
+            Self::Int64(_) => size_of::<i64>(),
+            Self::Utf8(keys) => keys.get(slot).len(),
+            Self::Rows(keys) => keys.keys.get(slot).len(),
+        }
+    }
+
+    /// Drops the key of a slot.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        match self {
+            Self::Int64(keys) => {
+                keys.null.take_if(|null| *null == slot);
+            }
+            Self::Utf8(keys) => keys.remove(slot),
+            Self::Rows(keys) => keys.keys.remove(slot),
+        }
+    }
+
+    /// The keys of these slots.
+    pub(super) fn columns(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, ArrowError> {
+        Ok(match self {
+            Self::Int64(keys) => vec![Arc::new(keys.column(slots))],
+            Self::Utf8(keys) => vec![Arc::new(keys.texts(slots)?)],
+            Self::Rows(keys) => {
+                let parser = keys.converter.parser();
+                let rows = slots.iter().map(|slot| parser.parse(keys.keys.get(*slot)));
+                keys.converter.convert_rows(rows)?
+            }
+        })
     }
 
     /// Calls `visit` with each row of the columns and its key.
@@ -108,18 +135,11 @@ impl RowKey<'_> {
         }
     }
 
-    /// Gives it the next slot.
-    pub(super) fn insert(&mut self) -> Slot {
+    /// Makes it the slot's key.
+    pub(super) fn insert(&mut self, slot: Slot) {
         match self {
-            Self::Int64 { keys, key } => {
-                let slot = keys.values.len() as Slot;
-                keys.values.push(key.unwrap_or_default());
-                if key.is_none() {
-                    keys.null = Some(slot);
-                }
-                slot
-            }
-            Self::Bytes { keys, key } => keys.push(*key),
+            Self::Int64 { keys, key } => keys.set(slot, *key),
+            Self::Bytes { keys, key } => keys.set(slot, *key),
         }
     }
 }
@@ -131,6 +151,22 @@ pub(super) struct Int64Keys {
 }
 
 impl Int64Keys {
+    fn set(&mut self, slot: Slot, key: Option<i64>) {
+        let place = slot as usize;
+        if place >= self.values.len() {
+            self.values.resize(place + 1, 0);
+        }
+        self.values[place] = key.unwrap_or_default();
+        if key.is_none() {
+            self.null = Some(slot);
+        }
+    }
+
+    fn column(&self, slots: &[Slot]) -> Int64Array {
+        let key = |slot: &Slot| (self.null != Some(*slot)).then(|| self.values[*slot as usize]);
+        slots.iter().map(key).collect()
+    }
+
     fn for_each_row(&mut self, column: &Int64Array, mut visit: impl FnMut(usize, RowKey<'_>)) {
         if column.null_count() == 0 {
             for (row, key) in column.values().iter().enumerate() {
@@ -150,38 +186,76 @@ impl Int64Keys {
     }
 }
 
-/// Byte strings in one buffer; `ends[slot]` is where the slot's key ends.
+/// Less dead bytes than this are not worth moving the others.
+const MIN_DEAD_BYTES: usize = 64 << 10;
+
+/// Byte strings in one buffer. Those of removed keys stay until they are half of it.
 #[derive(Default)]
 pub(super) struct BytesKeys {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Where the slot's key begins, and how long it is.
+    places: Vec<(usize, u32)>,
+    dead: usize,
     null: Option<Slot>,
 }
 
 impl BytesKeys {
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     fn memory_size(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+        self.bytes.capacity() + self.places.capacity() * size_of::<(usize, u32)>()
     }
 
     #[inline]
     fn get(&self, slot: Slot) -> &[u8] {
-        let slot = slot as usize;
-        let start = if slot == 0 { 0 } else { self.ends[slot - 1] };
-        &self.bytes[start..self.ends[slot]]
+        let (start, len) = self.places[slot as usize];
+        &self.bytes[start..start + len as usize]
     }
 
-    fn push(&mut self, key: Option<&[u8]>) -> Slot {
-        let slot = self.len() as Slot;
-        match key {
-            Some(key) => self.bytes.extend_from_slice(key),
-            None => self.null = Some(slot),
+    fn set(&mut self, slot: Slot, key: Option<&[u8]>) {
+        let place = slot as usize;
+        if place >= self.places.len() {
+            self.places.resize(place + 1, (0, 0));
         }
-        self.ends.push(self.bytes.len());
-        slot
+        let bytes = key.unwrap_or_default();
+        self.places[place] = (self.bytes.len(), bytes.len() as u32);
+        self.bytes.extend_from_slice(bytes);
+        if key.is_none() {
+            self.null = Some(slot);
+        }
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.null.take_if(|null| *null == slot);
+        let (_, len) = std::mem::take(&mut self.places[slot as usize]);
+        self.dead += len as usize;
+        if self.dead > MIN_DEAD_BYTES.max(self.bytes.len() / 2) {
+            self.drop_dead();
+        }
+    }
+
+    /// Moves the keys together. Free slots have length 0.
+    fn drop_dead(&mut self) {
+        let mut bytes = Vec::with_capacity(self.bytes.len() - self.dead);
+        for (start, len) in &mut self.places {
+            let key = &self.bytes[*start..*start + *len as usize];
+            *start = bytes.len();
+            bytes.extend_from_slice(key);
+        }
+        self.bytes = bytes;
+        self.dead = 0;
+    }
+
+    fn texts(&self, slots: &[Slot]) -> Result<StringArray, ArrowError> {
+        let bytes = slots.iter().map(|slot| self.get(*slot).len()).sum();
+        let mut texts = StringBuilder::with_capacity(slots.len(), bytes);
+        for slot in slots {
+            if self.null == Some(*slot) {
+                texts.append_null();
+                continue;
+            }
+            let text = std::str::from_utf8(self.get(*slot));
+            texts.append_value(text.map_err(|error| ArrowError::ExternalError(Box::new(error)))?);
+        }
+        Ok(texts.finish())
     }
 
     fn for_each_row(&mut self, column: &StringArray, mut visit: impl FnMut(usize, RowKey<'_>)) {

@@ -47,9 +47,19 @@ fn check(types: &[DataType], batches: &[Vec<ArrayRef>]) -> KeyIndex {
         assert_eq!(new_rows.len(), twin.len() - before);
         for (i, row) in new_rows.iter().enumerate() {
             assert_eq!(slots[*row as usize] as usize, before + i, "a new key's first row");
+            assert_eq!(index.hash(slots[*row as usize]), hashes[*row as usize]);
         }
     }
     assert_eq!(index.len(), twin.len());
+    for columns in batches {
+        hash_rows(columns, &mut hashes).unwrap();
+        let hashes = UInt64Array::from(hashes.clone());
+        index.slots(columns, &hashes, &mut slots, &mut new_rows).unwrap();
+        let keys = index.keys(&slots).unwrap();
+        for row in 0..slots.len() {
+            assert_eq!(naive(&keys, row), naive(columns, row), "the slot's key");
+        }
+    }
     index
 }
 
@@ -116,4 +126,65 @@ fn columns_of_another_type_are_refused() {
         &mut Vec::new(),
     );
     assert!(matches!(error, Err(KeyIndexError::Encode(_))));
+}
+
+proptest! {
+    /// Removed keys are forgotten, their slots go to new ones, and all other keys keep theirs.
+    #[test]
+    fn slots_of_removed_keys_are_reused(
+        batches in vec((vec(proptest::option::of("[a-f]{0,2}"), 1..20), vec(any::<prop::sample::Index>(), 0..8)), 1..8)
+    ) {
+        let mut index = KeyIndex::new(&[DataType::Utf8]).unwrap();
+        let mut twin: HashMap<Option<String>, Slot> = HashMap::new();
+        let (mut slots, mut new_rows, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut most = 0;
+        for (texts, removed) in batches {
+            let columns = [Arc::new(StringArray::from(texts.clone())) as ArrayRef];
+            hash_rows(&columns, &mut hashes).unwrap();
+            index.slots(&columns, &UInt64Array::from(hashes.clone()), &mut slots, &mut new_rows).unwrap();
+            for (text, slot) in texts.iter().zip(&slots) {
+                let taken = twin.values().any(|other| other == slot);
+                let known = twin.entry(text.clone()).or_insert(*slot);
+                prop_assert_eq!(*known, *slot);
+                prop_assert!(index.is_live(*slot));
+                let is_new = new_rows.iter().any(|row| slots[*row as usize] == *slot);
+                prop_assert!(taken || is_new);
+            }
+            most = most.max(twin.len());
+            prop_assert_eq!(index.len(), twin.len());
+            prop_assert!(index.slot_count() <= most);
+            for place in removed {
+                let keys: Vec<_> = twin.keys().cloned().collect();
+                if !keys.is_empty() {
+                    index.remove(twin.remove(place.get(&keys)).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bytes_of_removed_keys_are_given_back() {
+    let mut index = KeyIndex::new(&[DataType::Utf8]).unwrap();
+    let (mut slots, mut new_rows, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut round = |index: &mut KeyIndex, round: usize| {
+        let texts: Vec<String> = (0..1000).map(|i| format!("{round:05}-{i:0100}")).collect();
+        let columns = [Arc::new(StringArray::from(texts)) as ArrayRef];
+        hash_rows(&columns, &mut hashes).unwrap();
+        index
+            .slots(
+                &columns,
+                &UInt64Array::from(hashes.clone()),
+                &mut slots,
+                &mut new_rows,
+            )
+            .unwrap();
+        slots.iter().for_each(|slot| index.remove(*slot));
+    };
+    round(&mut index, 0);
+    for i in 1..50 {
+        round(&mut index, i);
+    }
+    assert_eq!((index.len(), index.slot_count()), (0, 1000));
+    assert!(index.memory_size() < 1 << 20, "{} bytes", index.memory_size());
 }

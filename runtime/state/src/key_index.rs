@@ -1,0 +1,193 @@
+//! From keys to slots: the hash table under every keyed operator.
+//!
+//! ```text
+//!   key columns + key hashes --slots()--> slot of each row
+//!                                           |
+//!                   accumulators, values, first rows: plain vectors, indexed by slot
+//! ```
+//!
+//! The table holds slots; the keys themselves lie in a store made for their type, so that a key costs no allocation of
+//! its own and a batch whose keys are all known allocates nothing.
+//!
+//! Invariants: a slot belongs to one key from [`KeyIndex::slots`] to [`KeyIndex::remove`], then to the next new key; slots
+//! are below [`KeyIndex::slot_count`]; two rows get the same slot if and only if their keys are equal by the key hash's
+//! logical equality (-0.0 is 0.0, every NaN is one NaN, null is a key).
+
+mod store;
+
+use arrow::array::{ArrayRef, UInt64Array};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use hashbrown::HashTable;
+
+use store::KeyStore;
+
+/// Number of a key in one subtask.
+pub type Slot = u32;
+
+/// Why keys have no slots.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyIndexError {
+    /// The keys' type can't be encoded, or the columns are of another type than the index.
+    #[error("key columns can't be encoded")]
+    Encode(#[from] ArrowError),
+    /// More keys than a slot number can count.
+    #[error("one subtask can't hold more than {} keys: raise the parallelism", Slot::MAX)]
+    Full,
+}
+
+/// Key -> slot, with the keys and their hashes by slot.
+pub struct KeyIndex {
+    table: HashTable<Slot>,
+    slots: Slots,
+    keys: KeyStore,
+}
+
+/// Which slots there are.
+#[derive(Default)]
+struct Slots {
+    /// By slot, also those that are free.
+    hashes: Vec<u64>,
+    /// By slot.
+    live: Vec<bool>,
+    free: Vec<Slot>,
+}
+
+impl Slots {
+    fn take(&mut self, hash: u64) -> Slot {
+        match self.free.pop() {
+            Some(slot) => {
+                self.hashes[slot as usize] = hash;
+                self.live[slot as usize] = true;
+                slot
+            }
+            None => {
+                self.hashes.push(hash);
+                self.live.push(true);
+                (self.hashes.len() - 1) as Slot
+            }
+        }
+    }
+}
+
+/// A subtask owns whole key groups (hash mod max parallelism), so its hashes agree in their low bits, by which the
+/// table picks a bucket: it is given the other half first.
+#[inline]
+fn bucket_hash(key_hash: u64) -> u64 {
+    key_hash.rotate_left(32)
+}
+
+impl KeyIndex {
+    /// An empty index for keys of these columns.
+    pub fn new(types: &[DataType]) -> Result<Self, KeyIndexError> {
+        Ok(Self {
+            table: HashTable::new(),
+            slots: Slots::default(),
+            keys: KeyStore::new(types)?,
+        })
+    }
+
+    /// How many keys it holds.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All slots are below this: how long vectors by slot must be.
+    pub fn slot_count(&self) -> usize {
+        self.slots.hashes.len()
+    }
+
+    /// Whether a key has this slot.
+    pub fn is_live(&self, slot: Slot) -> bool {
+        self.slots.live.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    /// The key hash of a live slot.
+    #[inline]
+    pub fn hash(&self, slot: Slot) -> u64 {
+        self.slots.hashes[slot as usize]
+    }
+
+    /// Bytes held.
+    pub fn memory_size(&self) -> usize {
+        self.table.allocation_size()
+            + self.slots.hashes.capacity() * size_of::<u64>()
+            + self.slots.live.capacity()
+            + self.slots.free.capacity() * size_of::<Slot>()
+            + self.keys.memory_size()
+    }
+
+    /// Bytes that the slot's key takes by itself, about.
+    pub fn key_bytes(&self, slot: Slot) -> usize {
+        self.keys.key_bytes(slot)
+    }
+
+    /// The slot of every row in `slots` (cleared first). New keys get free slots or the next ones; `new_rows` (cleared
+    /// first) holds the row in which each of them came first.
+    ///
+    /// `columns` have the types of [`Self::new`], and `hashes` one key hash a row.
+    pub fn slots(
+        &mut self,
+        columns: &[ArrayRef],
+        hashes: &UInt64Array,
+        slots: &mut Vec<Slot>,
+        new_rows: &mut Vec<u32>,
+    ) -> Result<(), KeyIndexError> {
+        slots.clear();
+        new_rows.clear();
+        slots.reserve(hashes.len());
+        let Self {
+            table,
+            slots: known,
+            keys,
+        } = self;
+        if Slot::try_from(known.hashes.len() + hashes.len()).is_err() {
+            return Err(KeyIndexError::Full);
+        }
+        keys.for_each_row(columns, |row, mut key| {
+            let hash = hashes.value(row);
+            let found = table.find(bucket_hash(hash), |slot| key.is(*slot));
+            let slot = match found {
+                Some(slot) => *slot,
+                None => {
+                    let slot = known.take(hash);
+                    key.insert(slot);
+                    table.insert_unique(bucket_hash(hash), slot, |slot| {
+                        bucket_hash(known.hashes[*slot as usize])
+                    });
+                    new_rows.push(row as u32);
+                    slot
+                }
+            };
+            slots.push(slot);
+        })?;
+        Ok(())
+    }
+
+    /// Forgets the key of a slot, which is free then. Nothing happens if it is free.
+    pub fn remove(&mut self, slot: Slot) {
+        if !self.is_live(slot) {
+            return;
+        }
+        let hash = bucket_hash(self.hash(slot));
+        if let Ok(entry) = self.table.find_entry(hash, |found| *found == slot) {
+            entry.remove();
+        }
+        self.slots.live[slot as usize] = false;
+        self.slots.free.push(slot);
+        self.keys.remove(slot);
+    }
+
+    /// The keys of live slots, as columns of the types of [`Self::new`] (floats in their canonical form).
+    pub fn keys(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, KeyIndexError> {
+        Ok(self.keys.columns(slots)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
