@@ -171,6 +171,28 @@ impl ChannelReader {
         }
     }
 
+    /// The first barrier that lies there.
+    pub(crate) fn peek_barrier(&self) -> Result<Option<StreamElement>, ExchangeError> {
+        match self {
+            Self::Local(reader) => Ok(reader
+                .subpartition
+                .peek_barrier()
+                .and_then(Outbound::into_element)),
+            Self::Remote(reader) => reader.peek_barrier(),
+        }
+    }
+
+    /// Copies of what lies there up to the first barrier, which is the last of them; `None` if there is no barrier.
+    pub(crate) fn peek_to_barrier(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        match self {
+            Self::Local(reader) => {
+                let queued = reader.subpartition.peek_to_barrier();
+                Ok(queued.map(|queued| queued.into_iter().filter_map(Outbound::into_element).collect()))
+            }
+            Self::Remote(reader) => reader.peek_to_barrier(),
+        }
+    }
+
     /// Lets the producer know that nobody reads on.
     pub(crate) fn close(&mut self) {
         match self {

@@ -1,70 +1,16 @@
-//! Sizes of batches, and making one batch of several.
+//! Making one batch of several.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, Int8Array, Int64Array,
-    MapArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, Int8Array, Int64Array, MapArray,
+    OffsetSizeTrait, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
 };
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Int8Type, Int64Type, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use thalweg_types::element::RowKind;
 use thalweg_types::{StreamBatch, WatermarkCut};
-
-/// Bytes of the rows of a batch, by themselves: slices count their part of a shared buffer, dictionaries their keys.
-/// Unlike the memory that its buffers hold, it doesn't change when a batch crosses the wire into one shared buffer.
-pub fn batch_bytes(batch: &StreamBatch) -> usize {
-    let rows = batch.num_rows();
-    let columns: usize = batch
-        .rows
-        .columns()
-        .iter()
-        .map(|column| data_bytes(&column.to_data()))
-        .sum();
-    columns
-        + batch.kinds.as_ref().map_or(0, |_| rows)
-        + batch.timestamps.as_ref().map_or(0, |_| rows * size_of::<i64>())
-        + batch.key_hashes.as_ref().map_or(0, |_| rows * size_of::<u64>())
-        + batch.watermarks.len() * size_of::<WatermarkCut>()
-}
-
-fn data_bytes(data: &ArrayData) -> usize {
-    let nulls = data.nulls().map_or(0, |_| data.len().div_ceil(8));
-    nulls
-        + match data.data_type() {
-            DataType::Utf8View | DataType::BinaryView => view_bytes(data),
-            DataType::List(_) | DataType::Map(_, _) => list_bytes::<i32>(data),
-            DataType::LargeList(_) => list_bytes::<i64>(data),
-            DataType::Struct(_) => data.child_data().iter().map(data_bytes).sum(),
-            DataType::Dictionary(key, _) => data.len() * key.primitive_width().unwrap_or(8),
-            _ => data
-                .get_slice_memory_size()
-                .unwrap_or_else(|_| data.get_array_memory_size()),
-        }
-}
-
-/// The views and the text behind those that are too long to hold it.
-fn view_bytes(data: &ArrayData) -> usize {
-    let views = data.buffer::<u128>(0);
-    let text: usize = views
-        .iter()
-        .take(data.len())
-        .map(|view| *view as u32 as usize)
-        .filter(|length| *length > 12)
-        .sum();
-    data.len() * size_of::<u128>() + text
-}
-
-fn list_bytes<O: OffsetSizeTrait>(data: &ArrayData) -> usize {
-    let offsets = data.buffer::<O>(0);
-    let offsets_bytes = (data.len() + 1) * size_of::<O>();
-    let (Some(first), Some(last)) = (offsets.first(), offsets.get(data.len())) else {
-        return offsets_bytes;
-    };
-    let child = &data.child_data()[0];
-    offsets_bytes + data_bytes(&child.slice(first.as_usize(), last.as_usize() - first.as_usize()))
-}
 
 /// Makes as few batches as possible, in order: neighbours of the same schema and the same stream columns become one.
 /// Inserts without a kind column join those with one.
@@ -313,8 +259,8 @@ mod tests {
     #[test]
     fn a_slice_counts_its_own_bytes() {
         let whole = numbers(0..1000);
-        assert_eq!(batch_bytes(&whole), 4000);
-        assert_eq!(batch_bytes(&whole.slice(10, 5)), 20);
+        assert_eq!(whole.memory_size(), 4000);
+        assert_eq!(whole.slice(10, 5).memory_size(), 20);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use thalweg_types::element::CheckpointBarrier;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 use thalweg_types::{StreamBatch, StreamElement};
 
@@ -110,6 +111,50 @@ impl InputGate {
         }
     }
 
+    /// How many barriers have come in so far, taken or not: when it grows, [`Self::peek_to_barrier`] may find one.
+    pub fn barriers(&self) -> u64 {
+        self.ready.barriers()
+    }
+
+    /// The first barrier that lies in a channel, behind whatever else; nothing is taken. For barriers that overtake.
+    ///
+    /// # Errors
+    /// What lies there can't be decoded.
+    pub fn peek_barrier(&self, index: usize) -> Result<Option<CheckpointBarrier>, ExchangeError> {
+        let channel = &self.channels[index];
+        let taken = self.taken_of(index).find(|element| is_barrier(element)).cloned();
+        let barrier = match taken {
+            None if channel.ended => None,
+            None => channel.reader.peek_barrier()?,
+            taken => taken,
+        };
+        Ok(match barrier {
+            Some(StreamElement::Barrier(barrier)) => Some(barrier),
+            _ => None,
+        })
+    }
+
+    /// Copies of the elements before [`Self::peek_barrier`]'s; none if there is no barrier.
+    ///
+    /// # Errors
+    /// What lies there can't be decoded.
+    pub fn peek_to_barrier(&self, index: usize) -> Result<Vec<StreamElement>, ExchangeError> {
+        let mut elements: Vec<StreamElement> = self.taken_of(index).cloned().collect();
+        match elements.iter().position(is_barrier) {
+            Some(place) => elements.truncate(place),
+            None => match self.channels[index].reader.peek_to_barrier()? {
+                Some(queued) => elements.extend(queued.into_iter().filter(|element| !is_barrier(element))),
+                None => elements.clear(),
+            },
+        }
+        Ok(elements)
+    }
+
+    fn taken_of(&self, index: usize) -> impl Iterator<Item = &StreamElement> {
+        let of_channel = self.taken.iter().filter(move |(channel, _)| *channel == index);
+        of_channel.map(|(_, element)| element)
+    }
+
     /// Number of channels.
     pub fn num_channels(&self) -> usize {
         self.channels.len()
@@ -174,6 +219,10 @@ impl InputGate {
         );
         Ok(())
     }
+}
+
+fn is_barrier(element: &StreamElement) -> bool {
+    matches!(element, StreamElement::Barrier(_))
 }
 
 impl Drop for InputGate {

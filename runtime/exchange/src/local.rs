@@ -18,14 +18,13 @@ use futures::task::AtomicWaker;
 use thalweg_types::StreamElement;
 
 use crate::channel::ChannelId;
-use crate::coalesce::batch_bytes;
 use crate::error::ExchangeError;
 use crate::queue::{ELEMENT_OVERHEAD, ElementQueue, Measured, MergeLimit};
 use crate::ready::ReadySlot;
 use crate::wire::codec::EncodedElement;
 
 /// What waits in a subpartition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(
     clippy::large_enum_variant,
     reason = "one a batch: a box would cost more than the bytes it saves"
@@ -38,10 +37,29 @@ pub(crate) enum Outbound {
 }
 
 impl Outbound {
+    /// The element; `None` if it is encoded, which it is in no local channel.
+    pub(crate) fn into_element(self) -> Option<StreamElement> {
+        match self {
+            Self::Element { element, .. } => Some(element),
+            Self::Encoded(_) => None,
+        }
+    }
+
+    /// Whether it is a barrier of a local channel.
+    pub(crate) fn is_barrier(&self) -> bool {
+        matches!(
+            self,
+            Self::Element {
+                element: StreamElement::Barrier(_),
+                ..
+            }
+        )
+    }
+
     /// An element with its cost.
     pub(crate) fn element(element: StreamElement) -> Self {
         let bytes = match &element {
-            StreamElement::Batch(batch) => batch_bytes(batch),
+            StreamElement::Batch(batch) => batch.memory_size(),
             _ => 0,
         };
         Self::Element {
@@ -186,8 +204,22 @@ impl Subpartition {
             // Before the element is visible: a release from now on must not take it from the consumer.
             self.advance(&[PRESENT], ENDED);
         }
+        let barrier = element.is_barrier();
         self.queue.push(element);
         self.notify_consumer();
+        if let (true, Some(consumer)) = (barrier, self.consumer.get()) {
+            consumer.slot.note_barrier();
+        }
+    }
+
+    /// The first barrier that lies there.
+    pub(crate) fn peek_barrier(&self) -> Option<Outbound> {
+        self.queue.peek(Outbound::is_barrier)
+    }
+
+    /// Copies of what lies there up to the first barrier, if there is one.
+    pub(crate) fn peek_to_barrier(&self) -> Option<Vec<Outbound>> {
+        self.queue.peek_to(Outbound::is_barrier)
     }
 
     /// The producer is gone. Harmless behind the end of input.

@@ -55,6 +55,27 @@ impl<T: Measured> ElementQueue<T> {
         lock(&self.elements).push_back(element);
     }
 
+    /// Copies of the elements up to the first that `stop` names; `None` if there is none.
+    pub(crate) fn peek_to(&self, stop: impl Fn(&T) -> bool) -> Option<Vec<T>>
+    where
+        T: Clone,
+    {
+        let elements = lock(&self.elements);
+        let end = elements.iter().position(stop)?;
+        Some(elements.range(..=end).cloned().collect())
+    }
+
+    /// A copy of the first element that `wanted` names.
+    pub(crate) fn peek(&self, wanted: impl Fn(&T) -> bool) -> Option<T>
+    where
+        T: Clone,
+    {
+        lock(&self.elements)
+            .iter()
+            .find(|element| wanted(element))
+            .cloned()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.elements).is_empty()
     }

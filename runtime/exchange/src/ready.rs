@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -21,6 +21,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct ReadyList {
     indices: Mutex<VecDeque<u32>>,
+    /// Barriers that were added to the sources so far.
+    barriers: AtomicU64,
     reader: AtomicWaker,
 }
 
@@ -48,6 +50,11 @@ impl ReadyList {
     /// Whom to wake.
     pub(crate) fn register(&self, waker: &Waker) {
         self.reader.register(waker);
+    }
+
+    /// How many barriers were added to the sources so far.
+    pub(crate) fn barriers(&self) -> u64 {
+        self.barriers.load(Ordering::Acquire)
     }
 
     /// Whether no source is on it.
@@ -84,6 +91,12 @@ impl ReadySlot {
         if !self.listed.swap(true, Ordering::AcqRel) {
             self.list.push(self.index);
         }
+    }
+
+    /// A barrier was added to the source: worth a look ahead.
+    pub(crate) fn note_barrier(&self) {
+        self.list.barriers.fetch_add(1, Ordering::AcqRel);
+        self.list.wake();
     }
 
     /// The reader took the index off the list and is about to look.

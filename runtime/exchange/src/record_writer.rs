@@ -19,7 +19,7 @@ use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 use thalweg_types::{StreamBatch, StreamElement, WatermarkCut};
 
 use crate::channel::ChannelWriter;
-use crate::coalesce::{batch_bytes, merge_batches};
+use crate::coalesce::merge_batches;
 use crate::error::ExchangeError;
 use crate::partition::{KeyGroupPartitioner, Partitioner};
 
@@ -139,7 +139,7 @@ impl RecordWriter {
         }
         self.schema = Some(batch.rows.schema());
         let deadline = self.buffer_timeout.map(|timeout| Instant::now() + timeout);
-        let bytes_per_row = batch_bytes(&batch) / batch.num_rows().max(1);
+        let bytes_per_row = batch.memory_size() / batch.num_rows().max(1);
         match &mut self.by_key {
             Some(by_key) => {
                 let parts = by_key.partition(batch)?;

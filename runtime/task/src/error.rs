@@ -2,9 +2,11 @@
 
 use std::fmt::Display;
 
+use arrow::error::ArrowError;
 use thalweg_connectors::ConnectorError;
 use thalweg_exchange::ExchangeError;
 use thalweg_operators::OperatorError;
+use thalweg_state::StateError;
 use thalweg_types::key_hash::KeyHashError;
 use thalweg_types::{Classify, Failure, FailureClass};
 
@@ -74,40 +76,78 @@ pub enum TaskError {
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
     /// Code on the task's thread panicked.
-    #[error("{task} panicked: {message}")]
+    #[error("{task} panicked{stage}: {message}")]
     Panic {
         /// The task's name.
         task: String,
+        /// " in node 2", " while node 2 was being restored"; empty if not known.
+        stage: String,
         /// The panic's message.
         message: String,
         /// Thread and place in the source, if known.
         place: String,
     },
-    /// A sink left something to be committed, and no checkpoint would commit it.
-    #[error("{operator}: a sink that commits in two phases needs checkpointing, which this job has not")]
-    CommitWithoutCheckpoint {
+    /// What a checkpoint holds of an operator can't be read.
+    #[error("the state of {operator} in checkpoint {checkpoint_id} can't be read: {source}")]
+    RestoreState {
         /// The operator's name.
         operator: String,
+        /// The checkpoint.
+        checkpoint_id: u64,
+        /// Why.
+        #[source]
+        source: StateError,
     },
-    /// A barrier of a checkpoint that nobody triggered here.
-    #[error("barrier of checkpoint {checkpoint_id} came to {task}, but no checkpoint is under way")]
-    UnexpectedBarrier {
+    /// An operator does not take what a checkpoint holds of it.
+    #[error("{operator} can't be restored: {source}")]
+    RestoreOperator {
+        /// The operator's name.
+        operator: String,
+        /// Why.
+        #[source]
+        source: OperatorError,
+    },
+    /// The lists of an operator that has ended can't be encoded.
+    #[error("the last state of {operator} can't be written: {source}")]
+    FinalState {
+        /// The operator's name.
+        operator: String,
+        /// Why.
+        #[source]
+        source: StateError,
+    },
+    /// A connector's state does not fit into a list.
+    #[error("the state of {operator} can't be put into columns")]
+    EncodeState {
+        /// The operator's name.
+        operator: String,
+        /// What Arrow said.
+        #[source]
+        source: ArrowError,
+    },
+    /// A barrier whose options can't be read: another version sent it.
+    #[error("the barrier of checkpoint {checkpoint_id} that came to {task} can't be read")]
+    MalformedBarrier {
         /// The task's name.
         task: String,
         /// The barrier's.
         checkpoint_id: u64,
+        /// Why.
+        #[source]
+        source: prost::DecodeError,
     },
 }
 
 impl Classify for TaskError {
     fn class(&self) -> FailureClass {
         match self {
-            Self::Deployment { .. } | Self::AlreadyRunning { .. } | Self::UnexpectedBarrier { .. } => {
-                FailureClass::Bug
-            }
-            Self::Configuration { .. } | Self::HashKey { .. } | Self::CommitWithoutCheckpoint { .. } => {
-                FailureClass::Fatal
-            }
+            Self::Deployment { .. }
+            | Self::AlreadyRunning { .. }
+            | Self::EncodeState { .. }
+            | Self::MalformedBarrier { .. } => FailureClass::Bug,
+            Self::Configuration { .. } | Self::HashKey { .. } => FailureClass::Fatal,
+            Self::RestoreState { source, .. } | Self::FinalState { source, .. } => source.class(),
+            Self::RestoreOperator { source, .. } => source.class(),
             // User code may panic on one machine or at one moment only; Flink restarts after it too.
             Self::SpawnThread { .. } | Self::Panic { .. } => FailureClass::Retryable,
             Self::CreateOperator { source, .. } => source.class(),

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   deploy(TaskDeployment) --plan--> thread: DEPLOYING -> INITIALIZING -> RUNNING -> FINISHED | CANCELED | FAILED
-//!   cancel(execution) ----mailbox-->    |
-//!   metrics() <----relaxed counters-----+--bounded queue--> TaskReport (state, and at the end the last metrics)
+//!   cancel, trigger, notify --mailbox-->   |  (INITIALIZING: state is read, what was prepared before is committed)
+//!   metrics() <----relaxed counters--------+--bounded queue--> TaskEvent (state, and at the end the last metrics;
+//!                                                              acknowledged and declined checkpoints)
 //! ```
 //!
 //! Invariants: a task's states are reported in order, each once, and exactly one of them is terminal; by then its channels
@@ -11,27 +12,64 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use thalweg_exchange::Exchange;
 use thalweg_proto::control::v1::{self as control, TaskState};
+use thalweg_proto::state::v1::TaskSnapshot;
+use thalweg_state::{SnapshotStore, StateSettings};
+use thalweg_storage::FileSystems;
 use thalweg_types::{ExecutionId, Failure, FailureClass};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::assemble::assemble;
+use crate::assemble::{Place, assemble};
+use crate::checkpoint::barrier::Barrier;
+use crate::checkpoint::restore;
+use crate::checkpoint::upload::{Uploader, declined, refusal};
+use crate::clock::Clock;
 use crate::error::TaskError;
 use crate::mailbox::Mailbox;
 use crate::metrics::{OperatorCounters, TaskCounters};
 use crate::panics;
 use crate::plan::TaskPlan;
 use crate::program::JobProgram;
-use crate::task::{Ending, Task};
+use crate::task::{CheckpointSetup, Ending, Task};
 
-/// Reports that may wait to be taken; a task's thread waits while there are more.
-const REPORT_QUEUE: usize = 256;
+/// Events that may wait to be taken; a task's thread waits while there are more.
+const EVENT_QUEUE: usize = 256;
+
+/// What tasks tell.
+#[derive(Debug, Clone)]
+pub enum TaskEvent {
+    /// A task's state has changed.
+    State(TaskReport),
+    /// Its part of a checkpoint is in storage.
+    Acknowledge(control::AcknowledgeCheckpoint),
+    /// There will be no part of it.
+    Decline(control::DeclineCheckpoint),
+}
+
+/// Where tasks run.
+#[derive(Debug, Clone)]
+pub struct ExecutorSettings {
+    /// Memory that the state of one operator's subtask may hold.
+    pub state_memory_bytes: usize,
+    /// What operators and barriers are timed by.
+    pub clock: Clock,
+}
+
+impl Default for ExecutorSettings {
+    /// Without a limit, the system's folder and clock: for tests.
+    fn default() -> Self {
+        Self {
+            state_memory_bytes: usize::MAX,
+            clock: Clock::system(),
+        }
+    }
+}
 
 /// What a task tells of itself.
 #[derive(Debug, Clone)]
@@ -53,7 +91,10 @@ struct Shared {
     program: JobProgram,
     exchange: Arc<Exchange>,
     io: Handle,
-    reports: mpsc::Sender<TaskReport>,
+    settings: ExecutorSettings,
+    /// Made for the first task: the job's configuration says how storage is reached.
+    store: OnceLock<SnapshotStore>,
+    events: mpsc::Sender<TaskEvent>,
     tasks: Mutex<HashMap<ExecutionId, RunningTask>>,
 }
 
@@ -63,19 +104,22 @@ pub struct TaskExecutor {
 }
 
 impl TaskExecutor {
-    /// An executor for one program, whose connectors do their I/O on `io`; and what its tasks report.
-    /// The reports must be taken: tasks wait while the queue is full.
+    /// An executor for one program, whose connectors do their I/O on `io`; and what its tasks tell.
+    /// The events must be taken: tasks wait while the queue is full.
     pub fn new(
         program: JobProgram,
         exchange: Arc<Exchange>,
         io: Handle,
-    ) -> (Self, mpsc::Receiver<TaskReport>) {
-        let (reports, receiver) = mpsc::channel(REPORT_QUEUE);
+        settings: ExecutorSettings,
+    ) -> (Self, mpsc::Receiver<TaskEvent>) {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let shared = Shared {
             program,
             exchange,
             io,
-            reports,
+            settings,
+            store: OnceLock::new(),
+            events,
             tasks: Mutex::default(),
         };
         (
@@ -132,6 +176,34 @@ impl TaskExecutor {
             .is_some()
     }
 
+    /// Asks a source, or a task whose inputs have all ended, to begin a checkpoint; the error says why it will not.
+    pub fn trigger(
+        &self,
+        execution: &ExecutionId,
+        trigger: &control::TriggerCheckpoint,
+    ) -> Result<(), Failure> {
+        let tasks = self.shared.lock();
+        let Some(task) = tasks.get(execution) else {
+            return Err(refusal(format!("{execution} does not run here any more")));
+        };
+        if task.state != TaskState::Running {
+            return Err(refusal(format!("{execution} is not running yet")));
+        }
+        if !task.mailbox.trigger(Barrier::of_trigger(trigger)) {
+            return Err(refusal(format!(
+                "{execution} has too many checkpoints waiting to begin: it may be backpressured"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Tells a task how a checkpoint ended; one that has ended needs it no more.
+    pub fn notify(&self, execution: &ExecutionId, checkpoint_id: u64, completed: bool) {
+        if let Some(task) = self.shared.lock().get(execution) {
+            task.mailbox.notify(checkpoint_id, completed);
+        }
+    }
+
     /// Asks all tasks to end.
     pub fn cancel_all(&self) {
         self.shared.lock().values().for_each(|task| task.mailbox.cancel());
@@ -179,27 +251,75 @@ impl Shared {
     fn run(&self, plan: &TaskPlan, mailbox: &Arc<Mailbox>, counters: &Arc<TaskCounters>) {
         mailbox.parker().attach();
         self.report(plan, TaskState::Deploying);
-        let outcome = panics::catch(&plan.task_name, || {
-            if mailbox.is_canceled() {
-                return Ok(Ending::Canceled);
-            }
-            self.report(plan, TaskState::Initializing);
-            let (chain, input) = assemble(plan, &self.exchange, &self.io, counters)?;
-            self.report(plan, TaskState::Running);
-            Task::new(chain, input, mailbox.clone(), counters.clone()).run()
-        });
-        if !matches!(outcome, Ok(Ending::Finished)) {
+        let outcome = panics::catch(&plan.task_name, || self.execute(plan, mailbox, counters));
+        if !matches!(outcome, Ok(Ending::Finished(_))) {
             self.exchange.release(plan.execution);
         }
-        let (state, failure) = verdict(outcome, mailbox.is_canceled());
+        let (state, failure, final_snapshot) = verdict(outcome, mailbox.is_canceled());
         if let Some(failure) = &failure {
             tracing::warn!(task = %plan.task_name, message = %failure.message, detail = %failure.detail, "task failed");
         }
         self.lock().remove(&plan.execution);
+        // What came too late for the task; nothing more comes, since it is not among the running.
+        for barrier in mailbox.take().into_iter().flat_map(|mail| mail.triggers) {
+            let failure = refusal(format!("{} has ended", plan.task_name));
+            self.tell(declined(plan.attempt.clone(), barrier.id, failure));
+        }
+        let mut update = state_update(&plan.attempt, state, failure);
+        update.final_snapshot = final_snapshot;
         self.send(TaskReport {
-            update: state_update(&plan.attempt, state, failure),
+            update,
             metrics: Some(counters.snapshot(Instant::now())),
         });
+    }
+
+    fn execute(
+        &self,
+        plan: &TaskPlan,
+        mailbox: &Arc<Mailbox>,
+        counters: &Arc<TaskCounters>,
+    ) -> Result<Ending, TaskError> {
+        if mailbox.is_canceled() {
+            return Ok(Ending::Canceled);
+        }
+        self.report(plan, TaskState::Initializing);
+        let store = self
+            .store
+            .get_or_init(|| SnapshotStore::new(FileSystems::new(plan.configuration.clone())));
+        let Some(restored) = restore::read(plan, store, &self.io, mailbox)? else {
+            return Ok(Ending::Canceled);
+        };
+        let place = Place {
+            exchange: &self.exchange,
+            io: &self.io,
+            clock: &self.settings.clock,
+            state: Arc::new(StateSettings {
+                memory_bytes: self.settings.state_memory_bytes,
+            }),
+        };
+        let (chain, input) = assemble(plan, &place, counters, restored)?;
+        let setup = CheckpointSetup {
+            uploader: Uploader {
+                store: store.clone(),
+                io: self.io.clone(),
+                events: self.events.clone(),
+            },
+            attempt: plan.attempt.clone(),
+            channels: plan
+                .channels
+                .iter()
+                .map(|channel| (channel.edge, channel.producer.subtask))
+                .collect(),
+            enabled: plan.checkpointing,
+            restored_from: plan.restore.checkpoint_id,
+        };
+        let clock = self.settings.clock.clone();
+        let mut task = Task::new(chain, input, mailbox.clone(), counters.clone(), setup, clock);
+        if !task.open()? {
+            return Ok(Ending::Canceled);
+        }
+        self.report(plan, TaskState::Running);
+        task.run()
     }
 
     fn report(&self, plan: &TaskPlan, state: TaskState) {
@@ -213,18 +333,25 @@ impl Shared {
     }
 
     fn send(&self, report: TaskReport) {
-        // Nobody takes reports any more: the process is ending.
-        let _ = self.reports.blocking_send(report);
+        self.tell(TaskEvent::State(report));
+    }
+
+    fn tell(&self, event: TaskEvent) {
+        // Nobody takes events any more: the process is ending.
+        let _ = self.events.blocking_send(event);
     }
 }
 
 /// What is reported at the end. Errors that follow from a cancel, as of channels that others released, are no failures.
-fn verdict(outcome: Result<Ending, TaskError>, canceled: bool) -> (TaskState, Option<Failure>) {
+fn verdict(
+    outcome: Result<Ending, TaskError>,
+    canceled: bool,
+) -> (TaskState, Option<Failure>, Option<TaskSnapshot>) {
     match outcome {
-        Ok(Ending::Finished) => (TaskState::Finished, None),
-        Ok(Ending::Canceled) => (TaskState::Canceled, None),
-        Err(_) if canceled => (TaskState::Canceled, None),
-        Err(error) => (TaskState::Failed, Some(error.to_failure())),
+        Ok(Ending::Finished(snapshot)) => (TaskState::Finished, None, snapshot),
+        Ok(Ending::Canceled) => (TaskState::Canceled, None, None),
+        Err(_) if canceled => (TaskState::Canceled, None, None),
+        Err(error) => (TaskState::Failed, Some(error.to_failure()), None),
     }
 }
 
@@ -254,6 +381,7 @@ pub(crate) fn state_update(
         execution: Some(attempt.clone()),
         state: state.into(),
         failure: failure.map(failure_message),
+        final_snapshot: None,
     }
 }
 

@@ -8,17 +8,28 @@
 //!
 //! Several edges on one logical input are a union. A batch's watermarks leave here combined over the channels of its logical
 //! input; an operator with two inputs combines the two itself. The combined input is idle when each of its logical inputs is.
+//!
+//! A barrier leaves here when it has come on every channel that has not ended ([`BarrierAligner`]); one from the mailbox when
+//! every channel has ended. Where barriers may overtake, it leaves as soon as one channel's can be seen or the alignment
+//! takes too long; an [`InputEvent::Recorded`] follows when all have been seen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use thalweg_connectors::Gauge;
 use thalweg_exchange::{ChannelCounters, InputGate};
+use thalweg_proto::state::v1::SnapshotKind;
+use thalweg_types::element::CheckpointBarrier;
 use thalweg_types::{StreamBatch, StreamElement};
 
+use crate::checkpoint::alignment::{BarrierAligner, Step};
+use crate::checkpoint::barrier::{AlignedBarrier, Barrier, age_ms};
+use crate::checkpoint::channels::Recording;
+use crate::clock::Clock;
 use crate::error::TaskError;
 use crate::source::{SourceInput, watermark_only};
 use crate::watermark_valve::{ValveOutput, WatermarkValve};
@@ -42,8 +53,26 @@ pub(crate) enum InputEvent {
         /// Which.
         input: usize,
     },
+    /// One of several logical inputs became idle (`true`) or active.
+    InputIdle {
+        /// Which.
+        input: usize,
+        /// Whether it is.
+        idle: bool,
+    },
     /// The whole input became idle (`true`) or active.
     Idle(bool),
+    /// A checkpoint's barrier, behind all that belongs to the checkpoint.
+    Barrier(AlignedBarrier),
+    /// What a barrier had overtaken, complete: it has come on every channel now.
+    Recorded(Recording),
+    /// A checkpoint whose barrier came on some channels will not complete here.
+    GivenUp {
+        /// Which.
+        checkpoint_id: u64,
+        /// Why.
+        reason: &'static str,
+    },
     /// A latency marker, to be passed on.
     Latency {
         /// Which source.
@@ -56,7 +85,7 @@ pub(crate) enum InputEvent {
 /// The input of a chain.
 pub(crate) enum Input {
     Source(SourceInput),
-    Gate(GateInput),
+    Gate(Box<GateInput>),
 }
 
 impl Input {
@@ -65,6 +94,62 @@ impl Input {
         match self {
             Self::Source(source) => source.poll_next(cx),
             Self::Gate(gate) => gate.poll_next(cx),
+        }
+    }
+
+    /// Puts a barrier in: at a source behind what its reader gave, else behind the end of all channels.
+    pub(crate) fn trigger(&mut self, barrier: Barrier, now_ms: i64) {
+        match self {
+            Self::Source(source) => source.trigger(AlignedBarrier::at_once(barrier, now_ms)),
+            Self::Gate(gate) => gate.triggers.push_back(barrier),
+        }
+    }
+
+    /// A barrier that may be taken without room for rows: a source's.
+    pub(crate) fn take_barrier(&mut self) -> Option<AlignedBarrier> {
+        match self {
+            Self::Source(source) => source.take_barrier(),
+            Self::Gate(_) => None,
+        }
+    }
+
+    /// Whether an event is there although all input has ended: a barrier.
+    pub(crate) fn has_queued(&mut self) -> bool {
+        match self {
+            Self::Source(source) => source.has_queued(),
+            Self::Gate(gate) => gate.has_queued(),
+        }
+    }
+
+    /// When [`Self::poll_next`] has something to do by the clock.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Source(_) => None,
+            Self::Gate(gate) => gate.alignment_timeout().map(|(due, _)| due),
+        }
+    }
+
+    /// The coordinator gave a checkpoint up.
+    pub(crate) fn abort(&mut self, checkpoint_id: u64) {
+        match self {
+            Self::Source(source) => source.abort(checkpoint_id),
+            Self::Gate(gate) => gate.abort(checkpoint_id),
+        }
+    }
+
+    /// A source's splits; `None` for channels.
+    pub(crate) fn snapshot(&mut self, checkpoint_id: u64) -> Result<Option<Vec<Vec<u8>>>, TaskError> {
+        match self {
+            Self::Source(source) => source.snapshot(checkpoint_id).map(Some),
+            Self::Gate(_) => Ok(None),
+        }
+    }
+
+    /// Tells a source's reader how a checkpoint ended.
+    pub(crate) fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), TaskError> {
+        match self {
+            Self::Source(source) => source.on_checkpoint_end(checkpoint_id, completed),
+            Self::Gate(_) => Ok(()),
         }
     }
 
@@ -91,11 +176,39 @@ pub(crate) struct GateInput {
     gate: InputGate,
     counters: Vec<Arc<ChannelCounters>>,
     inputs: LogicalInputs,
+    aligner: BarrierAligner,
+    /// The checkpoints under way, by id; the aligner bounds them.
+    alignments: BTreeMap<u64, Alignment>,
+    /// From the mailbox, for when every channel has ended; the mailbox bounds them.
+    triggers: VecDeque<Barrier>,
+    /// What the checkpoint that overtook still has to get.
+    recording: Option<Recording>,
+    /// Whether barriers may overtake on these channels.
+    may_overtake: bool,
+    /// Of [`InputGate::barriers`] when channels were last looked through.
+    barriers_seen: u64,
+    /// What barriers had overtaken when the checkpoint was taken that the task starts with: comes before everything else.
+    restored: VecDeque<(usize, StreamBatch)>,
+    clock: Clock,
+}
+
+/// A checkpoint whose barrier has come on some channels.
+struct Alignment {
+    barrier: Barrier,
+    began: Instant,
+    start_delay_ms: u64,
+    bytes_before: u64,
 }
 
 impl GateInput {
     /// `channels[i]` is the logical input of the gate's channel `i`.
-    pub(crate) fn new(task: Arc<str>, gate: InputGate, channels: &[usize]) -> Self {
+    pub(crate) fn new(
+        task: Arc<str>,
+        gate: InputGate,
+        channels: &[usize],
+        may_overtake: bool,
+        clock: Clock,
+    ) -> Self {
         let counters = (0..gate.num_channels())
             .map(|channel| gate.counters(channel))
             .collect();
@@ -104,7 +217,20 @@ impl GateInput {
             gate,
             counters,
             inputs: LogicalInputs::new(channels),
+            aligner: BarrierAligner::new(channels.len()),
+            alignments: BTreeMap::new(),
+            triggers: VecDeque::new(),
+            recording: None,
+            may_overtake,
+            barriers_seen: 0,
+            restored: VecDeque::new(),
+            clock,
         }
+    }
+
+    /// Puts elements before everything else that comes on a channel.
+    pub(crate) fn restore(&mut self, elements: Vec<(usize, StreamBatch)>) {
+        self.restored = elements.into();
     }
 
     fn bytes_in(&self) -> u64 {
@@ -119,17 +245,218 @@ impl GateInput {
             if let Some(event) = self.inputs.queued.pop_front() {
                 return Poll::Ready(Ok(event));
             }
-            match ready!(self.gate.poll_next(cx))? {
-                Some((_, StreamElement::Barrier(barrier))) => {
-                    return Poll::Ready(Err(TaskError::UnexpectedBarrier {
-                        task: self.task.to_string(),
-                        checkpoint_id: barrier.checkpoint_id,
-                    }));
-                }
-                Some((channel, element)) => self.inputs.take(channel, element),
-                None if self.inputs.end_all() => {}
-                None => return Poll::Pending,
+            if let Some((channel, batch)) = self.restored.pop_front() {
+                self.inputs.take(channel, StreamElement::Batch(batch));
+                continue;
             }
+            if let Some((due, id)) = self.alignment_timeout()
+                && due <= Instant::now()
+            {
+                self.overtake(id);
+                continue;
+            }
+            self.look_ahead()?;
+            if !self.inputs.queued.is_empty() {
+                continue;
+            }
+            match ready!(self.gate.poll_next(cx))? {
+                Some((channel, StreamElement::Barrier(barrier))) => self.take_barrier(channel, &barrier)?,
+                Some((channel, StreamElement::EndOfInput)) => {
+                    self.inputs.take(channel, StreamElement::EndOfInput);
+                    let step = self.aligner.ended(channel);
+                    self.follow(step);
+                }
+                Some((channel, element)) => {
+                    self.record(channel, &element);
+                    self.inputs.take(channel, element);
+                }
+                None if self.inputs.end_all() => {}
+                None => match self.triggers.pop_front() {
+                    None => return Poll::Pending,
+                    Some(barrier) if self.aligner.take(barrier.id) => {
+                        let barrier = AlignedBarrier::at_once(barrier, self.clock.now_ms());
+                        return Poll::Ready(Ok(InputEvent::Barrier(barrier)));
+                    }
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    fn read_barrier(&self, element: &CheckpointBarrier) -> Result<Barrier, TaskError> {
+        let id = element.checkpoint_id;
+        if let Some(alignment) = self.alignments.get(&id) {
+            return Ok(alignment.barrier.clone());
+        }
+        Barrier::read(element).map_err(|source| TaskError::MalformedBarrier {
+            task: self.task.to_string(),
+            checkpoint_id: id,
+            source,
+        })
+    }
+
+    fn take_barrier(&mut self, channel: usize, element: &CheckpointBarrier) -> Result<(), TaskError> {
+        let id = element.checkpoint_id;
+        let barrier = self.read_barrier(element)?;
+        let step = self.aligner.barrier(channel, id, !barrier.options.at_least_once);
+        let overtake = step.started.is_some() && barrier.options.unaligned && self.may_overtake(&barrier);
+        self.start_alignment(&step, barrier);
+        self.follow(step);
+        if overtake {
+            self.overtake(id);
+        }
+        Ok(())
+    }
+
+    fn start_alignment(&mut self, step: &Step, barrier: Barrier) {
+        if let Some(id) = step.started {
+            let alignment = Alignment {
+                start_delay_ms: age_ms(&barrier, self.clock.now_ms()),
+                began: Instant::now(),
+                bytes_before: self.bytes_in(),
+                barrier,
+            };
+            self.alignments.insert(id, alignment);
+        }
+    }
+
+    /// Barriers that overtake are acted on while they still lie behind other elements, which are copied: so a checkpoint
+    /// waits for nothing that is to be worked off.
+    fn look_ahead(&mut self) -> Result<(), TaskError> {
+        let seen = self.gate.barriers();
+        if !self.may_overtake || std::mem::replace(&mut self.barriers_seen, seen) == seen {
+            return Ok(());
+        }
+        for channel in 0..self.gate.num_channels() {
+            let Some(element) = self.gate.peek_barrier(channel)? else {
+                continue;
+            };
+            let id = element.checkpoint_id;
+            let barrier = self.read_barrier(&element)?;
+            let wanted = barrier.options.unaligned || self.is_recording(id);
+            if !wanted || !self.may_overtake(&barrier) || !self.aligner.is_fresh(id) {
+                continue;
+            }
+            let step = self.aligner.begin(id, true);
+            self.start_alignment(&step, barrier);
+            self.follow(step);
+            self.overtake(id);
+            if self.is_recording(id) && self.aligner.misses(id, channel) {
+                for element in self.gate.peek_to_barrier(channel)? {
+                    self.record(channel, &element);
+                }
+                let step = self.aligner.barrier(channel, id, true);
+                self.follow(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the checkpoint that is being aligned shall overtake, if it may.
+    fn alignment_timeout(&self) -> Option<(Instant, u64)> {
+        let (&id, alignment) = self.alignments.last_key_value()?;
+        let timeout = Duration::from_millis(alignment.barrier.options.alignment_timeout_ms);
+        let waits = self.may_overtake(&alignment.barrier) && !timeout.is_zero() && !self.is_recording(id);
+        waits.then(|| (alignment.began + timeout, id))
+    }
+
+    /// Savepoints never do: they are to be restored with any parallelism, by any version.
+    fn may_overtake(&self, barrier: &Barrier) -> bool {
+        self.may_overtake && !barrier.options.at_least_once && barrier.kind() != SnapshotKind::Savepoint
+    }
+
+    fn is_recording(&self, id: u64) -> bool {
+        self.recording
+            .as_ref()
+            .is_some_and(|recording| recording.checkpoint_id == id)
+    }
+
+    /// The snapshot is to be taken now; what the other channels bring before their barriers belongs to it.
+    fn overtake(&mut self, id: u64) {
+        if self.is_recording(id) {
+            return;
+        }
+        if !self.aligner.overtake(id) {
+            return self.forget(id);
+        }
+        // Others may lie in their channels already.
+        self.barriers_seen = u64::MAX;
+        self.gate.resume_consumption();
+        self.recording = Some(Recording::new(id));
+        let event = self.aligned(id).map(|barrier| AlignedBarrier {
+            overtook: true,
+            ..barrier
+        });
+        self.inputs.queued.extend(event.map(InputEvent::Barrier));
+    }
+
+    fn record(&mut self, channel: usize, element: &StreamElement) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let id = recording.checkpoint_id;
+        if let StreamElement::Batch(batch) = element
+            && self.aligner.misses(id, channel)
+            && !recording.add(channel, batch)
+        {
+            self.abort(id);
+            self.inputs.queued.push_back(InputEvent::GivenUp {
+                checkpoint_id: id,
+                reason: "more elements are under way than a checkpoint may hold",
+            });
+        }
+    }
+
+    fn aligned(&self, id: u64) -> Option<AlignedBarrier> {
+        let alignment = self.alignments.get(&id)?;
+        Some(AlignedBarrier {
+            barrier: alignment.barrier.clone(),
+            alignment: alignment.began.elapsed(),
+            start_delay_ms: alignment.start_delay_ms,
+            processed_bytes: self.bytes_in().saturating_sub(alignment.bytes_before),
+            overtook: false,
+        })
+    }
+
+    fn has_queued(&mut self) -> bool {
+        self.triggers.retain(|barrier| self.aligner.is_fresh(barrier.id));
+        !self.inputs.queued.is_empty() || !self.triggers.is_empty()
+    }
+
+    fn abort(&mut self, checkpoint_id: u64) {
+        self.triggers.retain(|barrier| barrier.id != checkpoint_id);
+        self.forget(checkpoint_id);
+        let step = self.aligner.abort(checkpoint_id);
+        self.follow(step);
+    }
+
+    fn forget(&mut self, checkpoint_id: u64) {
+        self.alignments.remove(&checkpoint_id);
+        self.recording
+            .take_if(|recording| recording.checkpoint_id == checkpoint_id);
+    }
+
+    fn follow(&mut self, step: Step) {
+        for checkpoint_id in step.subsumed {
+            self.forget(checkpoint_id);
+            self.inputs.queued.push_back(InputEvent::GivenUp {
+                checkpoint_id,
+                reason: "a newer one's barrier came first",
+            });
+        }
+        if step.resume {
+            self.gate.resume_consumption();
+        }
+        if let Some(channel) = step.block {
+            self.gate.block_consumption(channel);
+        }
+        for id in step.complete {
+            let event = match self.recording.take_if(|recording| recording.checkpoint_id == id) {
+                Some(recording) => Some(InputEvent::Recorded(recording)),
+                None => self.aligned(id).map(InputEvent::Barrier),
+            };
+            self.alignments.remove(&id);
+            self.inputs.queued.extend(event);
         }
     }
 }
@@ -235,6 +562,12 @@ impl LogicalInputs {
         // What the end lets out belongs before idleness.
         if ended {
             self.queued.push_back(InputEvent::End { input });
+        }
+        if let Some(idle) = output.idle
+            && self.inputs.len() > 1
+            && !ended
+        {
+            self.queued.push_back(InputEvent::InputIdle { input, idle });
         }
         let mut open = self.inputs.iter().filter(|state| !state.ended).peekable();
         let all_ended = open.peek().is_none();

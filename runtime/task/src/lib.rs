@@ -3,17 +3,19 @@
 //! ```text
 //!   JobProgram (graph + code)    TaskDeployment (one subtask)
 //!              \                  /
-//!               TaskExecutor: plan -> thread: assemble -> Task loop -> TaskReport
+//!               TaskExecutor: plan -> thread: read state -> assemble -> Task loop -> TaskEvent
 //!                                                |
 //!            SourceInput | GateInput -> Chain: Node -> Node -> SinkBody
 //!                                                  \-> Output -> RecordWriter
 //! ```
 //!
-//! Invariants: one thread a task, and nothing else touches its operators; a task holds one batch a node at most; it wakes
+//! Invariants: one thread a task, and nothing else touches its operators; a task holds two batches a node at most; it wakes
 //! for events, never for a row.
 
 mod assemble;
 mod chain;
+mod checkpoint;
+mod clock;
 mod error;
 mod executor;
 mod input;
@@ -32,7 +34,8 @@ mod testkit;
 pub mod watermark_valve;
 pub mod worker;
 
+pub use clock::Clock;
 pub use error::TaskError;
-pub use executor::{TaskExecutor, TaskReport};
+pub use executor::{ExecutorSettings, TaskEvent, TaskExecutor, TaskReport};
 pub use plan::execution_id;
 pub use program::{JobProgram, NodeFactory, OperatorFactory};

@@ -6,13 +6,42 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::thread;
 
 use crate::error::TaskError;
 
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static STAGE: RefCell<Option<(Stage, Arc<str>)>> = const { RefCell::new(None) };
+}
+
+/// What an operator is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Working on rows, timers, or the end of its input.
+    Running,
+    /// Taking its state back.
+    Restoring,
+    /// Giving its state for a checkpoint.
+    Snapshot,
+}
+
+/// From here on the thread runs this operator's code; a panic will say so. Called once a piece of work.
+pub(crate) fn enter(stage: Stage, operator: &Arc<str>) {
+    STAGE.with_borrow_mut(|current| match current {
+        Some((now, name)) if Arc::ptr_eq(name, operator) => *now = stage,
+        _ => *current = Some((stage, operator.clone())),
+    });
+}
+
+fn stage_in_words() -> String {
+    match STAGE.take() {
+        Some((Stage::Running, operator)) => format!(" in {operator}"),
+        Some((Stage::Restoring, operator)) => format!(" while {operator} was being restored"),
+        Some((Stage::Snapshot, operator)) => format!(" while {operator} gave its state for a checkpoint"),
+        None => String::new(),
+    }
 }
 
 /// Runs a task's code; a panic becomes [`TaskError::Panic`]. What the code owned is gone afterwards, so no broken
@@ -31,6 +60,7 @@ pub(crate) fn catch<T>(task: &str, code: impl FnOnce() -> Result<T, TaskError>) 
         let current = thread::current();
         Err(TaskError::Panic {
             task: task.to_owned(),
+            stage: stage_in_words(),
             message: message(payload.as_ref()),
             place: format!("thread {:?} {place}", current.name().unwrap_or("without a name")),
         })

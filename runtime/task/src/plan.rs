@@ -9,6 +9,7 @@ use std::time::Duration;
 use thalweg_operators::KeySelector;
 use thalweg_proto::control::v1 as control;
 use thalweg_proto::graph::v1::{self as graph, Partitioner};
+use thalweg_proto::state::v1::TaskRestore;
 use thalweg_types::config::{ConfigError, Configuration, options};
 use thalweg_types::key_group::default_max_parallelism;
 use thalweg_types::{ExecutionId, OperatorId};
@@ -24,10 +25,21 @@ pub(crate) struct NodePlan {
     pub(crate) factory: NodeFactory,
     /// Number of its logical inputs; 1 for a source, whose reader is its input.
     pub(crate) inputs: usize,
-    /// Nodes behind it: place in the chain and logical input there.
-    pub(crate) children: Vec<(usize, usize)>,
+    /// Nodes behind it.
+    pub(crate) children: Vec<Child>,
     /// Edges behind it, by their place in [`TaskPlan::outputs`].
     pub(crate) outputs: Vec<usize>,
+}
+
+/// An edge within the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// Place of the node behind it.
+    pub(crate) node: usize,
+    /// The logical input there.
+    pub(crate) input: usize,
+    /// Which output travels here: 0 = the main one, else the side output of this number.
+    pub(crate) side: u32,
 }
 
 /// One edge that leaves the chain.
@@ -35,6 +47,8 @@ pub(crate) struct OutputPlan {
     pub(crate) edge: u32,
     /// Place of the node before it.
     pub(crate) source: usize,
+    /// Which output of it, as [`Child::side`].
+    pub(crate) side: u32,
     pub(crate) partitioner: Partitioner,
     pub(crate) key: Option<Arc<dyn KeySelector>>,
     pub(crate) subpartitions: u32,
@@ -51,6 +65,8 @@ pub(crate) struct ChannelPlan {
     pub(crate) address: String,
     /// The head's logical input.
     pub(crate) input: usize,
+    /// Whether a barrier may overtake rows here: not where each row has but one way to go, or all.
+    pub(crate) may_overtake: bool,
 }
 
 /// One task.
@@ -68,6 +84,12 @@ pub(crate) struct TaskPlan {
     pub(crate) outputs: Vec<OutputPlan>,
     /// How long rows may wait for others; `None` = until a batch is full.
     pub(crate) buffer_timeout: Option<Duration>,
+    /// Whether the job takes checkpoints.
+    pub(crate) checkpointing: bool,
+    /// What it starts with.
+    pub(crate) restore: TaskRestore,
+    /// The job's effective configuration.
+    pub(crate) configuration: Configuration,
 }
 
 /// The ids in a message.
@@ -114,8 +136,17 @@ impl TaskPlan {
         for (place, output) in outputs.iter().enumerate() {
             nodes[output.source].outputs.push(place);
         }
+        let configuration = configuration(deployment);
+        let malformed = |error: ConfigError| TaskError::Configuration {
+            message: error.to_string(),
+        };
         Ok(Self {
             execution,
+            restore: deployment.restore.clone().unwrap_or_default(),
+            checkpointing: configuration
+                .get(&options::CHECKPOINTING_INTERVAL)
+                .map_err(malformed)?
+                .is_some(),
             task_name: format!(
                 "{} ({}/{})",
                 vertex.name,
@@ -130,19 +161,21 @@ impl TaskPlan {
             nodes,
             channels,
             outputs,
-            buffer_timeout: buffer_timeout(deployment).map_err(|error| TaskError::Configuration {
-                message: error.to_string(),
-            })?,
+            buffer_timeout: buffer_timeout(&configuration).map_err(malformed)?,
+            configuration,
         })
     }
 }
 
-fn buffer_timeout(deployment: &control::TaskDeployment) -> Result<Option<Duration>, ConfigError> {
+fn configuration(deployment: &control::TaskDeployment) -> Configuration {
     let entries = deployment
         .configuration
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()));
-    let configuration = Configuration::from_map(entries);
+    Configuration::from_map(entries)
+}
+
+fn buffer_timeout(configuration: &Configuration) -> Result<Option<Duration>, ConfigError> {
     let enabled = configuration.get(&options::BUFFER_TIMEOUT_ENABLED)?;
     let timeout = configuration.get(&options::BUFFER_TIMEOUT)?;
     Ok(enabled.then_some(timeout))
@@ -166,6 +199,7 @@ fn channels(deployment: &control::TaskDeployment) -> Result<Vec<ChannelPlan>, St
                 subpartition: channel.subpartition,
                 address: channel.data_address.clone(),
                 input: edge.input as usize,
+                may_overtake: !matches!(edge.partitioner(), Partitioner::Forward | Partitioner::Broadcast),
             });
         }
     }
@@ -206,7 +240,11 @@ fn nodes(
         match (places.get(&edge.source), places.get(&edge.target)) {
             (Some(&source), Some(&target)) if source < target => {
                 nodes[target].inputs += 1;
-                nodes[source].children.push((target, edge.input as usize));
+                nodes[source].children.push(Child {
+                    node: target,
+                    input: edge.input as usize,
+                    side: edge.side_output,
+                });
             }
             _ => {
                 return Err(format!(
@@ -303,6 +341,7 @@ fn outputs(
         plans.push(OutputPlan {
             edge: edge.id,
             source,
+            side: edge.side_output,
             partitioner,
             key,
             subpartitions: u32::try_from(leaving.consumers.len()).map_err(|error| error.to_string())?,

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   loop: mailbox -> chain has work?  yes -> one piece of it            (blocked: wait, backpressured)
-//!                                     no  -> edges have room?  no       -> wait, backpressured
+//!                                     no  -> checkpoint begun? yes -> sinks flushed? -> snapshot
+//!                                            timers due?       yes -> fire them
+//!                                            edges have room?  no  -> wait, backpressured
 //!                                            next input        none yet -> wait, idle
 //! ```
 //!
@@ -10,15 +12,22 @@
 //! another task may hold, runs no async executor, and sleeps only in `Task::wait`, where whoever has something for
 //! it (a channel, a reader, a writer, the mailbox) wakes it.
 
+mod checkpoints;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use thalweg_proto::state::v1::TaskSnapshot;
+
 use crate::chain::{Chain, Step};
+use crate::clock::Clock;
 use crate::error::TaskError;
 use crate::input::{Input, InputEvent};
 use crate::mailbox::Mailbox;
 use crate::metrics::{Activity, TaskCounters};
+pub(crate) use checkpoints::CheckpointSetup;
+use checkpoints::Checkpoints;
 
 /// How often a task shows what only its own thread can ask: gauges of connectors, bytes of channels.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,10 +35,10 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a task ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Ending {
-    /// Its input ended and all is handed on.
-    Finished,
+    /// Its input ended, or a savepoint stopped it, and all is handed on. With checkpoints: what later ones must hold of it.
+    Finished(Option<TaskSnapshot>),
     /// The mailbox said so.
     Canceled,
 }
@@ -40,7 +49,11 @@ pub(crate) struct Task {
     input: Input,
     mailbox: Arc<Mailbox>,
     counters: Arc<TaskCounters>,
+    checkpoints: Checkpoints,
+    clock: Clock,
     next_publish: Instant,
+    /// When operators want to see the clock.
+    next_timer_ms: Option<i64>,
 }
 
 impl Task {
@@ -49,14 +62,37 @@ impl Task {
         input: Input,
         mailbox: Arc<Mailbox>,
         counters: Arc<TaskCounters>,
+        setup: CheckpointSetup,
+        clock: Clock,
     ) -> Self {
         Self {
             chain,
             input,
+            checkpoints: Checkpoints::new(setup, mailbox.waker()),
             mailbox,
             counters,
+            clock,
             next_publish: Instant::now() + PUBLISH_INTERVAL,
+            next_timer_ms: None,
         }
+    }
+
+    /// Commits what the checkpoint that it is restored from holds as prepared; false if it is canceled before.
+    pub(crate) fn open(&mut self) -> Result<bool, TaskError> {
+        let waker = self.mailbox.waker();
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.mailbox.parker().clear();
+            if self.mailbox.is_canceled() {
+                return Ok(false);
+            }
+            match self.chain.poll_commit(&mut cx)? {
+                Poll::Ready(()) => break,
+                Poll::Pending => self.mailbox.parker().wait(None),
+            }
+        }
+        self.chain.open()?;
+        Ok(true)
     }
 
     /// Runs to the end, on the thread that the mailbox's parker is attached to.
@@ -68,26 +104,71 @@ impl Task {
             if self.mailbox.is_canceled() {
                 return Ok(Ending::Canceled);
             }
+            self.read_mail()?;
+            self.poll_commit(&mut cx)?;
             match self.chain.step(&mut cx)? {
                 Step::Worked => {}
-                Step::Drained => self.take_input(&mut cx)?,
+                Step::Drained => self.go_on(&mut cx)?,
                 Step::Blocked => self.wait(&mut cx, Activity::Backpressured, None)?,
                 Step::Refused => self.wait(&mut cx, Activity::Backpressured, Some(REFUSED_PAUSE))?,
-                Step::Finished => {
-                    self.publish();
-                    return Ok(Ending::Finished);
-                }
+                Step::Finished if self.may_finish() => break,
+                Step::Finished => self.await_last_checkpoint(&mut cx)?,
+            }
+            if self.has_stopped() {
+                self.chain.end_outputs_of_stopped();
+                self.publish();
+                return Ok(Ending::Finished(None));
             }
         }
+        self.chain.end_outputs()?;
+        self.publish();
+        self.finish()
+    }
+
+    /// The chain is drained: a checkpoint, a timer or new input.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        if self.checkpoints.has_begun() {
+            return self.poll_snapshot(cx);
+        }
+        if self.is_stopping() {
+            return self.wait(cx, Activity::Idle, None);
+        }
+        if self.chain.poll_operators(cx)? {
+            return Ok(());
+        }
+        self.next_timer_ms = self.chain.next_processing_time();
+        if let Some(due) = self.next_timer_ms {
+            let now = self.clock.now_ms();
+            if due <= now {
+                return self.chain.on_processing_time(now);
+            }
+        }
+        self.take_input(cx)
     }
 
     fn take_input(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
         self.tend(cx, Instant::now())?;
         if self.chain.poll_ready(cx)?.is_pending() {
-            return self.wait(cx, Activity::Backpressured, None);
+            // Barriers need no room: a source that is held up does not hold its checkpoints up.
+            return match self.input.take_barrier() {
+                Some(barrier) => self.begin_checkpoint(barrier),
+                None => self.wait(cx, Activity::Backpressured, None),
+            };
         }
         match self.input.poll_next(cx)? {
             Poll::Pending => self.wait(cx, Activity::Idle, None),
+            Poll::Ready(InputEvent::Barrier(barrier)) => self.begin_checkpoint(barrier),
+            Poll::Ready(InputEvent::Recorded(recording)) => {
+                self.complete_checkpoint(recording);
+                Ok(())
+            }
+            Poll::Ready(InputEvent::GivenUp {
+                checkpoint_id,
+                reason,
+            }) => {
+                self.decline_given_up(checkpoint_id, reason);
+                Ok(())
+            }
             Poll::Ready(event) => {
                 self.count(&event);
                 self.chain.accept(event)
@@ -102,7 +183,14 @@ impl Task {
             self.next_publish = now + PUBLISH_INTERVAL;
         }
         let flush = self.chain.flush_due(cx, now)?;
-        Ok(flush.map_or(self.next_publish, |flush| flush.min(self.next_publish)))
+        let timer = self
+            .next_timer_ms
+            .map(|due| now + until(due, self.clock.now_ms()));
+        let due = [flush, timer, self.input.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min();
+        Ok(due.map_or(self.next_publish, |due| due.min(self.next_publish)))
     }
 
     fn wait(
@@ -134,4 +222,11 @@ impl Task {
             head.publish(gauges);
         }
     }
+}
+
+/// How long until a time of day; a day at most, so that it can be added to an instant.
+fn until(due_ms: i64, now_ms: i64) -> Duration {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let left = due_ms.saturating_sub(now_ms).clamp(0, DAY_MS);
+    Duration::from_millis(left.unsigned_abs())
 }

@@ -1,12 +1,12 @@
 //! For tests: programs of one column `n: BIGINT`, scripted sources, sinks that the test opens, and deployments by hand.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use thalweg_connectors::{
     Committable, ConnectorContext, ConnectorError, Sink, SinkWriter, Source, SourceEvent, SourceReader,
@@ -15,7 +15,10 @@ use thalweg_exchange::{Exchange, ExchangeConfig};
 use thalweg_operators::{KeySelector, Operator, OperatorError, OutputLimit};
 use thalweg_proto::control::v1 as control;
 use thalweg_proto::graph::v1::{self as graph, Partitioner};
-use thalweg_types::{JobId, StreamBatch, VertexId, WatermarkCut};
+use thalweg_state::{
+    ChangeKind, OperatorSnapshot, RestoredState, SnapshotRequest, TableDescriptor, TableKind, TableSnapshot,
+};
+use thalweg_types::{JobId, StreamBatch, VertexId, WatermarkCut, key_hash};
 use tokio::runtime::Handle;
 
 use crate::program::{JobProgram, NodeFactory};
@@ -68,7 +71,7 @@ pub(crate) enum Then {
     Repeat,
 }
 
-/// Gives batch `i` in subtask `i % parallelism`.
+/// Gives batch `i` in subtask `i % parallelism`. Its state: the subtask and how many batches it has given.
 pub(crate) struct ScriptedSource {
     pub(crate) batches: Vec<StreamBatch>,
     pub(crate) then: Then,
@@ -76,6 +79,51 @@ pub(crate) struct ScriptedSource {
     pub(crate) taken: Arc<AtomicUsize>,
     /// Readers that exist.
     pub(crate) open: Arc<AtomicUsize>,
+    /// (subtask, checkpoint, completed) as readers heard it.
+    pub(crate) heard: Arc<Mutex<Vec<(u32, u64, bool)>>>,
+    /// Batches that each reader may give, until the test lets it give more.
+    pub(crate) gate: SourceGate,
+}
+
+/// How far readers may go.
+#[derive(Clone, Default)]
+pub(crate) struct SourceGate(Arc<Mutex<GateState>>);
+
+#[derive(Default)]
+struct GateState {
+    limit: Option<usize>,
+    waiting: Vec<Waker>,
+}
+
+impl SourceGate {
+    /// Lets each reader go up to its `limit`th batch.
+    pub(crate) fn limit(&self, limit: usize) {
+        let mut state = self.0.lock().unwrap();
+        state.limit = Some(limit);
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Lets readers go on.
+    pub(crate) fn open(&self) {
+        self.limit(usize::MAX);
+    }
+
+    fn allows(&self, given: usize, cx: &Context<'_>) -> bool {
+        let mut state = self.0.lock().unwrap();
+        let allowed = state.limit.is_none_or(|limit| given < limit);
+        if !allowed {
+            state.waiting.push(cx.waker().clone());
+        }
+        allowed
+    }
+}
+
+/// What a source's state says: subtask and batches given.
+pub(crate) fn source_position(state: &[u8]) -> (u32, usize) {
+    (
+        u32::from(state[0]),
+        usize::from(state[1]) << 8 | usize::from(state[2]),
+    )
 }
 
 impl ScriptedSource {
@@ -85,6 +133,8 @@ impl ScriptedSource {
             then,
             taken: Arc::default(),
             open: Arc::default(),
+            heard: Arc::default(),
+            gate: SourceGate::default(),
         }
     }
 
@@ -94,6 +144,10 @@ impl ScriptedSource {
 }
 
 struct ScriptedReader {
+    subtask: u32,
+    given: usize,
+    heard: Arc<Mutex<Vec<(u32, u64, bool)>>>,
+    gate: SourceGate,
     batches: VecDeque<StreamBatch>,
     then: Then,
     taken: Arc<AtomicUsize>,
@@ -112,12 +166,27 @@ impl Source for ScriptedSource {
     fn create_reader(&self, context: ConnectorContext) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let (subtask, parallelism) = (context.subtask as usize, context.parallelism as usize);
         self.open.fetch_add(1, Ordering::SeqCst);
+        let states = context
+            .restored
+            .map(|restored| restored.states)
+            .unwrap_or_default();
+        let own = states.iter().map(|state| source_position(state));
+        let given = own
+            .filter(|(of, _)| *of == context.subtask)
+            .map(|(_, given)| given)
+            .max();
+        let given = given.unwrap_or(0);
         Ok(Box::new(ScriptedReader {
+            subtask: context.subtask,
+            given,
+            heard: self.heard.clone(),
+            gate: self.gate.clone(),
             batches: self
                 .batches
                 .iter()
                 .skip(subtask)
                 .step_by(parallelism)
+                .skip(given)
                 .cloned()
                 .collect(),
             then: self.then,
@@ -128,7 +197,10 @@ impl Source for ScriptedSource {
 }
 
 impl SourceReader for ScriptedReader {
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>> {
+        if !self.gate.allows(self.given, cx) {
+            return Poll::Pending;
+        }
         let Some(batch) = self.batches.pop_front() else {
             return if self.then == Then::End {
                 Poll::Ready(Ok(SourceEvent::EndOfInput))
@@ -139,8 +211,25 @@ impl SourceReader for ScriptedReader {
         if self.then == Then::Repeat {
             self.batches.push_back(batch.clone());
         }
+        self.given += 1;
         self.taken.fetch_add(batch.num_rows(), Ordering::SeqCst);
         Poll::Ready(Ok(SourceEvent::Batch(batch)))
+    }
+
+    fn snapshot(&mut self, _: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        Ok(vec![vec![
+            self.subtask as u8,
+            (self.given >> 8) as u8,
+            self.given as u8,
+        ]])
+    }
+
+    fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), ConnectorError> {
+        self.heard
+            .lock()
+            .unwrap()
+            .push((self.subtask, checkpoint_id, completed));
+        Ok(())
     }
 
     fn gauges(&self) -> Vec<(&'static str, f64)> {
@@ -170,6 +259,10 @@ pub(crate) struct CollectSink {
     at_most: usize,
     flushed: Arc<AtomicUsize>,
     two_phases: bool,
+    committed: Arc<Mutex<Vec<i64>>>,
+    commits_wait: Arc<AtomicBool>,
+    flushes_wait: Arc<AtomicBool>,
+    commits_asked: Arc<AtomicUsize>,
 }
 
 impl CollectSink {
@@ -193,7 +286,31 @@ impl CollectSink {
         }
     }
 
+    /// Commits come to nothing until [`Self::open`].
+    pub(crate) fn hold_commits(&self) {
+        self.commits_wait.store(true, Ordering::SeqCst);
+    }
+
+    /// Flushes come to nothing.
+    pub(crate) fn hold_flushes(&self) {
+        self.flushes_wait.store(true, Ordering::SeqCst);
+    }
+
+    /// How often a commit was asked for.
+    pub(crate) fn commits_asked(&self) -> usize {
+        self.commits_asked.load(Ordering::SeqCst)
+    }
+
+    /// What was committed, sorted; a row that was committed twice comes twice.
+    pub(crate) fn committed(&self) -> Vec<i64> {
+        let mut committed = self.committed.lock().unwrap().clone();
+        committed.sort_unstable();
+        committed
+    }
+
     pub(crate) fn open(&self) {
+        self.commits_wait.store(false, Ordering::SeqCst);
+        self.flushes_wait.store(false, Ordering::SeqCst);
         self.closed.store(false, Ordering::SeqCst);
         self.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
     }
@@ -245,6 +362,7 @@ impl Sink for CollectSink {
         Ok(Box::new(CollectWriter {
             sink: self.clone(),
             subtask: context.subtask,
+            uncommitted: Vec::new(),
         }))
     }
 }
@@ -252,6 +370,7 @@ impl Sink for CollectSink {
 struct CollectWriter {
     sink: CollectSink,
     subtask: u32,
+    uncommitted: Vec<i64>,
 }
 
 impl SinkWriter for CollectWriter {
@@ -272,6 +391,9 @@ impl SinkWriter for CollectWriter {
         };
         let taken = batch.num_rows().min(limit);
         let values = values(batch).into_iter().take(taken);
+        if self.sink.two_phases {
+            self.uncommitted.extend(values.clone());
+        }
         self.sink
             .rows
             .lock()
@@ -287,17 +409,43 @@ impl SinkWriter for CollectWriter {
         Ok(taken)
     }
 
-    fn poll_flush(&mut self, _: &mut Context<'_>, _: bool) -> Poll<Result<(), ConnectorError>> {
-        self.sink.flushed.fetch_add(1, Ordering::SeqCst);
+    fn poll_flush(&mut self, cx: &mut Context<'_>, end_of_input: bool) -> Poll<Result<(), ConnectorError>> {
+        if self.sink.flushes_wait.load(Ordering::SeqCst) {
+            self.sink.waiting.lock().unwrap().push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.sink
+            .flushed
+            .fetch_add(usize::from(end_of_input), Ordering::SeqCst);
         Poll::Ready(Ok(()))
     }
 
-    fn prepare_commit(&mut self) -> Result<Vec<Committable>, ConnectorError> {
-        Ok(if self.sink.two_phases {
-            vec![Committable { bytes: vec![1] }]
-        } else {
-            Vec::new()
-        })
+    fn prepare_commit(&mut self, _: u64) -> Result<Vec<Committable>, ConnectorError> {
+        if self.uncommitted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = std::mem::take(&mut self.uncommitted);
+        let bytes = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
+        Ok(vec![Committable { bytes }])
+    }
+
+    fn poll_commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        committables: &[Committable],
+    ) -> Poll<Result<(), ConnectorError>> {
+        assert!(!committables.is_empty(), "a commit of nothing");
+        self.sink.commits_asked.fetch_add(1, Ordering::SeqCst);
+        if self.sink.commits_wait.load(Ordering::SeqCst) {
+            self.sink.waiting.lock().unwrap().push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let rows = committables.iter().flat_map(|committable| {
+            let rows = committable.bytes.as_chunks::<8>().0;
+            rows.iter().map(|row| i64::from_le_bytes(*row))
+        });
+        self.sink.committed.lock().unwrap().extend(rows);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -377,6 +525,98 @@ pub(crate) fn hold_to_the_end() -> NodeFactory {
     }))
 }
 
+/// Passes rows on and counts them by value; its counts are a keyed table, of which a snapshot has what changed.
+#[derive(Default)]
+struct CountOperator {
+    counts: HashMap<i64, i64>,
+    dirty: HashSet<i64>,
+    out: Option<StreamBatch>,
+}
+
+pub(crate) fn counts_table() -> TableDescriptor {
+    TableDescriptor {
+        name: "counts".to_owned(),
+        kind: TableKind::Value,
+        key: vec![Arc::new(Field::new("n", DataType::Int64, false))],
+        sub_key: Vec::new(),
+        value: vec![Arc::new(Field::new("count", DataType::Int64, false))],
+        ttl: None,
+    }
+}
+
+/// The rows of [`counts_table`].
+pub(crate) fn read_counts(state: &mut RestoredState) -> HashMap<i64, i64> {
+    let mut counts = HashMap::new();
+    for batch in state
+        .take_table("counts")
+        .into_iter()
+        .flat_map(|table| table.rows)
+    {
+        let batch = batch.unwrap();
+        let column = |place| batch.column(place).as_primitive::<Int64Type>().values().to_vec();
+        for (key, count) in column(1).into_iter().zip(column(2)) {
+            assert_eq!(counts.insert(key, count), None, "{key} comes twice");
+        }
+    }
+    counts
+}
+
+impl Operator for CountOperator {
+    fn push(&mut self, _: usize, batch: StreamBatch) -> Result<(), OperatorError> {
+        for value in values(&batch) {
+            *self.counts.entry(value).or_default() += 1;
+            self.dirty.insert(value);
+        }
+        self.out = Some(batch);
+        Ok(())
+    }
+
+    fn poll_output(&mut self, _: OutputLimit) -> Result<Option<StreamBatch>, OperatorError> {
+        Ok(self.out.take())
+    }
+
+    fn restore(&mut self, state: &mut RestoredState) -> Result<(), OperatorError> {
+        self.counts = read_counts(state);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, request: SnapshotRequest) -> Result<OperatorSnapshot, OperatorError> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let keys: Vec<i64> = if request.full {
+            self.counts.keys().copied().collect()
+        } else {
+            dirty.into_iter().collect()
+        };
+        let key: ArrayRef = Arc::new(Int64Array::from(keys.clone()));
+        let mut hashes = Vec::new();
+        key_hash::hash_rows(std::slice::from_ref(&key), &mut hashes).unwrap();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from_iter_values(
+                hashes.iter().map(|hash| (hash % 128) as u32),
+            )),
+            Arc::new(UInt64Array::from(hashes)),
+            Arc::new(Int8Array::from(vec![ChangeKind::Upsert as i8; keys.len()])),
+            key,
+            Arc::new(Int64Array::from_iter_values(
+                keys.iter().map(|key| self.counts[key]),
+            )),
+        ];
+        let descriptor = Arc::new(counts_table());
+        let changes = RecordBatch::try_new(descriptor.change_schema(), columns).unwrap();
+        Ok(OperatorSnapshot {
+            tables: vec![TableSnapshot {
+                descriptor,
+                changes: vec![changes],
+            }],
+            lists: Vec::new(),
+        })
+    }
+}
+
+pub(crate) fn counting() -> NodeFactory {
+    NodeFactory::Operator(Arc::new(|_| Ok(Box::<CountOperator>::default())))
+}
+
 /// Gives output for ever, whatever it got.
 struct EndlessOperator;
 
@@ -444,6 +684,7 @@ pub(crate) fn edge(
         target,
         input,
         partitioner: partitioner.into(),
+        side_output: 0,
     }
 }
 

@@ -148,6 +148,7 @@ pub(crate) fn barrier(checkpoint_id: u64) -> StreamElement {
     StreamElement::Barrier(CheckpointBarrier {
         checkpoint_id,
         timestamp_ms: 1000 + checkpoint_id,
+        options: checkpoint_id.to_le_bytes().as_slice().into(),
     })
 }
 

@@ -102,6 +102,7 @@ fn elements_of_a_channel_keep_their_order_and_barriers_overtake_nothing() {
                     Some((0, StreamElement::Barrier(barrier))) => {
                         assert_eq!(barrier.checkpoint_id, barriers);
                         assert_eq!(barrier.timestamp_ms, 1000 + barriers);
+                        assert_eq!(*barrier.options, barriers.to_le_bytes());
                         barriers += 1;
                         assert_eq!(expected, barriers as i64 * 500);
                     }
@@ -405,6 +406,37 @@ fn a_blocked_channel_keeps_its_elements_until_it_is_resumed() {
             net.next(&mut gate).unwrap(),
             Some((0, StreamElement::Batch(_)))
         ));
+    });
+}
+
+#[test]
+fn a_barrier_can_be_seen_behind_what_lies_before_it_and_nothing_is_taken() {
+    over_both(|net| {
+        let (mut writer, mut gate) = net.channel();
+        net.send(&mut writer, StreamElement::Batch(numbers(0..3000)));
+        net.send(&mut writer, StreamElement::Batch(numbers(3000..6000)));
+        assert_same(&net.next_batch(&mut gate), &numbers(0..3000));
+        assert_eq!((gate.barriers(), gate.peek_barrier(0).unwrap()), (0, None));
+        assert!(gate.peek_to_barrier(0).unwrap().is_empty());
+        writer.send(barrier(1)).unwrap();
+        net.send(&mut writer, StreamElement::Batch(numbers(6000..6001)));
+        while gate.barriers() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(gate.peek_barrier(0).unwrap().unwrap().checkpoint_id, 1);
+        let before = gate.peek_to_barrier(0).unwrap();
+        let [StreamElement::Batch(batch)] = before.as_slice() else {
+            panic!("{before:?}")
+        };
+        assert_same(batch, &numbers(3000..6000));
+        assert_same(&net.next_batch(&mut gate), &numbers(3000..6000));
+        assert!(gate.peek_to_barrier(0).unwrap().is_empty());
+        assert!(matches!(
+            net.next(&mut gate).unwrap(),
+            Some((0, StreamElement::Barrier(_)))
+        ));
+        assert_eq!(gate.peek_barrier(0).unwrap(), None);
+        assert_same(&net.next_batch(&mut gate), &numbers(6000..6001));
     });
 }
 

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use arrow::error::ArrowError;
+
 use thalweg_types::StreamElement;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -181,11 +183,7 @@ impl RemoteReader {
             let element = self
                 .decoder
                 .decode(&received)
-                .map_err(|source| ExchangeError::Decode {
-                    channel: self.inbox.channel,
-                    address: self.connection.address.clone(),
-                    source: Arc::new(source),
-                })?;
+                .map_err(|source| decode_error(&self.inbox, &self.connection, source))?;
             self.taken += received.cost();
             ended |= received.is_end_of_input();
             count_received(&self.counters, &element, received.cost());
@@ -200,9 +198,39 @@ impl RemoteReader {
         Ok(more)
     }
 
+    /// The first barrier that lies there.
+    pub(crate) fn peek_barrier(&self) -> Result<Option<StreamElement>, ExchangeError> {
+        let barrier = self.inbox.queue.peek(ReceivedElement::is_barrier);
+        // Control elements need nothing of what was decoded before.
+        let decoded = barrier.map(|received| Decoder::default().decode(&received));
+        decoded
+            .transpose()
+            .map_err(|source| decode_error(&self.inbox, &self.connection, source))
+    }
+
+    /// What lies there up to the first barrier, decoded aside.
+    pub(crate) fn peek_to_barrier(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        let Some(received) = self.inbox.queue.peek_to(ReceivedElement::is_barrier) else {
+            return Ok(None);
+        };
+        let mut decoder = self.decoder.clone();
+        let decoded: Result<Vec<_>, _> = received.iter().map(|received| decoder.decode(received)).collect();
+        decoded
+            .map(Some)
+            .map_err(|source| decode_error(&self.inbox, &self.connection, source))
+    }
+
     /// Lets the producer's process know that nobody reads on.
     pub(crate) fn close(&mut self) {
         self.connection.close(self.number);
+    }
+}
+
+fn decode_error(inbox: &Inbox, connection: &Connection, source: ArrowError) -> ExchangeError {
+    ExchangeError::Decode {
+        channel: inbox.channel,
+        address: connection.address.clone(),
+        source: Arc::new(source),
     }
 }
 
@@ -360,8 +388,12 @@ fn receive(inbox: &Inbox, bytes: Vec<u8>) -> io::Result<()> {
     if received.is_end_of_input() {
         inbox.complete.store(true, Ordering::Release);
     }
+    let barrier = received.is_barrier();
     inbox.queue.push(received);
     inbox.slot.notify();
+    if barrier {
+        inbox.slot.note_barrier();
+    }
     Ok(())
 }
 

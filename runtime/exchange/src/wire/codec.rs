@@ -3,7 +3,7 @@
 //! ```text
 //!   0 tag u8 | 1 columns u8 | 2 flags u8 | 3 zero | 4 rows u32 | 8 cuts u32 | 12 zero u32
 //!   batch:   cuts of 16 bytes (row u32, zero u32, timestamp i64), then Arrow IPC messages
-//!   barrier: checkpoint id u64, timestamp u64       latency marker: emitted u64, source (UTF-8)
+//!   barrier: checkpoint id u64, timestamp u64, options      latency marker: emitted u64, source (UTF-8)
 //! ```
 //!
 //! Row kinds, timestamps and key hashes travel as columns behind the user's; `columns` says which are there. Each set of
@@ -59,7 +59,7 @@ pub(crate) enum EncodeError {
 }
 
 /// An element as it goes over the wire, in pieces; most are the batch's own buffers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct EncodedElement {
     pub(crate) pieces: Vec<Buffer>,
     pub(crate) total: usize,
@@ -122,8 +122,9 @@ impl Encoder {
             StreamElement::Batch(batch) => return self.encode_batch(batch),
             StreamElement::Barrier(barrier) => {
                 let fields = [
-                    barrier.checkpoint_id.to_le_bytes(),
-                    barrier.timestamp_ms.to_le_bytes(),
+                    &barrier.checkpoint_id.to_le_bytes()[..],
+                    &barrier.timestamp_ms.to_le_bytes(),
+                    &barrier.options,
                 ];
                 (BARRIER, fields.concat())
             }
@@ -262,7 +263,7 @@ impl Pieces {
 }
 
 /// An element as it came; decoded by the task that takes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ReceivedElement {
     bytes: Buffer,
 }
@@ -273,6 +274,10 @@ impl ReceivedElement {
         (bytes.len() >= HEADER_BYTES).then(|| Self {
             bytes: Buffer::from_vec(bytes),
         })
+    }
+
+    pub(crate) fn is_barrier(&self) -> bool {
+        self.bytes[0] == BARRIER
     }
 
     pub(crate) fn is_end_of_input(&self) -> bool {
@@ -291,12 +296,12 @@ impl ReceivedElement {
 }
 
 /// One channel's decoder.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Decoder {
     streams: [DecoderStream; COLUMN_SETS],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct DecoderStream {
     /// With the stream columns, as it came.
     wire_schema: Option<SchemaRef>,
@@ -315,6 +320,7 @@ impl Decoder {
                 StreamElement::Barrier(CheckpointBarrier {
                     checkpoint_id,
                     timestamp_ms,
+                    options: fields.0.into(),
                 })
             }
             IDLE => StreamElement::Idle,

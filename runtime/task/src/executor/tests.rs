@@ -1,8 +1,10 @@
 //! Whole tasks in one process: programs by hand, real threads, real channels.
 
 mod chains;
+mod checkpoints;
 mod ends;
 mod exchanges;
+mod operators;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,11 @@ use super::*;
 /// One process's worth of executor.
 struct Process {
     executor: TaskExecutor,
-    reports: mpsc::Receiver<TaskReport>,
+    events: mpsc::Receiver<TaskEvent>,
     address: String,
     seen: Vec<TaskReport>,
+    acknowledged: Vec<control::AcknowledgeCheckpoint>,
+    declined: Vec<control::DeclineCheckpoint>,
     io: Arc<Runtime>,
 }
 
@@ -38,14 +42,20 @@ impl Process {
     }
 
     fn start_on(io: &Arc<Runtime>, program: JobProgram) -> Self {
+        Self::start_with(io, program, ExecutorSettings::default())
+    }
+
+    fn start_with(io: &Arc<Runtime>, program: JobProgram, settings: ExecutorSettings) -> Self {
         let exchange = io.block_on(crate::testkit::exchange(io.handle()));
         let address = exchange.local_addr().to_string();
-        let (executor, reports) = TaskExecutor::new(program, exchange, io.handle().clone());
+        let (executor, events) = TaskExecutor::new(program, exchange, io.handle().clone(), settings);
         Self {
             executor,
-            reports,
+            events,
             address,
             seen: Vec::new(),
+            acknowledged: Vec::new(),
+            declined: Vec::new(),
             io: io.clone(),
         }
     }
@@ -71,9 +81,12 @@ impl Process {
     }
 
     fn take_report(&mut self) {
-        let next = async { tokio::time::timeout(Duration::from_secs(60), self.reports.recv()).await };
-        let report = self.io.block_on(next).expect("no report came").unwrap();
-        self.seen.push(report);
+        let next = async { tokio::time::timeout(Duration::from_secs(60), self.events.recv()).await };
+        match self.io.block_on(next).expect("no report came").unwrap() {
+            TaskEvent::State(report) => self.seen.push(report),
+            TaskEvent::Acknowledge(acknowledge) => self.acknowledged.push(acknowledge),
+            TaskEvent::Decline(decline) => self.declined.push(decline),
+        }
     }
 
     fn ends(&self) -> Vec<TaskReport> {

@@ -43,7 +43,12 @@ fn a_deployment_that_fits_becomes_a_plan() {
     let plan = TaskPlan::new(&deployment, &program).unwrap();
     assert_eq!(&*plan.task_name, "node 1 -> node 2 -> node 3 (3/4)");
     assert_eq!(plan.buffer_timeout, Some(Duration::from_millis(7)));
-    assert_eq!(plan.nodes[0].children, [(1, 0)]);
+    let child = Child {
+        node: 1,
+        input: 0,
+        side: 0,
+    };
+    assert_eq!(plan.nodes[0].children, [child]);
     assert_eq!(plan.nodes[1].outputs, [0]);
     assert!(plan.outputs[0].key.is_some());
 }

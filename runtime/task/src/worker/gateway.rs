@@ -1,7 +1,7 @@
 //! The worker's side of `control.v1.TaskManager.ConnectWorker`.
 //!
 //! ```text
-//!   hello -> (deploy | cancel)* -> shutdown
+//!   hello -> (deploy | cancel | trigger checkpoint | notify checkpoint)* -> shutdown
 //!   states in order, none lost; a heartbeat each second, and one before each terminal state, with the last counters
 //! ```
 
@@ -24,8 +24,9 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{WorkerError, WorkerSettings};
+use crate::clock::Clock;
 use crate::error::TaskError;
-use crate::executor::{TaskExecutor, TaskReport, failure_message, state_update};
+use crate::executor::{ExecutorSettings, TaskEvent, TaskExecutor, failure_message, state_update};
 use crate::plan::execution_id;
 use crate::program::JobProgram;
 
@@ -39,6 +40,8 @@ const MESSAGE_QUEUE: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The exchange's part of the budget: Flink's `taskmanager.memory.network.fraction`, min and max.
 const NETWORK_FRACTION: u64 = 10;
+/// The state's part of a slot's memory.
+const STATE_PERCENT: u64 = 60;
 const NETWORK_MIN_BYTES: u64 = 16 << 20;
 const NETWORK_MAX_BYTES: u64 = 1 << 30;
 
@@ -61,11 +64,13 @@ pub(super) async fn serve(program: JobProgram, settings: WorkerSettings) -> Resu
     let commands = open_stream(client, messages, &settings.gateway).await?;
     match exchange {
         Ok(exchange) => {
-            let (executor, reports) = TaskExecutor::new(program, exchange, Handle::current());
+            let executor_settings = executor_settings(&program, &settings);
+            let (executor, events) =
+                TaskExecutor::new(program, exchange, Handle::current(), executor_settings);
             Gateway {
                 link,
                 executor,
-                reports,
+                events,
                 allocated_bytes: settings.allocated_bytes,
             }
             .run(commands)
@@ -131,6 +136,22 @@ async fn start_exchange(settings: &WorkerSettings) -> Result<Arc<Exchange>, Exch
     Ok(exchange)
 }
 
+/// A slot runs one subtask of each operator at most, so its state's part of the budget is shared by the keyed operators.
+fn executor_settings(program: &JobProgram, settings: &WorkerSettings) -> ExecutorSettings {
+    let nodes = &program.stream_graph.nodes;
+    let keyed = nodes
+        .iter()
+        .filter(|node| !node.key_columns.is_empty())
+        .count()
+        .max(1) as u64;
+    let slot = settings.memory_bytes / settings.slots.max(1);
+    let state = slot / 100 * STATE_PERCENT / keyed;
+    ExecutorSettings {
+        state_memory_bytes: usize::try_from(state).unwrap_or(usize::MAX),
+        clock: Clock::system(),
+    }
+}
+
 fn hello(program: &JobProgram, settings: &WorkerSettings, data_port: u16) -> WorkerHello {
     WorkerHello {
         protocol_version: WORKER_PROTOCOL_VERSION,
@@ -160,13 +181,26 @@ impl Link {
             .map_err(|_| self.lost("it takes no more messages"))
     }
 
-    /// A state; a terminal one behind a heartbeat with what the task counted to its end, beside `tasks`.
+    /// What a task tells; a terminal state behind a heartbeat with what the task counted to its end, beside `tasks`.
     async fn pass_on(
         &self,
-        report: TaskReport,
+        event: TaskEvent,
         mut tasks: Vec<control::TaskMetrics>,
         allocated_bytes: fn() -> u64,
     ) -> Result<(), WorkerError> {
+        let report = match event {
+            TaskEvent::State(report) => report,
+            TaskEvent::Acknowledge(acknowledge) => {
+                return self
+                    .send(worker_message::Message::AcknowledgeCheckpoint(acknowledge))
+                    .await;
+            }
+            TaskEvent::Decline(decline) => {
+                return self
+                    .send(worker_message::Message::DeclineCheckpoint(decline))
+                    .await;
+            }
+        };
         if let Some(metrics) = report.metrics {
             tasks.push(metrics);
             self.beat(tasks, allocated_bytes).await?;
@@ -206,7 +240,7 @@ impl Link {
 struct Gateway {
     link: Link,
     executor: TaskExecutor,
-    reports: mpsc::Receiver<TaskReport>,
+    events: mpsc::Receiver<TaskEvent>,
     allocated_bytes: fn() -> u64,
 }
 
@@ -222,9 +256,10 @@ impl Gateway {
                     Ok(None) => return Err(self.link.lost("the TaskManager closed it")),
                     Err(status) => return Err(self.link.lost(status.message())),
                 },
-                Some(report) = self.reports.recv() => {
-                    let tasks = if report.metrics.is_some() { self.executor.metrics() } else { Vec::new() };
-                    self.link.pass_on(report, tasks, self.allocated_bytes).await?;
+                Some(event) = self.events.recv() => {
+                    let ends = matches!(&event, TaskEvent::State(report) if report.metrics.is_some());
+                    let tasks = if ends { self.executor.metrics() } else { Vec::new() };
+                    self.link.pass_on(event, tasks, self.allocated_bytes).await?;
                 }
                 _ = heartbeat.tick() => {
                     self.link.beat(self.executor.metrics(), self.allocated_bytes).await?;
@@ -250,7 +285,35 @@ impl Gateway {
                     let _ = execution_id(attempt).map(|execution| self.executor.cancel(&execution));
                 }
             }
+            Some(worker_command::Command::TriggerCheckpoint(trigger)) => self.trigger(&trigger).await?,
+            Some(worker_command::Command::NotifyCheckpoint(notify)) => {
+                for attempt in &notify.executions {
+                    if let Ok(execution) = execution_id(attempt) {
+                        self.executor
+                            .notify(&execution, notify.checkpoint_id, notify.completed);
+                    }
+                }
+            }
             Some(worker_command::Command::Shutdown(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn trigger(&self, trigger: &control::TriggerCheckpoint) -> Result<(), WorkerError> {
+        for attempt in &trigger.executions {
+            let triggered = execution_id(attempt)
+                .map_err(|error| error.to_failure())
+                .and_then(|execution| self.executor.trigger(&execution, trigger));
+            if let Err(failure) = triggered {
+                let declined = TaskEvent::Decline(control::DeclineCheckpoint {
+                    execution: Some(attempt.clone()),
+                    checkpoint_id: trigger.checkpoint_id,
+                    failure: Some(failure_message(failure)),
+                });
+                self.link
+                    .pass_on(declined, Vec::new(), self.allocated_bytes)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -270,14 +333,14 @@ impl Gateway {
         let Self {
             link,
             executor,
-            mut reports,
+            mut events,
             allocated_bytes,
         } = self;
-        // The reports end when the executor and the last task's thread are gone.
+        // The events end when the executor and the last task's thread are gone.
         drop(executor);
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
-        while let Ok(Some(report)) = timeout_at(deadline, reports.recv()).await {
-            link.pass_on(report, Vec::new(), allocated_bytes).await?;
+        while let Ok(Some(event)) = timeout_at(deadline, events.recv()).await {
+            link.pass_on(event, Vec::new(), allocated_bytes).await?;
         }
         Ok(link)
     }

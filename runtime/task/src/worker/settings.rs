@@ -10,6 +10,7 @@ pub const GATEWAY: &str = "THALWEG_WORKER_GATEWAY";
 const TOKEN: &str = "THALWEG_WORKER_TOKEN";
 const JOB_ID: &str = "THALWEG_JOB_ID";
 const MEMORY_BYTES: &str = "THALWEG_WORKER_MEMORY_BYTES";
+const SLOTS: &str = "THALWEG_WORKER_SLOTS";
 const DATA_BIND: &str = "THALWEG_DATA_BIND";
 const DATA_HOST: &str = "THALWEG_DATA_HOST";
 const EXCHANGE_TOKEN: &str = "THALWEG_EXCHANGE_TOKEN";
@@ -46,6 +47,8 @@ pub struct WorkerSettings {
     pub job_id: JobId,
     /// The process's whole byte budget.
     pub memory_bytes: u64,
+    /// How many slots share it.
+    pub slots: u64,
     /// Where the data port listens.
     pub data_bind: IpAddr,
     /// The host at which peers dial the data port.
@@ -71,6 +74,7 @@ impl WorkerSettings {
             token: get(TOKEN)?,
             job_id: parse(JOB_ID, get(JOB_ID)?, "32 hex digits")?,
             memory_bytes: parse(MEMORY_BYTES, get(MEMORY_BYTES)?, "a number of bytes")?,
+            slots: lookup(SLOTS).map_or(Ok(1), |slots| parse(SLOTS, slots, "a number of slots"))?,
             data_bind: parse(DATA_BIND, get(DATA_BIND)?, "an IP address")?,
             data_host: get(DATA_HOST)?,
             exchange_token: get(EXCHANGE_TOKEN)?,
@@ -106,6 +110,7 @@ mod tests {
             GATEWAY => "http://127.0.0.1:4000",
             JOB_ID => "0000000000000000000000000000000a",
             MEMORY_BYTES => "1048576",
+            SLOTS => "2",
             DATA_BIND => "127.0.0.1",
             _ => "x",
         };
@@ -116,7 +121,7 @@ mod tests {
     fn a_complete_environment_is_read() {
         let settings = WorkerSettings::from_lookup(lookup).unwrap();
         assert_eq!(settings.job_id, JobId::from_u128(10));
-        assert_eq!(settings.memory_bytes, 1 << 20);
+        assert_eq!((settings.memory_bytes, settings.slots), (1 << 20, 2));
         assert_eq!(settings.api_version, "0.1");
     }
 

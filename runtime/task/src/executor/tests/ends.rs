@@ -112,7 +112,7 @@ fn a_panic_fails_the_task_with_its_message_its_thread_and_its_place() {
     }));
     assert_eq!(
         failure.message,
-        "node 1 -> node 2 -> node 3 (1/1) panicked: no luck with 1 row"
+        "node 1 -> node 2 -> node 3 (1/1) panicked in node 2: no luck with 1 row"
     );
     assert_eq!(failure.class(), control::FailureClass::Retryable);
     assert!(
@@ -145,24 +145,22 @@ fn an_operator_that_cannot_be_made_fails_the_task_before_it_runs() {
 fn a_panic_while_operators_are_made_is_a_failure_too() {
     let failure = failure_of(NodeFactory::Operator(Arc::new(|_| panic!("in the factory"))));
     assert!(
-        failure.message.ends_with("panicked: in the factory"),
+        failure
+            .message
+            .ends_with("panicked while node 2 was being restored: in the factory"),
         "{}",
         failure.message
     );
 }
 
 #[test]
-fn a_two_phase_sink_without_checkpoints_is_refused_at_its_end() {
+fn a_two_phase_sink_without_checkpoints_commits_at_the_end_of_its_input() {
     let sink = CollectSink::in_two_phases();
-    let mut process = Process::start(program(vec![(1, one_row()), (2, sink.node())], &[]));
+    let source = ScriptedSource::new(vec![rows(0..3), rows(3..5)], Then::End);
+    let mut process = Process::start(program(vec![(1, source.node()), (2, sink.node())], &[]));
     process.deploy(&[deployment(&vertex(&[1, 2], 1), 0)]);
-    let failure = failure(&process.await_ends(1));
-    assert!(
-        failure.message.contains("needs checkpointing"),
-        "{}",
-        failure.message
-    );
-    assert_eq!(failure.class(), control::FailureClass::Fatal);
+    assert_eq!(end_states(&process.await_ends(1)), [TaskState::Finished]);
+    assert_eq!(sink.committed(), [0, 1, 2, 3, 4]);
 }
 
 #[test]
@@ -183,11 +181,12 @@ fn errors_behind_a_cancel_are_no_failures() {
             message: "x".to_owned(),
         })
     };
-    assert_eq!(verdict(error(), true), (TaskState::Canceled, None));
-    let (state, failure) = verdict(error(), false);
+    assert_eq!(verdict(error(), true), (TaskState::Canceled, None, None));
+    let (state, failure, _) = verdict(error(), false);
     assert_eq!(
         (state, failure.unwrap().class),
         (TaskState::Failed, FailureClass::Fatal)
     );
-    assert_eq!(verdict(Ok(Ending::Finished), true), (TaskState::Finished, None));
+    let finished = verdict(Ok(Ending::Finished(None)), true);
+    assert_eq!(finished, (TaskState::Finished, None, None));
 }

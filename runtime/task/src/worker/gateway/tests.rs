@@ -75,6 +75,7 @@ async fn start(
         token: "secret".to_owned(),
         job_id: JobId::from_u128(7),
         memory_bytes: 256 << 20,
+        slots: 1,
         data_bind: [127, 0, 0, 1].into(),
         data_host: "127.0.0.1".to_owned(),
         exchange_token: "token".to_owned(),
@@ -217,6 +218,83 @@ async fn cancel_and_shutdown_reach_running_tasks() {
         assert_eq!(states(&messages).last(), Some(&TaskState::Canceled));
         assert_eq!(open.load(Ordering::SeqCst), 0);
     }
+}
+
+/// Messages up to one that is wanted.
+async fn until<T>(connection: &mut Connection, wanted: impl Fn(worker_message::Message) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(connection.next().await) {
+            return found;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_triggered_answered_and_their_ends_passed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = format!("file://{}", folder.path().display());
+    let source = ScriptedSource::new(vec![rows(0..3)], Then::Wait);
+    let heard = source.heard.clone();
+    let sink = CollectSink::default();
+    let program = program(vec![(1, source.node()), (2, sink.node())], &[]);
+    let mut bench = start(program, None, |_| {}).await;
+    let mut connection = bench.connections.recv().await.unwrap();
+    connection.hello().await;
+    let task = attempt(&vertex(&[1, 2], 1), 0);
+    let trigger = control::TriggerCheckpoint {
+        executions: vec![task.clone()],
+        checkpoint_id: 5,
+        options: Some(thalweg_proto::state::v1::CheckpointOptions {
+            exclusive_folder: format!("{uri}/chk-5"),
+            shared_folder: format!("{uri}/shared"),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let command = worker_command::Command::TriggerCheckpoint(trigger);
+    connection.command(command.clone()).await;
+    let declined = until(&mut connection, |message| match message {
+        worker_message::Message::DeclineCheckpoint(decline) => Some(decline),
+        _ => None,
+    });
+    let declined = declined.await;
+    assert_eq!(
+        (declined.checkpoint_id, declined.execution.as_ref()),
+        (5, Some(&task))
+    );
+    assert!(declined.failure.unwrap().message.contains("does not run here"));
+
+    connection.command(deploy(&[1, 2])).await;
+    let running = until(&mut connection, |message| match message {
+        worker_message::Message::TaskState(update) => (update.state() == TaskState::Running).then_some(()),
+        _ => None,
+    });
+    running.await;
+    connection.command(command).await;
+    let acknowledged = until(&mut connection, |message| match message {
+        worker_message::Message::AcknowledgeCheckpoint(acknowledge) => Some(acknowledge),
+        _ => None,
+    });
+    let acknowledged = acknowledged.await;
+    assert_eq!(
+        (acknowledged.checkpoint_id, acknowledged.execution.as_ref()),
+        (5, Some(&task))
+    );
+    assert_eq!(acknowledged.snapshot.unwrap().operators.len(), 1);
+    connection
+        .command(worker_command::Command::NotifyCheckpoint(
+            control::NotifyCheckpoint {
+                executions: vec![task],
+                checkpoint_id: 5,
+                completed: true,
+            },
+        ))
+        .await;
+    tokio::task::spawn_blocking(move || {
+        eventually("the notification", || *heard.lock().unwrap() == [(0, 5, true)]);
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

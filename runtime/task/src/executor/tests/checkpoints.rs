@@ -1,0 +1,208 @@
+//! Checkpoints of whole tasks: barriers, snapshots in a real store, restores, commits.
+
+mod ends;
+mod failures;
+mod job;
+mod unaligned;
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use thalweg_types::StreamBatch;
+
+use self::job::*;
+use super::*;
+use crate::testkit::*;
+
+/// What a checkpoint should hold as counts: of the batches that came before each source's barrier.
+fn counts_before(
+    batches: &[StreamBatch],
+    positions: &HashMap<u32, usize>,
+    sources: usize,
+) -> HashMap<i64, i64> {
+    let mut counts = HashMap::new();
+    for (index, batch) in batches.iter().enumerate() {
+        if index / sources < positions[&((index % sources) as u32)] {
+            values(batch)
+                .into_iter()
+                .for_each(|value| *counts.entry(value).or_default() += 1);
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_checkpoint_of_one_task_holds_its_splits_and_its_counts_and_a_second_one_only_what_changed() {
+    let source = ScriptedSource::new((0..4).map(|n| rows([n, 10 + n])).collect(), Then::Wait);
+    let (gate, heard) = (source.gate.clone(), source.heard.clone());
+    gate.limit(2);
+    let sink = CollectSink::default();
+    let nodes = vec![(1, source.node()), (2, counting()), (3, sink.node())];
+    let mut job = Job::single(nodes, &[1, 2, 3]);
+    job.deploy(None);
+    eventually("two batches", || sink.values().len() == 4);
+    job.checkpoint(1);
+    assert_eq!(job.positions(1), HashMap::from([(0, 2)]));
+    assert_eq!(
+        job.counts(1, 2),
+        HashMap::from([(0, 1), (10, 1), (1, 1), (11, 1)])
+    );
+    let runs = |job: &Job, id| {
+        job.operator_states(id, 2)[0]
+            .runs
+            .iter()
+            .map(|run| run.rows)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(runs(&job, 1), [4]);
+    gate.open();
+    eventually("all batches", || sink.values().len() == 8);
+    job.checkpoint(2);
+    assert_eq!(runs(&job, 2), [4, 4]);
+    assert_eq!(job.counts(2, 2).len(), 8);
+    job.notify(2, true);
+    eventually("the notification", || {
+        heard.lock().unwrap().contains(&(0, 2, true))
+    });
+    assert!(
+        job.metrics(2)
+            .iter()
+            .all(|metrics| metrics.checkpointed_bytes > 0 && metrics.full_bytes > 0)
+    );
+    job.cancel();
+}
+
+#[test]
+fn a_restored_job_goes_on_where_its_checkpoint_was() {
+    let batches: Vec<StreamBatch> = (0..40).map(|i| rows((0..50).map(|n| (i * 7 + n) % 23))).collect();
+    let source = ScriptedSource::new(batches.clone(), Then::End);
+    let gate = source.gate.clone();
+    gate.limit(5);
+    let sink = CollectSink::in_two_phases();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 2);
+    job.deploy(None);
+    eventually("five batches of each source", || sink.values().len() == 500);
+    job.checkpoint(1);
+    // What is behind the checkpoint is lost with the job, and comes again.
+    gate.limit(8);
+    eventually("three more", || sink.values().len() == 800);
+    job.cancel();
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+
+    let restore = job.restore(1);
+    gate.open();
+    job.deploy(Some(&restore));
+    // The sinks' last rows wait for a checkpoint behind the end of the sources.
+    job.finish_with_checkpoints(2);
+    let mut expected: Vec<i64> = batches.iter().flat_map(values).collect();
+    expected.sort_unstable();
+    assert_eq!(sink.committed(), expected);
+}
+
+#[test]
+fn at_least_once_barriers_hold_no_channel_up() {
+    let source = ScriptedSource::new((0..20).map(|n| rows([n])).collect(), Then::Wait);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, counting(), &sink, 3, 2);
+    job.options.at_least_once = true;
+    job.deploy(None);
+    job.checkpoint(1);
+    eventually("all rows", || sink.values().len() == 20);
+    job.checkpoint(2);
+    let all: HashMap<i64, i64> = (0..20).map(|n| (n, 1)).collect();
+    assert_eq!(job.counts(2, 2), all);
+    job.cancel();
+}
+
+#[test]
+fn a_checkpoint_that_a_newer_one_overtakes_is_declined_by_who_waits_for_it() {
+    let source = ScriptedSource::new((0..6).map(|n| rows([n])).collect(), Then::Wait);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 1);
+    job.deploy(None);
+    eventually("all rows", || sink.values().len() == 6);
+    // The first checkpoint reaches one of the sources only, as when its coordinator dies between two messages.
+    job.trigger_at(1, &job.sources()[..1]);
+    job.await_answers(1, 1);
+    job.checkpoint(2);
+    let declined = job.declined(1);
+    assert_eq!(declined.len(), 1);
+    assert!(declined[0].contains("a newer one"), "{declined:?}");
+    assert_eq!(job.counts(2, 2).len(), 6);
+    job.cancel();
+}
+
+#[test]
+fn an_aborted_checkpoint_lets_the_channels_go_that_waited_for_it() {
+    let source = ScriptedSource::new((0..6).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 1);
+    job.deploy(None);
+    eventually("a row of each", || sink.values().len() == 2);
+    job.trigger_at(1, &job.sources()[..1]);
+    job.await_answers(1, 1);
+    gate.open();
+    // The other source's rows come, those of the blocked channel don't.
+    eventually("the free channel", || sink.values().len() == 4);
+    job.notify(1, false);
+    eventually("the blocked channel", || sink.values().len() == 6);
+    job.checkpoint(2);
+    assert_eq!(job.counts(2, 2).len(), 6);
+    job.cancel();
+}
+
+#[test]
+fn a_source_that_is_held_up_by_its_consumers_does_not_hold_its_checkpoints_up() {
+    let source = ScriptedSource::new(vec![rows(0..4096), rows(0..4096)], Then::Repeat);
+    let sink = CollectSink::closed();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 1);
+    job.deploy(None);
+    let blocked =
+        |task: &control::TaskMetrics| task.records_in == 0 && task.backpressured_ms_per_second > 999.0;
+    eventually("backpressure in both sources", || {
+        let tasks = job.process.executor.metrics();
+        tasks.iter().filter(|task| blocked(task)).count() == 2
+    });
+    job.trigger_at(1, &job.sources());
+    job.await_answers(1, 2);
+    assert_eq!(job.positions(1).len(), 2);
+    sink.open();
+    job.await_answers(1, 3);
+    assert_eq!(job.declined(1), [] as [String; 0]);
+    job.cancel();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// However sources, channels and checkpoints interleave: what a checkpoint holds is what came before its barriers.
+    #[test]
+    fn the_state_is_exactly_what_came_before_the_barriers(
+        sizes in proptest::collection::vec(1..30_usize, 1..60),
+        sources in 1..4_u32,
+        counters in 1..4_u32,
+        checkpoints in 1..6_u64,
+        unaligned in any::<bool>(),
+    ) {
+        let mut next = 0_i64;
+        let batches: Vec<StreamBatch> = sizes.iter().map(|&size| {
+            next += 1;
+            rows((0..size as i64).map(|n| (n * 31 + next) % 17))
+        }).collect();
+        let source = ScriptedSource::new(batches.clone(), Then::Wait);
+        let sink = CollectSink::default();
+        let mut job = Job::keyed(source, counting(), &sink, sources, counters);
+        job.options.unaligned = unaligned;
+        job.deploy(None);
+        for id in 1..=checkpoints {
+            job.checkpoint(id);
+            let expected = counts_before(&batches, &job.positions(id), sources as usize);
+            let mut found = job.counts(id, 2);
+            job.overtaken(id, 2).into_iter().for_each(|(n, count)| *found.entry(n).or_default() += count);
+            prop_assert_eq!(found, expected);
+        }
+        job.cancel();
+    }
+}

@@ -1,0 +1,193 @@
+//! How tasks end in jobs with checkpoints: at the end of their input, and by a savepoint.
+
+use super::*;
+use thalweg_proto::state::v1::SnapshotKind;
+
+fn source_then_sink(source: ScriptedSource, sink: &CollectSink) -> Job {
+    Job::single(vec![(1, source.node()), (2, sink.node())], &[1, 2])
+}
+
+#[test]
+fn a_two_phase_sink_waits_for_the_checkpoint_that_holds_its_last_rows() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new(vec![rows(0..3)], Then::End);
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("the end of the input", || sink.flushed() == 1);
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+    job.checkpoint(4);
+    job.notify(4, true);
+    let ends = job.process.await_ends(1);
+    assert_eq!(end_states(&ends), [TaskState::Finished]);
+    assert_eq!(sink.committed(), [0, 1, 2]);
+}
+
+#[test]
+fn the_last_rows_are_in_the_next_checkpoint_if_one_is_given_up() {
+    let sink = CollectSink::in_two_phases();
+    let mut job = source_then_sink(ScriptedSource::new(vec![rows(0..3)], Then::End), &sink);
+    job.deploy(None);
+    job.checkpoint(1);
+    job.notify(1, false);
+    job.checkpoint(2);
+    job.notify(2, true);
+    job.process.await_ends(1);
+    assert_eq!(sink.committed(), [0, 1, 2]);
+}
+
+#[test]
+fn a_finished_task_says_what_later_checkpoints_must_hold_of_it() {
+    let sink = CollectSink::default();
+    let source = ScriptedSource::new(vec![rows(0..3), rows(3..4)], Then::End);
+    let nodes = vec![(1, source.node()), (2, counting()), (3, sink.node())];
+    let mut job = Job::single(nodes, &[1, 2, 3]);
+    job.start(None);
+    let ends = job.process.await_ends(1);
+    let last = ends[0].update.final_snapshot.as_ref().unwrap();
+    assert_eq!(last.operators.len(), 1);
+    let state = last.operators[0].state.as_ref().unwrap();
+    assert_eq!(state.lists[0].name, "SourceReaderState");
+    assert!(!state.lists[0].file.as_ref().unwrap().inline.is_empty());
+    assert!(state.runs.is_empty());
+}
+
+#[test]
+fn a_savepoint_that_stops_the_job_is_the_last_that_happens() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new((0..10).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(2);
+    let mut job = Job::keyed(source, counting(), &sink, 2, 2);
+    job.deploy(None);
+    eventually("four rows", || sink.values().len() == 4);
+    job.options.kind = SnapshotKind::Savepoint.into();
+    job.options.terminate = true;
+    job.checkpoint(1);
+    gate.open();
+    job.notify(1, true);
+    assert_eq!(end_states(&job.process.await_ends(4)), [TaskState::Finished; 4]);
+    assert_eq!(sink.committed(), [0, 1, 2, 3]);
+    assert_eq!(sink.sorted_values(), [0, 1, 2, 3]);
+    assert!(sink.watermarks().is_empty());
+    assert_eq!(job.counts(1, 2).len(), 4);
+}
+
+#[test]
+fn a_drain_sends_the_last_watermark_before_the_savepoint() {
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(
+        ScriptedSource::new(vec![rows([1])], Then::Wait),
+        counting(),
+        &sink,
+        1,
+        1,
+    );
+    job.deploy(None);
+    eventually("the row", || sink.values() == [1]);
+    job.options.terminate = true;
+    job.options.drain = true;
+    job.checkpoint(1);
+    assert_eq!(sink.watermarks(), [i64::MAX]);
+    job.notify(1, true);
+    assert_eq!(end_states(&job.process.await_ends(2)), [TaskState::Finished; 2]);
+}
+
+#[test]
+fn a_job_goes_on_if_the_savepoint_that_should_stop_it_is_given_up() {
+    let sink = CollectSink::default();
+    let source = ScriptedSource::new((0..4).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let mut job = Job::keyed(source, counting(), &sink, 1, 1);
+    job.deploy(None);
+    job.options.terminate = true;
+    job.checkpoint(1);
+    gate.open();
+    job.notify(1, false);
+    eventually("the other rows", || sink.values().len() == 4);
+    job.cancel();
+}
+
+#[test]
+fn a_job_goes_on_if_that_savepoint_is_given_up_while_its_sink_still_flushes() {
+    let sink = CollectSink::default();
+    let source = ScriptedSource::new((0..4).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("the row", || sink.values() == [0]);
+    sink.hold_flushes();
+    job.options.terminate = true;
+    job.trigger_at(1, &job.sources());
+    eventually("the flush", || sink.holds_someone_up());
+    job.notify(1, false);
+    gate.open();
+    sink.open();
+    eventually("the other rows", || sink.values().len() == 4);
+    job.options.terminate = false;
+    job.checkpoint(2);
+    assert!(job.metrics(1).is_empty());
+    job.cancel();
+}
+
+#[test]
+fn rows_are_written_while_a_commit_is_under_way_and_what_is_not_committed_stays_in_the_state() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new((0..4).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(2);
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("two rows", || sink.values().len() == 2);
+    job.checkpoint(1);
+    sink.hold_commits();
+    job.notify(1, true);
+    eventually("the commit", || sink.commits_asked() > 0);
+    gate.open();
+    eventually("two more", || sink.values().len() == 4);
+    job.checkpoint(2);
+    let committables = |job: &Job, id| {
+        let state = &job.operator_states(id, 2)[0];
+        state
+            .lists
+            .iter()
+            .find(|list| list.name == "Committables")
+            .map(|list| list.items)
+    };
+    assert_eq!((committables(&job, 1), committables(&job, 2)), (Some(1), Some(2)));
+    sink.open();
+    eventually("the first commit", || sink.committed() == [0, 1]);
+    job.checkpoint(3);
+    assert_eq!(committables(&job, 3), Some(1));
+    job.notify(3, true);
+    eventually("the second commit", || sink.committed() == [0, 1, 2, 3]);
+    job.cancel();
+}
+
+#[test]
+fn what_a_checkpoint_holds_as_prepared_is_committed_before_the_restored_task_runs() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new(vec![rows([1]), rows([2])], Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("the row", || sink.values() == [1]);
+    job.checkpoint(1);
+    job.cancel();
+    sink.hold_commits();
+    gate.open();
+    let restore = job.restore(1);
+    job.start(Some(&restore));
+    eventually("the commit", || sink.commits_asked() > 0);
+    assert_eq!(sink.values(), [1]);
+    // A task that hangs in there can be canceled.
+    job.cancel();
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+    sink.open();
+    job.deploy(Some(&restore));
+    eventually("the next row", || sink.values() == [1, 2]);
+    assert_eq!(sink.committed(), [1]);
+    job.cancel();
+}

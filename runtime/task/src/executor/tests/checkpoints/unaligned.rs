@@ -1,0 +1,169 @@
+//! Barriers that overtake: nobody waits for anybody, and what was overtaken is in the checkpoint.
+
+use super::*;
+
+/// Two sources and one counter; the first checkpoint's barrier has come from one of the sources.
+struct HalfWay {
+    job: Job,
+    sink: CollectSink,
+    gate: SourceGate,
+    late: Vec<control::ExecutionAttempt>,
+}
+
+fn half_way(then: Then, configure: impl Fn(&mut Job)) -> HalfWay {
+    let source = ScriptedSource::new((0..6).map(|n| rows([n])).collect(), then);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let sink = CollectSink::in_two_phases();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 1);
+    configure(&mut job);
+    job.deploy(None);
+    eventually("a row of each", || sink.values().len() == 2);
+    let sources = job.sources();
+    job.trigger_at(1, &sources[..1]);
+    job.await_answers(1, 1);
+    HalfWay {
+        job,
+        sink,
+        gate,
+        late: sources[1..].to_vec(),
+    }
+}
+
+#[test]
+fn no_channel_is_blocked_and_the_late_channels_rows_are_in_the_checkpoint_and_come_again() {
+    let HalfWay {
+        mut job,
+        sink,
+        gate,
+        late,
+    } = half_way(Then::End, |job| job.options.unaligned = true);
+    gate.limit(2);
+    eventually("rows of both", || sink.values().len() == 4);
+    job.trigger_at(1, &late);
+    job.await_answers(1, 3);
+    assert_eq!(job.declined(1), [] as [String; 0]);
+    // Subtask 0 gave 0 before its barrier and 2 behind it; subtask 1 gave 1 and 3, the latter behind the snapshot.
+    assert_eq!(job.counts(1, 2), HashMap::from([(0, 1), (1, 1)]));
+    assert_eq!(job.overtaken(1, 2), HashMap::from([(3, 1)]));
+    let metrics = job
+        .metrics(1)
+        .into_iter()
+        .find(|metrics| metrics.unaligned)
+        .unwrap();
+    assert!(metrics.persisted_bytes > 0);
+    job.cancel();
+
+    let restore = job.restore(1);
+    gate.open();
+    job.deploy(Some(&restore));
+    job.finish_with_checkpoints(2);
+    assert_eq!(sink.committed(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_channel_waits_no_longer_than_the_alignment_timeout() {
+    let HalfWay {
+        mut job,
+        sink,
+        gate,
+        late,
+    } = half_way(Then::Wait, |job| job.options.alignment_timeout_ms = 20);
+    gate.open();
+    eventually("all rows, the first source's too", || sink.values().len() == 6);
+    job.trigger_at(1, &late);
+    job.await_answers(1, 3);
+    assert_eq!(job.declined(1), [] as [String; 0]);
+    let mut all = job.counts(1, 2);
+    all.extend(job.overtaken(1, 2));
+    // What subtask 0 gave behind its barrier is not in it.
+    assert_eq!(all, HashMap::from([(0, 1), (1, 1), (3, 1), (5, 1)]));
+    job.cancel();
+}
+
+#[test]
+fn a_newer_checkpoint_takes_the_place_of_one_whose_elements_are_still_coming() {
+    let HalfWay {
+        mut job, sink, gate, ..
+    } = half_way(Then::Wait, |job| job.options.unaligned = true);
+    gate.open();
+    eventually("all rows", || sink.values().len() == 6);
+    job.checkpoint(2);
+    let declined = job.declined(1);
+    assert!(declined[0].contains("a newer one"), "{declined:?}");
+    assert_eq!(job.counts(2, 2).len(), 6);
+    assert!(job.overtaken(2, 2).is_empty());
+    job.cancel();
+}
+
+#[test]
+fn an_aborted_checkpoint_drops_what_it_had_recorded() {
+    let HalfWay {
+        mut job,
+        sink,
+        gate,
+        late,
+    } = half_way(Then::Wait, |job| job.options.unaligned = true);
+    job.notify(1, false);
+    gate.open();
+    eventually("all rows", || sink.values().len() == 6);
+    job.trigger_at(1, &late);
+    job.checkpoint(2);
+    assert_eq!(job.counts(2, 2).len(), 6);
+    assert_eq!(job.metrics(1).len(), 2);
+    job.cancel();
+}
+
+#[test]
+fn a_task_whose_input_ends_meanwhile_completes_the_checkpoint_first() {
+    let HalfWay {
+        mut job, gate, late, ..
+    } = half_way(Then::End, |job| job.options.unaligned = true);
+    // The late source ends without a barrier: its end is as good.
+    gate.open();
+    job.await_answers(1, 2);
+    assert_eq!(job.declined(1), [] as [String; 0]);
+    assert_eq!(job.counts(1, 2), HashMap::from([(0, 1), (1, 1)]));
+    assert_eq!(job.overtaken(1, 2), HashMap::from([(3, 1), (5, 1)]));
+    job.trigger_at(1, &late);
+    job.cancel();
+}
+
+#[test]
+fn a_checkpoint_overtakes_what_lies_in_the_channels() {
+    let batches: Vec<StreamBatch> = vec![rows((0..4096).map(|n| n % 5)), rows((0..4096).map(|n| n % 7))];
+    let sink = CollectSink::closed();
+    let mut job = Job::keyed(
+        ScriptedSource::new(batches.clone(), Then::Repeat),
+        counting(),
+        &sink,
+        2,
+        1,
+    );
+    job.options.unaligned = true;
+    job.deploy(None);
+    let blocked =
+        |task: &control::TaskMetrics| task.records_in == 0 && task.backpressured_ms_per_second > 999.0;
+    eventually("backpressure in both sources", || {
+        let tasks = job.process.executor.metrics();
+        tasks.iter().filter(|task| blocked(task)).count() == 2
+    });
+    job.trigger_at(1, &job.sources());
+    job.await_answers(1, 2);
+    sink.open();
+    job.await_answers(1, 3);
+    assert_eq!(job.declined(1), [] as [String; 0]);
+    let (mut found, overtaken) = (job.counts(1, 2), job.overtaken(1, 2));
+    assert!(overtaken.values().sum::<i64>() > 10 * 4096, "{overtaken:?}");
+    overtaken
+        .into_iter()
+        .for_each(|(n, count)| *found.entry(n).or_default() += count);
+    let mut expected = HashMap::new();
+    for (subtask, given) in job.positions(1) {
+        let rows = values(&batches[subtask as usize]);
+        rows.into_iter()
+            .for_each(|n| *expected.entry(n).or_default() += given as i64);
+    }
+    assert_eq!(found, expected);
+    job.cancel();
+}
