@@ -175,6 +175,7 @@ impl StreamExecutionEnvironment {
                 parallelism,
                 output_columns: output_columns(&schema),
                 key_columns: Vec::new(),
+                side_outputs: Vec::new(),
                 factory: NodeFactory::Source(source),
             },
             &[],

@@ -6,16 +6,27 @@
 //!                   one catch_unwind a piece of output: a panic is the task's error, with message and place
 //! ```
 //!
+//! Functions with state, timers or several inputs are a [`Logic`] each, run by a [`Driver`].
+//!
 //! Everything is generic over the closure: a row costs a direct call, no dispatch, no allocation.
 //! Invariants: a record's event time and change kind go with what it becomes; a watermark stays between the records that it
 //! was between.
 
+mod async_wait;
 mod batch;
+mod co_process;
 mod collector;
+mod driver;
 mod filter;
 mod key;
+mod operator_state;
+mod process;
 mod reduce;
 mod row;
+mod services;
+#[cfg(test)]
+pub(crate) mod testing;
+mod timestamps;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -25,12 +36,18 @@ use thalweg_operators::{OperatorContext, OperatorError};
 
 use crate::record::RecordError;
 
+pub(crate) use async_wait::{AsyncLimits, AsyncOperator, OutputMode};
 pub(crate) use batch::BatchOperator;
+pub(crate) use co_process::{BroadcastProcess, CoProcess, CoRows, KeyedBroadcastProcess, KeyedCoProcess};
 pub use collector::Collector;
+pub(crate) use driver::{Driver, Logic, Output, RowAt};
 pub(crate) use filter::FilterOperator;
 pub(crate) use key::{ComputedKey, FieldKey};
+pub(crate) use process::{KeyedProcess, Process};
 pub(crate) use reduce::ReduceOperator;
 pub(crate) use row::{FlatMap, Map, RowFunction, RowOperator, TryFlatMap, TryMap};
+pub(crate) use services::Services;
+pub(crate) use timestamps::TimestampsOperator;
 
 thread_local! {
     /// Where this thread's last panic happened; a panic's payload does not say.

@@ -18,7 +18,7 @@ use thalweg_connectors::ConnectorError;
 use thalweg_graph::{FORMAT_VERSION, GraphError, assign_operator_ids, validate};
 use thalweg_operators::KeySelector;
 use thalweg_proto::graph::v1::{
-    ChainingStrategy, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
+    ChainingStrategy, NodeKind, Partitioner, SideOutput, StreamEdge, StreamGraph, StreamNode,
 };
 use thalweg_task::{JobProgram, NodeFactory};
 use thalweg_types::config::Configuration;
@@ -74,8 +74,19 @@ pub enum ProgramError {
         after: &'static str,
     },
     /// Streams of two environments in one operator.
-    #[error("union() of streams of different environments: one package is one job")]
+    #[error("streams of different environments meet in one operator: one package is one job")]
     ForeignStream,
+    /// Windows that make no sense.
+    #[error("{method}: {message}")]
+    Window {
+        /// Which method.
+        method: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// A side output that can't be had.
+    #[error("{0}")]
+    SideOutput(String),
     /// A source whose rows are not the stream's records.
     #[error("{kind} does not give records of type {record}: {source}")]
     SourceType {
@@ -125,6 +136,8 @@ impl Classify for ProgramError {
 #[derive(Clone)]
 pub(crate) struct Upstream {
     pub(crate) node: u32,
+    /// Which output of the node: 0 = the main one, else a side output's number.
+    pub(crate) side_output: u32,
     pub(crate) partitioner: Partitioner,
     pub(crate) key: Option<Arc<dyn KeySelector>>,
 }
@@ -137,6 +150,7 @@ pub(crate) struct NewNode {
     pub(crate) parallelism: u32,
     pub(crate) output_columns: Vec<String>,
     pub(crate) key_columns: Vec<String>,
+    pub(crate) side_outputs: Vec<SideOutput>,
     pub(crate) factory: NodeFactory,
 }
 
@@ -155,6 +169,7 @@ impl NewNode {
             parallelism: 0,
             output_columns: output_columns(output),
             key_columns: Vec::new(),
+            side_outputs: Vec::new(),
             factory: NodeFactory::Operator(factory),
         }
     }
@@ -171,7 +186,13 @@ pub(crate) struct GraphBuilder {
 }
 
 impl GraphBuilder {
+    /// Adds a node with one logical input, the union of these.
     pub(crate) fn add_node(&mut self, new: NewNode, inputs: &[Upstream]) -> u32 {
+        self.add_node_of(new, &[inputs])
+    }
+
+    /// Adds a node with several logical inputs, each a union.
+    pub(crate) fn add_node_of(&mut self, new: NewNode, inputs: &[&[Upstream]]) -> u32 {
         let id = self.nodes.len() as u32 + 1;
         self.nodes.push(StreamNode {
             id,
@@ -181,24 +202,28 @@ impl GraphBuilder {
             parallelism: new.parallelism,
             output_columns: new.output_columns,
             key_columns: new.key_columns,
+            side_outputs: new.side_outputs,
             chaining: ChainingStrategy::Always.into(),
             ..StreamNode::default()
         });
         self.factories.insert(id, new.factory);
-        for upstream in inputs {
-            self.connect(upstream, id);
+        for (input, union) in (0..).zip(inputs) {
+            for upstream in *union {
+                self.connect(upstream, id, input);
+            }
         }
         id
     }
 
-    fn connect(&mut self, upstream: &Upstream, target: u32) {
+    fn connect(&mut self, upstream: &Upstream, target: u32, input: u32) {
         let id = self.edges.len() as u32 + 1;
         self.edges.push(StreamEdge {
             id,
             source: upstream.node,
             target,
-            input: 0,
+            input,
             partitioner: upstream.partitioner.into(),
+            side_output: upstream.side_output,
         });
         if let Some(key) = &upstream.key {
             self.keys.insert(id, Arc::clone(key));

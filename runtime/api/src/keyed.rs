@@ -3,15 +3,16 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use thalweg_operators::Operator;
 use thalweg_operators::rolling::{Aggregation, RollingAggregate, RollingColumns};
 use thalweg_task::OperatorFactory;
 
-use crate::function::ReduceOperator;
+use crate::function::{KeyedProcess, ReduceOperator};
 use crate::graph::{NewNode, ProgramError, find_field};
+use crate::process::KeyedProcessFunction;
 use crate::record::Record;
-use crate::stream::{DataStream, per_subtask};
+use crate::stream::{DataStream, DrivenNode, per_subtask};
 
 /// Where a keyed operator finds the key in its input.
 #[derive(Debug, Clone)]
@@ -21,13 +22,30 @@ pub(crate) struct KeyColumns {
     pub(crate) names: Vec<String>,
 }
 
+impl KeyColumns {
+    /// The columns as state names them.
+    pub(crate) fn fields(&self) -> Vec<FieldRef> {
+        let columns = self.names.iter().zip(&self.types);
+        columns
+            .map(|(name, data_type)| Arc::new(Field::new(name, data_type.clone(), true)))
+            .collect()
+    }
+}
+
 /// A stream whose records of one key of type `K` meet in one subtask. Flink's KeyedStream.
 ///
-/// Its operations are rolling, as Flink's: each record gives one, with what its key has come to.
+/// `reduce`, `sum`, `min` and `max` are rolling, as Flink's: each record gives one, with what its key has come to. With
+/// [`Self::process`] a function keeps what it wants of each key.
 pub struct KeyedStream<K: Record, T: Record> {
-    stream: DataStream<T>,
-    columns: KeyColumns,
+    pub(crate) stream: DataStream<T>,
+    pub(crate) columns: KeyColumns,
     key: PhantomData<fn() -> K>,
+}
+
+impl<K: Record, T: Record> Clone for KeyedStream<K, T> {
+    fn clone(&self) -> Self {
+        Self::new(self.stream.clone(), self.columns.clone())
+    }
 }
 
 impl<K: Record, T: Record> KeyedStream<K, T> {
@@ -60,6 +78,20 @@ impl<K: Record, T: Record> KeyedStream<K, T> {
             )?))
         });
         self.add_operator("KeyedReduce", "Keyed Reduce", factory, T::schema())
+    }
+
+    /// A function over each record with state and timers of its key: see [`KeyedProcessFunction`].
+    pub fn process<F>(&self, function: F) -> DataStream<F::Out>
+    where
+        F: KeyedProcessFunction<Key = K, In = T>,
+    {
+        let node = DrivenNode {
+            kind: "KeyedProcess",
+            name: "KeyedProcess",
+            keys: vec![Some(self.columns.clone())],
+        };
+        let inputs = std::slice::from_ref(&self.stream.inputs);
+        node.add(&self.stream.graph, inputs, function, KeyedProcess::new)
     }
 
     /// The running sum of a numeric column; all others are those of the key's first record, as in Flink. Integers wrap at
@@ -105,7 +137,7 @@ impl<K: Record, T: Record> KeyedStream<K, T> {
         self.add_operator(kind, "Keyed Aggregation", factory, schema)
     }
 
-    fn aggregated_field(
+    pub(crate) fn aggregated_field(
         &self,
         method: &'static str,
         aggregation: Aggregation,

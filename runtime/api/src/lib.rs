@@ -38,28 +38,75 @@
 //! TaskManager. So `main` must build the same graph each time: from its arguments and declared environment, not from the time or
 //! from files that differ. A worker whose graph differs refuses to start.
 //!
+//! # State and time
+//!
+//! Functions that remember something are [process functions](KeyedProcessFunction): they get a context with state handles
+//! ([`mod@state`]), timers ([`TimerService`]), side outputs ([`OutputTag`]) and the key. Two streams meet in one function by
+//! [`DataStream::connect`], [`KeyedStream::connect`] and [`DataStream::connect_broadcast`]; outside systems are asked by
+//! [`AsyncDataStream`]. All state is part of checkpoints and savepoints, and goes on with another parallelism.
+//!
+//! What differs from Flink's DataStream API:
+//!
+//! | Flink | here |
+//! |---|---|
+//! | `processElement`, `processElement1`, `processBroadcastElement` | `process`, `process1`, `process_broadcast` |
+//! | anonymous classes | structs that are `Clone`; every subtask has its own clone, so fields are not shared |
+//! | `open(OpenContext)` and `getRuntimeContext().getState(..)` | `open(&mut self, ctx)` and `ctx.get_state(..)`, which gives a `Copy` handle |
+//! | `state.value()`, `state.update(v)` | `state.get(ctx)`, `state.update(ctx, v)`: the context says whose state; also `get_mut`, `take` |
+//! | `initializeState`, `snapshotState` of CheckpointedFunction | operator state is registered in `open`, where it can be read already; there is no call at a checkpoint |
+//! | `stream.broadcast(descriptors)`, `ctx.getBroadcastState(descriptor)` | `stream.broadcast_state()`, registered by the function: `ctx.get_broadcast_state(name)`; who may write is checked by the compiler |
+//! | `applyToKeyedState` in a broadcast function | not there |
+//! | `ctx.timerService()` without key, in ProcessFunction | `ctx.current_watermark()`, `ctx.current_processing_time()` |
+//! | state of any serializable type | state values are records; their fields can be added, removed and widened between runs |
+//! | AsyncFunction with a ResultFuture, `timeout()` | a closure that gives a future; a timeout fails the task |
+//!
 //! [`execute`]: StreamExecutionEnvironment::execute
 
 pub mod alloc;
+mod async_stream;
+mod connect;
+mod context;
 #[doc(hidden)]
 pub mod entry;
 mod environment;
 mod function;
 mod graph;
+mod join;
 mod keyed;
+mod process;
 pub mod record;
+mod side_output;
 mod sink;
+pub mod state;
 mod stream;
+mod window;
 
 #[cfg(test)]
 extern crate self as thalweg_api; // the derive's output names the crate
 
 pub use arrow;
+pub use async_stream::AsyncDataStream;
+pub use connect::{
+    BroadcastConnectedStream, BroadcastStream, ConnectedStreams, KeyedBroadcastConnectedStream,
+    KeyedConnectedStreams,
+};
+pub use context::{
+    BroadcastContext, Context, KeyContext, OnTimerContext, OpenContext, ProcessContext, TimerService,
+};
 pub use environment::{DatagenOptions, StreamExecutionEnvironment};
 pub use function::Collector;
 pub use graph::ProgramError;
+pub use join::{
+    CoGroup, IntervalJoin, IntervalJoined, Join, JoinContext, JoinedEqualTo, JoinedStreams, JoinedWhere,
+    JoinedWindows, ProcessJoinFunction,
+};
 pub use keyed::KeyedStream;
-pub use record::{Record, Timestamp};
+pub use process::{
+    BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
+    KeyedProcessFunction, ProcessFunction, UserError,
+};
+pub use record::{Record, RecordRef, Timestamp};
+pub use side_output::OutputTag;
 pub use sink::DataStreamSink;
 pub use stream::DataStream;
 /// Implements [`Record`](trait@Record) for a struct, and makes its borrowed twin `FooRef<'a>`.
@@ -77,6 +124,13 @@ pub use thalweg_api_derive::Record;
 /// Goes on a job's `fn main()`: installs the counting allocator ([`alloc`]) and hands panics and errors of `main` to the
 /// engine. `main` may return nothing or `Result<(), E>` with `E: Display`.
 pub use thalweg_api_derive::main;
+pub use thalweg_state::TimeDomain;
+pub use window::{
+    CountTrigger, EventTimeSessionWindows, EventTimeTrigger, GlobalWindows, ProcessWindowFunction,
+    ProcessingTimeSessionWindows, ProcessingTimeTrigger, PurgingTrigger, SlidingEventTimeWindows,
+    SlidingProcessingTimeWindows, TimeWindow, Trigger, TumblingEventTimeWindows,
+    TumblingProcessingTimeWindows, WindowAssigner, WindowContext, WindowedStream,
+};
 
 /// Sources and sinks.
 pub mod connectors {
@@ -85,8 +139,23 @@ pub mod connectors {
 
 /// What a job's program usually needs.
 pub mod prelude {
-    pub use crate::{
-        Collector, DataStream, DataStreamSink, DatagenOptions, KeyedStream, Record,
-        StreamExecutionEnvironment, Timestamp,
+    pub use crate::state::{
+        AggregateFunction, AggregatingState, AggregatingStateDescriptor, BroadcastState, ListState,
+        ListStateDescriptor, MapState, MapStateDescriptor, OperatorListState, ReducingState,
+        ReducingStateDescriptor, StateTtlConfig, StateVisibility, UpdateType, ValueState,
+        ValueStateDescriptor,
     };
+    pub use crate::{
+        AsyncDataStream, BroadcastContext, BroadcastProcessFunction, CoProcessFunction, Collector, Context,
+        DataStream, DataStreamSink, DatagenOptions, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
+        KeyedProcessFunction, KeyedStream, OnTimerContext, OpenContext, OutputTag, ProcessContext,
+        ProcessFunction, Record, RecordRef, StreamExecutionEnvironment, TimeDomain, Timestamp, UserError,
+    };
+    pub use crate::{
+        CountTrigger, EventTimeSessionWindows, EventTimeTrigger, GlobalWindows, JoinContext,
+        ProcessJoinFunction, ProcessWindowFunction, ProcessingTimeSessionWindows, ProcessingTimeTrigger,
+        PurgingTrigger, SlidingEventTimeWindows, SlidingProcessingTimeWindows, TimeWindow,
+        TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowContext, WindowedStream,
+    };
+    pub use thalweg_connectors::WatermarkStrategy;
 }

@@ -7,18 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use thalweg_connectors::{BlackholeSink, PrintFormat, PrintSink, Sink};
+use thalweg_connectors::{BlackholeSink, PrintFormat, PrintSink, Sink, WatermarkStrategy};
 use thalweg_operators::{KeySelector, Operator, OperatorContext, OperatorError};
 use thalweg_proto::graph::v1::{ChainingStrategy, NodeKind, Partitioner};
 use thalweg_task::{NodeFactory, OperatorFactory};
 
 use crate::function::{
-    BatchOperator, Collector, ComputedKey, FieldKey, FilterOperator, FlatMap, Map, RowFunction, RowOperator,
-    TryFlatMap, TryMap,
+    BatchOperator, Collector, ComputedKey, Driver, FieldKey, FilterOperator, FlatMap, Logic, Map, Process,
+    RowFunction, RowOperator, TimestampsOperator, TryFlatMap, TryMap,
 };
 use crate::graph::{GraphBuilder, NewNode, ProgramError, Upstream, check_parallelism, find_field};
 use crate::keyed::{KeyColumns, KeyedStream};
+use crate::process::ProcessFunction;
 use crate::record::Record;
+use crate::side_output::SideOutputTags;
 use crate::sink::DataStreamSink;
 
 /// A stream of records of type `T`. Flink's DataStream.
@@ -32,8 +34,10 @@ pub struct DataStream<T: Record> {
     pub(crate) graph: Rc<RefCell<GraphBuilder>>,
     pub(crate) inputs: Vec<Upstream>,
     /// What the stream is besides an operator's output; setters are refused then.
-    view: Option<&'static str>,
+    pub(crate) view: Option<&'static str>,
     pub(crate) schema: SchemaRef,
+    /// Where the operator that the stream comes out of has side outputs: what was asked for.
+    pub(crate) side_outputs: Option<SideOutputTags>,
     record: PhantomData<fn() -> T>,
 }
 
@@ -44,6 +48,7 @@ impl<T: Record> Clone for DataStream<T> {
             inputs: self.inputs.clone(),
             view: self.view,
             schema: Arc::clone(&self.schema),
+            side_outputs: self.side_outputs.clone(),
             record: PhantomData,
         }
     }
@@ -55,13 +60,21 @@ impl<T: Record> DataStream<T> {
             graph: Rc::clone(graph),
             inputs: vec![Upstream {
                 node,
+                side_output: 0,
                 partitioner: Partitioner::Unspecified,
                 key: None,
             }],
             view: None,
             schema,
+            side_outputs: None,
             record: PhantomData,
         }
+    }
+
+    /// Of an operator whose function may emit to these side outputs.
+    pub(crate) fn with_side_outputs(mut self, tags: SideOutputTags) -> Self {
+        self.side_outputs = Some(tags);
+        self
     }
 
     // ---- operations -------------------------------------------------------------------------------------------
@@ -123,6 +136,25 @@ impl<T: Record> DataStream<T> {
         self.add_operator("Filter", "Filter", schema, factory)
     }
 
+    /// A function over each record with its event time, side outputs and operator state. State by key and timers are for keyed
+    /// streams: [`KeyedStream::process`].
+    pub fn process<F>(&self, function: F) -> DataStream<F::Out>
+    where
+        F: ProcessFunction<In = T>,
+    {
+        let node = DrivenNode {
+            kind: "Process",
+            name: "Process",
+            keys: vec![None],
+        };
+        node.add(
+            &self.graph,
+            std::slice::from_ref(&self.inputs),
+            function,
+            Process::new,
+        )
+    }
+
     /// A function over whole batches, where speed matters: from a batch with the columns of `T` to one with those of `O`,
     /// as [`Record::schema`] has them.
     ///
@@ -136,6 +168,39 @@ impl<T: Record> DataStream<T> {
             Ok(Box::new(BatchOperator::new(context, O::schema(), function)))
         });
         self.add_operator("ProcessBatches", "Process Batches", O::schema(), factory)
+    }
+
+    /// Gives each record its event time (milliseconds since the epoch) and makes watermarks by the strategy; both replace what the
+    /// source gave. Flink's `assignTimestampsAndWatermarks`.
+    ///
+    /// ```
+    /// # use thalweg_api::prelude::*;
+    /// # use std::time::Duration;
+    /// # fn job(clicks: DataStream<(String, i64)>) -> DataStream<(String, i64)> {
+    /// let strategy = WatermarkStrategy::for_bounded_out_of_orderness(Duration::from_secs(5));
+    /// clicks.assign_timestamps_and_watermarks(strategy, |(_, at)| *at)
+    /// # }
+    /// ```
+    pub fn assign_timestamps_and_watermarks<F>(
+        &self,
+        strategy: WatermarkStrategy,
+        timestamp: F,
+    ) -> DataStream<T>
+    where
+        F: for<'a> FnMut(&'a T::Ref<'a>) -> i64 + Clone + Send + 'static,
+    {
+        let schema = Arc::clone(&self.schema);
+        let factory = per_subtask(timestamp, move |context, function| {
+            Ok(Box::new(TimestampsOperator::<T, F>::new(
+                context, strategy, function,
+            )))
+        });
+        self.add_operator(
+            "TimestampsAndWatermarks",
+            "Timestamps/Watermarks",
+            schema,
+            factory,
+        )
     }
 
     /// Groups by a computed key: rows of one key go to one subtask. The function sees the record by reference, because
@@ -323,6 +388,17 @@ impl<T: Record> DataStream<T> {
         self.add_operator(kind, name, O::schema(), factory)
     }
 
+    /// An operator without key of which each subtask has its own clone of a user function.
+    pub(crate) fn operator_of<O: Record, F: Clone + Send + 'static>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        function: F,
+        make: impl Fn(OperatorContext, F) -> Result<Box<dyn Operator>, OperatorError> + Send + Sync + 'static,
+    ) -> DataStream<O> {
+        self.add_operator(kind, name, O::schema(), per_subtask(function, make))
+    }
+
     fn add_operator<O: Record>(
         &self,
         kind: &'static str,
@@ -352,6 +428,7 @@ impl<T: Record> DataStream<T> {
                 parallelism: 0,
                 output_columns: Vec::new(),
                 key_columns: Vec::new(),
+                side_outputs: Vec::new(),
                 factory: NodeFactory::Sink(sink),
             },
             &self.inputs,
@@ -364,9 +441,9 @@ impl<T: Record> DataStream<T> {
             .inputs
             .iter()
             .map(|input| Upstream {
-                node: input.node,
                 partitioner,
                 key: None,
+                ..input.clone()
             })
             .collect();
         Self {
@@ -378,9 +455,9 @@ impl<T: Record> DataStream<T> {
 
     fn hashed(&self, key: &Arc<dyn KeySelector>) -> Self {
         let to_key = |input: &Upstream| Upstream {
-            node: input.node,
             partitioner: Partitioner::Hash,
             key: Some(Arc::clone(key)),
+            ..input.clone()
         };
         Self {
             inputs: self.inputs.iter().map(to_key).collect(),
@@ -391,15 +468,20 @@ impl<T: Record> DataStream<T> {
 
     fn key_field<K: Record>(&self, field: &str) -> Result<usize, ProgramError> {
         let index = find_field("key_by_field()", &self.schema, field)?;
-        let found = self.schema.field(index).data_type();
+        let column = self.schema.field(index);
+        let refuse = |found: String| ProgramError::FieldType {
+            operator: "key_by_field()",
+            field: field.to_owned(),
+            found,
+            wanted: format!("the key type {} does not fit it", std::any::type_name::<K>()),
+        };
         match K::fields().as_slice() {
-            [key] if key.data_type() == found => Ok(index),
-            _ => Err(ProgramError::FieldType {
-                operator: "key_by_field()",
-                field: field.to_owned(),
-                found: found.to_string(),
-                wanted: format!("the key type {} does not fit it", std::any::type_name::<K>()),
-            }),
+            [key] if key.data_type() != column.data_type() => Err(refuse(column.data_type().to_string())),
+            [key] if column.is_nullable() && !key.is_nullable() => {
+                Err(refuse(format!("{}, an Option", column.data_type())))
+            }
+            [_] => Ok(index),
+            _ => Err(refuse(column.data_type().to_string())),
         }
     }
 
@@ -429,6 +511,45 @@ impl<T: Record> DataStream<T> {
             }
         }
         self
+    }
+}
+
+/// A node whose operator is a [`Driver`]: process functions, windows, joins.
+pub(crate) struct DrivenNode {
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'static str,
+    /// Where each logical input has its key; `None` where it has none.
+    pub(crate) keys: Vec<Option<KeyColumns>>,
+}
+
+impl DrivenNode {
+    /// Adds it behind these logical inputs. Each subtask has its own clone of the function, of which `logic` makes the operator.
+    pub(crate) fn add<F, L>(
+        self,
+        graph: &Rc<RefCell<GraphBuilder>>,
+        inputs: &[Vec<Upstream>],
+        function: F,
+        logic: fn(F) -> L,
+    ) -> DataStream<L::Out>
+    where
+        F: Clone + Send + 'static,
+        L: Logic + 'static,
+    {
+        let tags = SideOutputTags::default();
+        let key_columns = self.keys.iter().flatten().next().map(|key| key.names.clone());
+        let factory = {
+            let (keys, tags) = (self.keys, tags.clone());
+            per_subtask(function, move |context, function| {
+                let driver = Driver::new(context, keys.clone(), &tags, logic(function))?;
+                Ok(Box::new(driver) as Box<dyn Operator>)
+            })
+        };
+        let schema = L::Out::schema();
+        let mut node = NewNode::operator(self.kind, self.name, &schema, factory);
+        node.key_columns = key_columns.unwrap_or_default();
+        let inputs: Vec<&[Upstream]> = inputs.iter().map(Vec::as_slice).collect();
+        let id = graph.borrow_mut().add_node_of(node, &inputs);
+        DataStream::of_node(graph, id, schema).with_side_outputs(tags)
     }
 }
 

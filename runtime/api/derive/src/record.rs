@@ -185,6 +185,11 @@ fn value_impl(owner: &Ident, view: &Ident, columns: &[Column<'_>]) -> TokenStrea
             fn own(value: #view<'_>) -> Self {
                 ::core::convert::From::from(value)
             }
+
+            #[inline]
+            fn heap_bytes(value: #view<'_>) -> usize {
+                0 #(+ <#types as ::thalweg_api::record::Value>::heap_bytes(value.#idents))*
+            }
         }
 
         impl ::thalweg_api::record::Required for #owner {}

@@ -4,11 +4,11 @@ use crate::record::{Record, RowsBuilder};
 
 /// Takes the records that a `flat_map` gives. Flink's Collector.
 pub struct Collector<O: Record> {
-    pub(super) rows: RowsBuilder<O>,
+    pub(crate) rows: RowsBuilder<O>,
 }
 
 impl<O: Record> Collector<O> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rows: RowsBuilder::with_capacity(0),
         }

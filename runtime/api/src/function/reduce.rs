@@ -1,30 +1,33 @@
 //! The operator of `KeyedStream::reduce`.
 //!
-//! State: a [`KeyIndex`] from key to slot, and one value of `T` a slot.
+//! State: one value of `T` a key, table "reduce".
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
 use arrow::error::ArrowError;
-use thalweg_operators::keyed::{index_error, owns_all};
-use thalweg_operators::{KeyIndex, Operator, OperatorContext, OperatorError, OutputLimit, Slot};
+use thalweg_operators::keyed::{keyed_state, keys_of, state_error};
+use thalweg_operators::{KeyedState, Operator, OperatorContext, OperatorError, OutputLimit, Slot};
+use thalweg_state::{OperatorSnapshot, RestoredState, SnapshotRequest, ValueHandle};
 use thalweg_types::StreamBatch;
 
 use super::{arrow_error, guard, wrong_input};
 use crate::keyed::KeyColumns;
 use crate::record::{Record, Rows, RowsBuilder};
 
+/// The state's name in snapshots.
+const TABLE: &str = "reduce";
+
 /// Folds each record into its key's value and emits the value.
 pub(crate) struct ReduceOperator<T: Record, F> {
     context: OperatorContext,
     columns: KeyColumns,
     function: F,
-    index: KeyIndex,
-    /// By slot. Invariant: as many as keys in the index once a batch is worked off.
-    values: Vec<T>,
+    state: KeyedState,
+    values: ValueHandle<T>,
     input: Option<Input<T>>,
     slots: Vec<Slot>,
-    new_rows: Vec<u32>,
     out: RowsBuilder<T>,
 }
 
@@ -44,52 +47,49 @@ where
         columns: KeyColumns,
         function: F,
     ) -> Result<Self, OperatorError> {
-        let index = KeyIndex::new(&columns.types).map_err(|error| index_error(&context, error))?;
+        let key = columns.names.iter().zip(&columns.types);
+        let key = key.map(|(name, data_type)| Arc::new(Field::new(name, data_type.clone(), true)));
+        let mut state = keyed_state(&context, key.collect())?;
+        let values = state
+            .register_value::<T>(TABLE, None)
+            .map_err(|source| state_error(&context, source))?;
         Ok(Self {
             context,
             columns,
             function,
-            index,
-            values: Vec::new(),
+            state,
+            values,
             input: None,
             slots: Vec::new(),
-            new_rows: Vec::new(),
             out: RowsBuilder::with_capacity(0),
         })
     }
 
     /// Works off rows until the limit; the range of rows.
-    fn run(&mut self, limit: OutputLimit) -> std::ops::Range<usize> {
+    fn run(&mut self, limit: OutputLimit) -> Range<usize> {
         let Self {
             function,
-            values,
+            state,
             input,
             slots,
             out,
             ..
         } = self;
         let Some(input) = input else { return 0..0 };
+        let values = state.table(self.values);
         let start = input.next;
         while input.next < input.rows.len() && out.len() < limit.rows && out.bytes() < limit.bytes {
             let record = input.rows.get(input.next);
-            let slot = slots[input.next] as usize;
+            let slot = slots[input.next];
             input.next += 1;
-            match values.get_mut(slot) {
-                Some(value) => function(value, record),
-                // Slots count up in the order of first appearance, so a new one is the next one.
-                None => values.push(T::own(record)),
-            }
-            out.push(&values[slot]);
+            out.push(values.reduce(slot, record, &mut *function));
         }
         start..input.next
     }
 
-    fn output(&mut self, rows: std::ops::Range<usize>) -> Result<Option<StreamBatch>, ArrowError> {
+    fn output(&mut self, rows: Range<usize>) -> Result<Option<StreamBatch>, ArrowError> {
         let Some(input) = &self.input else { return Ok(None) };
         let meta = input.batch.slice(rows.start, rows.len());
-        if input.next >= input.rows.len() {
-            self.input = None;
-        }
         if rows.is_empty() && meta.watermarks.is_empty() {
             return Ok(None);
         }
@@ -99,6 +99,21 @@ where
             ..meta.with_rows(output)
         }))
     }
+
+    /// Behind each piece of output: the memory limit is checked, and the batch left when it is worked off.
+    fn end_piece(&mut self) -> Result<(), OperatorError> {
+        let is_done = self
+            .input
+            .as_ref()
+            .is_none_or(|input| input.next >= input.rows.len());
+        let ended = if is_done {
+            self.input = None;
+            self.state.end_batch()
+        } else {
+            self.state.check_memory()
+        };
+        ended.map_err(|source| state_error(&self.context, source))
+    }
 }
 
 impl<T: Record, F> Operator for ReduceOperator<T, F>
@@ -107,24 +122,11 @@ where
 {
     fn push(&mut self, _input: usize, batch: StreamBatch) -> Result<(), OperatorError> {
         let rows = Rows::of(&batch.rows).map_err(|error| wrong_input(&self.context, &error))?;
-        let hashes = batch.key_hashes.as_ref().ok_or_else(|| OperatorError::Input {
-            operator: self.context.operator_name.to_string(),
-            message: "rows without key hashes came over a keyed edge".to_owned(),
-        })?;
-        debug_assert!(
-            owns_all(&self.context, hashes),
-            "a row of another subtask's key group came to {}",
-            self.context.task_name
-        );
-        let keys: Vec<ArrayRef> = self
-            .columns
-            .indices
-            .iter()
-            .map(|column| Arc::clone(batch.rows.column(*column)))
-            .collect();
-        self.index
-            .slots(&keys, hashes, &mut self.slots, &mut self.new_rows)
-            .map_err(|error| index_error(&self.context, error))?;
+        let (keys, hashes) = keys_of(&self.context, &batch, &self.columns.indices)?;
+        // Nothing expires here, so that the clock doesn't matter.
+        self.state
+            .begin_batch(&keys, hashes, 0, &mut self.slots)
+            .map_err(|source| state_error(&self.context, source))?;
         self.input = Some(Input { rows, batch, next: 0 });
         Ok(())
     }
@@ -139,7 +141,27 @@ where
         };
         let operator = Arc::clone(&self.context.operator_name);
         let rows = guard(&operator, || Ok(self.run(limit)))?;
-        self.output(rows)
-            .map_err(|error| arrow_error(&self.context, error))
+        let output = self
+            .output(rows)
+            .map_err(|error| arrow_error(&self.context, error))?;
+        self.end_piece()?;
+        Ok(output)
+    }
+
+    fn restore(&mut self, state: &mut RestoredState) -> Result<(), OperatorError> {
+        let restored = self.state.restore(state, 0);
+        restored.map_err(|source| state_error(&self.context, source))
+    }
+
+    fn snapshot(&mut self, request: SnapshotRequest) -> Result<OperatorSnapshot, OperatorError> {
+        let tables = self.state.snapshot(request);
+        Ok(OperatorSnapshot {
+            tables: tables.map_err(|source| state_error(&self.context, source))?,
+            lists: Vec::new(),
+        })
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.state.memory_size()
     }
 }

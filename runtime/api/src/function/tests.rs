@@ -1,10 +1,12 @@
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::DataType;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use thalweg_operators::{KeySelector, Operator, OperatorContext, OutputLimit};
+use thalweg_state::{RestoredState, RestoredTable, SnapshotRequest, StateSettings, TableDescriptor};
 use thalweg_types::key_hash::hash_rows;
 use thalweg_types::{KeyGroupRange, OperatorId, StreamBatch, WatermarkCut};
 
@@ -13,6 +15,8 @@ use crate::keyed::KeyColumns;
 use crate::record::{Record, Rows, RowsBuilder};
 
 type Word = (String, i64);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
 fn context() -> OperatorContext {
     OperatorContext {
@@ -23,6 +27,8 @@ fn context() -> OperatorContext {
         parallelism: 1,
         max_parallelism: 128,
         key_groups: KeyGroupRange { start: 0, end: 127 },
+        state: Arc::new(StateSettings::default()),
+        io: RUNTIME.handle().clone(),
     }
 }
 
@@ -61,6 +67,32 @@ fn error_of<T: Record, O: Record>(function: impl RowFunction<T, O>, input: &[T])
         })
         .unwrap_err()
         .to_string()
+}
+
+/// What a restored operator would get of a whole snapshot.
+fn snapshot_of(operator: &mut dyn Operator) -> RestoredState {
+    let request = SnapshotRequest {
+        checkpoint_id: 1,
+        full: false,
+    };
+    let snapshot = operator.snapshot(request).unwrap();
+    let tables = snapshot.tables.into_iter().map(|table| {
+        let schema = table.descriptor.row_schema();
+        let rows = table.changes.into_iter().map(move |batch| {
+            let columns = batch.columns();
+            let columns = columns[1..2].iter().chain(&columns[3..]).cloned().collect();
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns).unwrap())
+        });
+        RestoredTable {
+            descriptor: TableDescriptor::clone(&table.descriptor),
+            rows: Box::new(rows),
+        }
+    });
+    RestoredState {
+        checkpoint_id: 1,
+        tables: tables.collect(),
+        ..RestoredState::default()
+    }
 }
 
 /// Every row's time, and the watermarks between them, in one sequence.
@@ -145,16 +177,23 @@ proptest! {
     }
 
     #[test]
-    fn reduce_equals_a_fold_by_key_whatever_the_batch_cuts(
+    fn reduce_equals_a_fold_by_key_whatever_the_batch_cuts_and_through_a_restart(
         input in vec(("[a-c]?", any::<i64>()), 0..60),
         cut in 1..9_usize,
         limit in 1..7_usize,
+        restart in 0..7_usize,
     ) {
         let columns = KeyColumns { indices: vec![0], types: vec![DataType::Utf8], names: vec!["f0".to_owned()] };
         let add = |total: &mut Word, (_, n): (&str, i64)| total.1 = total.1.wrapping_add(n);
-        let mut operator = ReduceOperator::<Word, _>::new(context(), columns, add).unwrap();
+        let new = || ReduceOperator::<Word, _>::new(context(), columns.clone(), add).unwrap();
+        let mut operator = new();
         let mut output = Vec::new();
-        for part in input.chunks(cut) {
+        for (number, part) in input.chunks(cut).enumerate() {
+            if number == restart {
+                let state = snapshot_of(&mut operator);
+                operator = new();
+                operator.restore(&mut { state }).unwrap();
+            }
             let mut part = batch::<Word>(part);
             let mut hashes = Vec::new();
             hash_rows(&part.rows.columns()[..1], &mut hashes).unwrap();

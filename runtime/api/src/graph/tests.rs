@@ -271,6 +271,14 @@ fn fields_of_the_wrong_type_are_refused() {
     let key = env();
     words(&key).key_by_field::<String>("count");
     assert!(refusal(key).starts_with("key_by_field(): column \"count\" is Int64; the key type"));
+    let nulls = env();
+    let stream = nulls.from_elements([(Some(1_i64), 2_i64)]);
+    stream.key_by_field::<Option<i64>>("f0").sum("f1");
+    stream.key_by_field::<i64>("f0").sum("f1");
+    assert_eq!(
+        refusal(nulls),
+        "key_by_field(): column \"f0\" is Int64, an Option; the key type i64 does not fit it"
+    );
     let same = env();
     words(&same).key_by_field::<i64>("count").sum("count");
     assert_eq!(
@@ -402,5 +410,182 @@ fn elements_are_a_source_of_one_subtask() {
         graph.edges[0].partitioner(),
         Partitioner::Unspecified,
         "the default parallelism decides"
+    );
+}
+
+/// Sends words that are counted once to a side output.
+#[derive(Clone)]
+struct Once;
+
+fn once() -> OutputTag<String> {
+    OutputTag::new("once")
+}
+
+impl ProcessFunction for Once {
+    type In = Word;
+    type Out = i64;
+
+    fn process(
+        &mut self,
+        word: WordRef<'_>,
+        ctx: &mut ProcessContext<'_>,
+        out: &mut Collector<i64>,
+    ) -> Result<(), UserError> {
+        match word.count {
+            1 => ctx.output(&once(), word.word),
+            count => out.collect(count),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_side_output_is_an_edge_of_its_own() {
+    let env = env();
+    let counts = words(&env).process(Once).name("counts").uid("counts");
+    counts.print();
+    counts.get_side_output(&once()).print();
+    counts.get_side_output(&once()).rebalance().blackhole();
+    let graph = env.into_program("job").unwrap().stream_graph;
+    assert_eq!(graph.nodes[1].operator, "Process");
+    assert_eq!(graph.nodes[1].output_columns, ["value: BIGINT NOT NULL"]);
+    let sides: Vec<_> = graph.nodes[1]
+        .side_outputs
+        .iter()
+        .map(|side| (side.name.as_str(), &side.columns[..]))
+        .collect();
+    assert_eq!(sides, [("once", &["value: STRING NOT NULL".to_owned()][..])]);
+    let taken: Vec<u32> = graph.edges.iter().map(|edge| edge.side_output).collect();
+    assert_eq!(taken, [0, 0, 1, 1]);
+}
+
+#[test]
+fn side_outputs_that_can_not_be_are_refused() {
+    let none = env();
+    let _ = words(&none).get_side_output(&once());
+    assert!(
+        refusal(none).contains("get_side_output(\"once\") follows an operator, which has no side outputs")
+    );
+    let view = env();
+    let _ = words(&view).process(Once).rebalance().get_side_output(&once());
+    assert!(refusal(view).contains("follows rebalance()"));
+    let two_types = env();
+    let counts = words(&two_types).process(Once);
+    let _ = counts.get_side_output(&once());
+    let _ = counts.get_side_output(&OutputTag::<i64>::new("once"));
+    assert!(refusal(two_types).contains("can't have records of i64 too"));
+    let setter = env();
+    let _ = words(&setter).process(Once).get_side_output(&once()).uid("x");
+    assert!(refusal(setter).starts_with("uid() follows get_side_output(), which is no operator"));
+}
+
+/// Counts both streams.
+#[derive(Clone)]
+struct Both;
+
+impl KeyedCoProcessFunction for Both {
+    type Key = String;
+    type In1 = Word;
+    type In2 = (i64, String);
+    type Out = i64;
+
+    fn process1(
+        &mut self,
+        _: WordRef<'_>,
+        _: &mut Context<'_, String>,
+        out: &mut Collector<i64>,
+    ) -> Result<(), UserError> {
+        out.collect(1);
+        Ok(())
+    }
+
+    fn process2(
+        &mut self,
+        _: (i64, &str),
+        _: &mut Context<'_, String>,
+        out: &mut Collector<i64>,
+    ) -> Result<(), UserError> {
+        out.collect(2);
+        Ok(())
+    }
+}
+
+/// Passes words on.
+#[derive(Clone)]
+struct Pass;
+
+impl BroadcastProcessFunction for Pass {
+    type In = Word;
+    type Broadcast = i64;
+    type Out = String;
+
+    fn process(
+        &mut self,
+        word: WordRef<'_>,
+        _: &mut ProcessContext<'_>,
+        out: &mut Collector<String>,
+    ) -> Result<(), UserError> {
+        out.collect(word.word);
+        Ok(())
+    }
+
+    fn process_broadcast(
+        &mut self,
+        _: i64,
+        _: &mut BroadcastContext<'_>,
+        _: &mut Collector<String>,
+    ) -> Result<(), UserError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn connected_streams_are_two_inputs_of_one_operator() {
+    let env = env();
+    let first = words(&env).name("first");
+    let second = env.from_elements([(1_i64, "a".to_owned())]).name("second");
+    let numbers = env.from_elements([1_i64]).name("numbers");
+    first.connect(&numbers).map(|word| word.count, |n| n).print();
+    first
+        .key_by_field::<String>("word")
+        .connect(&second.key_by::<String, _>(|(_, word)| word))
+        .process(Both);
+    first.connect_broadcast(&numbers.broadcast_state()).process(Pass);
+    first
+        .connect(&second)
+        .key_by::<String, _, _>(|word| word.word, |(_, word)| word)
+        .process(Both);
+    let graph = env.into_program("job").unwrap().stream_graph;
+    let nodes: Vec<_> = graph.nodes[3..].iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(
+        nodes,
+        [
+            "Co-Map",
+            "Sink: Print to Std. Out",
+            "Co-Keyed-Process",
+            "Co-Process-Broadcast",
+            "Co-Keyed-Process"
+        ]
+    );
+    assert_eq!(graph.nodes[5].key_columns, ["word"]);
+    let edges: Vec<_> = graph
+        .edges
+        .iter()
+        .filter(|edge| [4, 6, 7, 8].contains(&edge.target))
+        .map(|edge| (edge.source, edge.target, edge.input, edge.partitioner()))
+        .collect();
+    use Partitioner::{Broadcast, Forward, Hash, Unspecified};
+    assert_eq!(
+        edges,
+        [
+            (1, 4, 0, Forward),
+            (3, 4, 1, Unspecified),
+            (1, 6, 0, Hash),
+            (2, 6, 1, Hash),
+            (1, 7, 0, Forward),
+            (3, 7, 1, Broadcast),
+            (1, 8, 0, Hash),
+            (2, 8, 1, Hash),
+        ]
     );
 }

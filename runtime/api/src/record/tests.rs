@@ -1,5 +1,7 @@
-use arrow::array::{Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Field, Schema};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,6 +25,30 @@ struct Everything {
     point: Point,
     maybe: Option<Point>,
     pair: (String, Option<u64>),
+}
+
+#[test]
+fn the_bytes_behind_a_value_are_those_of_its_texts_wherever_they_are() {
+    let point = |label: &str| Point {
+        x: 1,
+        label: Some(label.to_owned()),
+    };
+    let value = Everything {
+        text: "abc".to_owned(),
+        bytes: vec![0; 10],
+        flag: true,
+        tiny: 1,
+        r#type: Some(1),
+        float: 1.0,
+        at: Timestamp::from_millis(1),
+        point: point("1234567"),
+        maybe: Some(point("xy")),
+        pair: ("p".to_owned(), None),
+    };
+    assert_eq!(
+        Everything::heap_bytes(Everything::view(&value)),
+        3 + 10 + 7 + 2 + 1
+    );
 }
 
 /// Through columns and back, by references, with the batch's own checks on the way.
