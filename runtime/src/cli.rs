@@ -38,11 +38,26 @@ pub(crate) enum Command {
     /// Lists a cluster's jobs.
     List(ClientArguments),
     /// Cancels a job.
-    Cancel {
-        /// 32 hex digits, as `list` prints them.
-        job_id: String,
-        #[command(flatten)]
-        client: ClientArguments,
+    Cancel(JobArguments),
+    /// Takes a savepoint of a job and prints its path, or disposes of one.
+    Savepoint(SavepointArguments),
+    /// Ends a job behind a savepoint and prints the savepoint's path.
+    Stop(StopArguments),
+    /// Lists a job's checkpoints, the newest first.
+    Checkpoints(JobArguments),
+    /// Looks into checkpoints and savepoints.
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Shows which state a checkpoint or savepoint holds: operators, their states, sizes, spread over key groups.
+    Inspect {
+        /// The folder of a checkpoint or savepoint, or its _metadata.
+        path: String,
     },
 }
 
@@ -104,6 +119,70 @@ pub(crate) struct PackageArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) package: PackageArguments,
+    /// Starts from this savepoint or retained checkpoint.
+    #[arg(
+        short = 's',
+        long = "from-savepoint",
+        visible_alias = "fromSavepoint",
+        value_name = "PATH"
+    )]
+    pub(crate) from_savepoint: Option<String>,
+    /// Leaves state behind whose operator the job no longer has.
+    #[arg(
+        short = 'n',
+        long = "allow-non-restored-state",
+        visible_alias = "allowNonRestoredState",
+        requires = "from_savepoint"
+    )]
+    pub(crate) allow_non_restored_state: bool,
+    /// NO_CLAIM: the savepoint stays as it is. CLAIM: the job owns it and deletes it when it needs it no more.
+    #[arg(
+        long = "claim-mode",
+        visible_alias = "claimMode",
+        value_name = "MODE",
+        requires = "from_savepoint"
+    )]
+    pub(crate) claim_mode: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// 32 hex digits, as `list` prints them.
+    pub(crate) job_id: String,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SavepointArguments {
+    /// 32 hex digits, as `list` prints them.
+    pub(crate) job_id: Option<String>,
+    /// Folder for the savepoint; without it execution.checkpointing.savepoint-dir of the job.
+    pub(crate) directory: Option<String>,
+    /// Deletes this savepoint.
+    #[arg(short, long, value_name = "PATH", conflicts_with_all = ["job_id", "directory"])]
+    pub(crate) dispose: Option<String>,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArguments {
+    /// 32 hex digits, as `list` prints them.
+    pub(crate) job_id: String,
+    /// Folder for the savepoint; without it execution.checkpointing.savepoint-dir of the job.
+    #[arg(
+        short = 'p',
+        long = "savepoint-path",
+        visible_alias = "savepointPath",
+        value_name = "DIR"
+    )]
+    pub(crate) savepoint_path: Option<String>,
+    /// Lets event time run to its end first: all windows fire.
+    #[arg(short, long)]
+    pub(crate) drain: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
 }
 
 #[derive(Debug, Args)]

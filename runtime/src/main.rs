@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod conf;
 mod logging;
+mod rest_client;
 mod signals;
 mod temp_folder;
 
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, StateCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -41,7 +42,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Run(arguments) => commands::run::run(configuration, arguments).await,
             Command::Info(arguments) => commands::info::run(configuration, arguments).await,
             Command::List(client) => commands::client::list(&client).await,
-            Command::Cancel { job_id, client } => commands::client::cancel(&job_id, &client).await,
+            Command::Cancel(job) => commands::client::cancel(&job.job_id, &job.client).await,
+            Command::Savepoint(arguments) => commands::snapshots::savepoint(&arguments).await,
+            Command::Stop(arguments) => commands::snapshots::stop(&arguments).await,
+            Command::Checkpoints(job) => commands::snapshots::checkpoints(&job.job_id, &job.client).await,
+            Command::State {
+                command: StateCommand::Inspect { path },
+            } => commands::state::inspect(&configuration, &path).await,
         }
     })
 }

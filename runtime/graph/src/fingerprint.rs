@@ -59,7 +59,7 @@ pub fn first_difference(expected: &StreamGraph, actual: &StreamGraph) -> Option<
         .map(|more| format!("operator {} {:?} was not expected", more.id, more.name))
 }
 
-fn node_facts(node: &StreamNode) -> [(&'static str, String); 5] {
+fn node_facts(node: &StreamNode) -> [(&'static str, String); 6] {
     let kind = match node.kind() {
         NodeKind::Source => "source",
         NodeKind::Sink => "sink",
@@ -71,10 +71,21 @@ fn node_facts(node: &StreamNode) -> [(&'static str, String); 5] {
         ("operator", node.operator.clone()),
         ("output columns", node.output_columns.join(", ")),
         ("key columns", node.key_columns.join(", ")),
+        ("side outputs", side_outputs(node)),
     ]
 }
 
-type EdgeFacts = (u32, u32, u32, &'static str);
+/// "late (word: STRING), odd (value: BIGINT)"
+fn side_outputs(node: &StreamNode) -> String {
+    let described = node
+        .side_outputs
+        .iter()
+        .map(|output| format!("{} ({})", output.name, output.columns.join(", ")));
+    described.collect::<Vec<_>>().join(", ")
+}
+
+/// Target, its input, source, its output, how.
+type EdgeFacts = (u32, u32, u32, u32, &'static str);
 
 fn edge_facts(edge: &StreamEdge) -> EdgeFacts {
     let partitioner = match edge.partitioner() {
@@ -86,7 +97,13 @@ fn edge_facts(edge: &StreamEdge) -> EdgeFacts {
         Partitioner::Shuffle => "shuffled",
         Partitioner::Global => "to one subtask",
     };
-    (edge.target, edge.input, edge.source, partitioner)
+    (
+        edge.target,
+        edge.input,
+        edge.source,
+        edge.side_output,
+        partitioner,
+    )
 }
 
 fn inputs(graph: &StreamGraph, target: u32) -> Vec<EdgeFacts> {
@@ -101,12 +118,16 @@ fn inputs(graph: &StreamGraph, target: u32) -> Vec<EdgeFacts> {
 fn describe_inputs(graph: &StreamGraph, inputs: &[EdgeFacts]) -> String {
     let described: Vec<String> = inputs
         .iter()
-        .map(|(_, _, source, partitioner)| {
-            let name = graph
-                .nodes
-                .get((*source as usize).wrapping_sub(1))
-                .map_or("?", |node| node.name.as_str());
-            format!("{name:?} {partitioner}")
+        .map(|(_, _, source, side_output, partitioner)| {
+            let node = graph.nodes.get((*source as usize).wrapping_sub(1));
+            let name = node.map_or("?", |node| node.name.as_str());
+            let side = node
+                .zip((*side_output as usize).checked_sub(1))
+                .and_then(|(node, place)| node.side_outputs.get(place));
+            match side {
+                Some(side) => format!("{name:?} ({}) {partitioner}", side.name),
+                None => format!("{name:?} {partitioner}"),
+            }
         })
         .collect();
     match described.len() {
@@ -117,6 +138,8 @@ fn describe_inputs(graph: &StreamGraph, inputs: &[EdgeFacts]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_proto::graph::v1::SideOutput;
+
     use super::*;
     use crate::test_graphs::word_count;
 
@@ -169,6 +192,35 @@ mod tests {
             difference.as_deref(),
             Some(
                 "operator 3 \"Sum\": is the input \"Flat Map\" by key expected, there is the input \"Flat Map\" as it comes"
+            )
+        );
+    }
+
+    #[test]
+    fn a_side_output_and_the_edge_that_takes_it_count() {
+        let with_output = |graph: &mut StreamGraph, name: &str| {
+            graph.nodes[1].side_outputs.push(SideOutput {
+                name: name.to_owned(),
+                columns: vec!["word: STRING".to_owned()],
+            });
+        };
+        let (same, difference) = changed(|graph| with_output(graph, "late"));
+        assert!(!same);
+        assert_eq!(
+            difference.as_deref(),
+            Some(
+                "operator 2 \"Flat Map\": side outputs \"\" was expected, it is \"late (word: STRING)\""
+            )
+        );
+        let (mut expected, mut actual) = (word_count(), word_count());
+        with_output(&mut expected, "late");
+        with_output(&mut actual, "late");
+        actual.edges[1].side_output = 1;
+        assert_ne!(fingerprint(&expected), fingerprint(&actual));
+        assert_eq!(
+            first_difference(&expected, &actual).as_deref(),
+            Some(
+                "operator 3 \"Sum\": is the input \"Flat Map\" by key expected, there is the input \"Flat Map\" (late) by key"
             )
         );
     }

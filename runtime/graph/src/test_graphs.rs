@@ -41,6 +41,7 @@ impl GraphBuilder {
                 target: id,
                 input: *input,
                 partitioner,
+                side_output: 0,
             });
         }
         id

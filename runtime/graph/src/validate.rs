@@ -102,6 +102,12 @@ fn check_edge(graph: &StreamGraph, index: usize, edge: &StreamEdge) -> Result<()
         &graph.nodes[edge.source as usize - 1],
         &graph.nodes[edge.target as usize - 1],
     );
+    if edge.side_output as usize > from.side_outputs.len() {
+        return malformed(format!(
+            "the edge from {:?} to {:?} takes side output {}, which does not exist",
+            from.name, to.name, edge.side_output
+        ));
+    }
     let Ok(partitioner) = Partitioner::try_from(edge.partitioner) else {
         return malformed(format!(
             "the edge from {:?} to {:?} has an unknown partitioner",
@@ -203,6 +209,7 @@ mod tests {
         assert!(refused(|graph| graph.edges[1].target = 2).contains("goes back"));
         assert!(refused(|graph| graph.edges[0].partitioner = 99).contains("unknown partitioner"));
         assert!(refused(|graph| graph.edges[0].input = 1).contains("not numbered from 0"));
+        assert!(refused(|graph| graph.edges[0].side_output = 1).contains("side output 1, which does not exist"));
         assert!(refused(|graph| graph.nodes[1].operator_id.clear()).contains("is not an id"));
     }
 

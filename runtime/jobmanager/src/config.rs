@@ -27,6 +27,9 @@ pub struct JobManagerConfig {
     pub host: String,
     /// The application to run at start; none in a session.
     pub application: Option<Application>,
+    /// Where checkpoints go of a job that sets no `execution.checkpointing.dir`. Only where this process and the job's workers
+    /// share a disk: else such a job is refused.
+    pub default_checkpoint_directory: Option<PathBuf>,
 }
 
 /// A job that a JobManager runs at start.

@@ -3,7 +3,8 @@
 //! ```text
 //!   gRPC streams, REST, submissions --Event (bounded)--> [ Dispatcher::handle(event, now) -> Effects ] --> TaskManagers' streams
 //!                                                           |  next timer                                  (bounded; full = lost)
-//!                                                           `--> version (watch) --> WatchCluster, job watches
+//!                                         ^                 |--> version (watch) --> WatchCluster, job watches
+//!                                         `-- StorageDone --`--> storage: a task each, never waited for here
 //! ```
 //!
 //! Readers send a closure through the same mailbox, so what they see is never half a change.
@@ -21,7 +22,9 @@ use tonic::Status;
 
 use crate::dispatcher::{Begin, Dispatcher, Effect, Submission};
 use crate::error::ShuttingDown;
+use crate::job_master::SnapshotRequest;
 use crate::resource_manager::ConnectionId;
+use crate::storage_work::{StorageOutcome, StorageTasks};
 
 /// Events that wait for the control plane.
 const MAILBOX: usize = 1024;
@@ -93,6 +96,17 @@ pub(crate) enum Event {
         job: JobId,
         answer: oneshot::Sender<Option<String>>,
     },
+    /// Take a snapshot of a job; answered by the operation's id, why it can't begin, or nothing if there is no such job.
+    TriggerSnapshot {
+        job: JobId,
+        request: SnapshotRequest,
+        answer: oneshot::Sender<Option<Result<String, Failure>>>,
+    },
+    /// What a job wanted done in storage is done, or can't be.
+    StorageDone {
+        job: JobId,
+        outcome: Box<StorageOutcome>,
+    },
     /// Look at the state.
     Read(Reader),
     /// A sender of a job's status.
@@ -136,6 +150,17 @@ impl Control {
         answered.await.map_err(|_| ShuttingDown)
     }
 
+    /// Begins a snapshot of a job: the operation's id or why it can't begin; nothing if there is no such job.
+    pub(crate) async fn trigger_snapshot(
+        &self,
+        job: JobId,
+        request: SnapshotRequest,
+    ) -> Result<Option<Result<String, Failure>>, ShuttingDown> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Event::TriggerSnapshot { job, request, answer }).await?;
+        answered.await.map_err(|_| ShuttingDown)
+    }
+
     /// Changes with every change of the state.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.versions.clone()
@@ -150,6 +175,7 @@ pub(crate) fn start(dispatcher: Dispatcher, clock: Clock) -> (Control, tokio::ta
         dispatcher,
         clock,
         version,
+        storage: StorageTasks::new(events.downgrade()),
         connections: HashMap::new(),
         watched: HashMap::new(),
     };
@@ -161,6 +187,7 @@ struct Actor {
     dispatcher: Dispatcher,
     clock: Clock,
     version: watch::Sender<u64>,
+    storage: StorageTasks,
     connections: HashMap<ConnectionId, CommandSender>,
     watched: HashMap<JobId, watch::Sender<cluster::JobStatus>>,
 }
@@ -176,7 +203,7 @@ impl Actor {
                 None => Some(mailbox.recv().await),
             };
             match event {
-                Some(None | Some(Event::Shutdown)) => return self.shut_down(),
+                Some(None | Some(Event::Shutdown)) => return self.shut_down().await,
                 Some(Some(event)) => self.handle(event),
                 None => {}
             }
@@ -217,6 +244,12 @@ impl Actor {
             Event::Cancel { job, answer } => {
                 answer.send(self.dispatcher.cancel(job, now_ms)).ok();
             }
+            Event::TriggerSnapshot { job, request, answer } => {
+                answer
+                    .send(self.dispatcher.trigger_snapshot(job, request, now_ms))
+                    .ok();
+            }
+            Event::StorageDone { job, outcome } => self.dispatcher.storage_done(job, *outcome, now_ms),
             Event::Read(look) => look(&self.dispatcher, now_ms),
             Event::WatchJob { job, answer } => {
                 answer.send(self.watch_job(job)).ok();
@@ -238,6 +271,7 @@ impl Actor {
                     Effect::Close(connection) => {
                         self.connections.remove(&connection);
                     }
+                    Effect::Storage(job, work) => self.storage.start(job, *work),
                 }
             }
         }
@@ -289,11 +323,12 @@ impl Actor {
     }
 
     /// Ends all streams: TaskManagers stop their workers when nobody takes this JobManager's place.
-    fn shut_down(self) {
+    async fn shut_down(self) {
         for sender in self.connections.values() {
             sender
                 .try_send(Err(Status::unavailable("the JobManager is shutting down")))
                 .ok();
         }
+        self.storage.drain().await;
     }
 }

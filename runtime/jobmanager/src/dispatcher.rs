@@ -8,28 +8,32 @@
 //! Invariants: an operation id leads to one job, however often it is submitted; a job's slots return to the pool when it has
 //! ended, and its package is let go; a message over a connection that another has replaced is not looked at.
 
+mod state;
 mod submission;
 mod timers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use thalweg_graph::execution::{TaskState, execution_id};
+use thalweg_graph::execution::{TaskReport, TaskState, execution_id};
 use thalweg_proto::cluster::v1 as cluster;
 use thalweg_proto::control::v1::{
-    HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, StopWorker, TaskManagerMessage,
-    job_manager_command::Command, task_manager_message::Message,
+    ExecutionAttempt, HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, StopWorker,
+    TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
 };
-use thalweg_types::{Failure, FailureClass, JobId, TaskManagerId};
+use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId};
 use tokio::sync::oneshot;
 
 use crate::config::Settings;
 use crate::failure::{failure_from_proto, failure_of};
-use crate::job_master::{JobAction, JobMaster, JobTimer};
+use crate::job_master::{JobAction, JobMaster, JobTimer, SnapshotRequest};
 use crate::resource_manager::{ConnectionId, RegistrationError, ResourceManager};
-pub use submission::JobRequest;
-pub(crate) use submission::{Submission, Submitter, run_application};
+pub(crate) use state::RestoredState;
+pub use submission::{JobRequest, RestoreRequest};
+pub(crate) use submission::{Submission, Submitter, job_id_of_operation, run_application};
 use timers::Timers;
+
+use crate::storage_work::{StorageOutcome, StorageWork};
 
 /// Submissions under way at one time: each may hold a package and run a program.
 const MAX_SUBMISSIONS: usize = 64;
@@ -43,6 +47,8 @@ pub(crate) enum Effect {
     Send(ConnectionId, Box<Command>),
     /// No more to say on this connection.
     Close(ConnectionId),
+    /// In storage, for a job, which is told how it ended.
+    Storage(JobId, Box<StorageWork>),
 }
 
 /// What a submission is to do.
@@ -278,9 +284,28 @@ impl Dispatcher {
                     return tracing::error!(task_manager = %id, ?update, "a malformed task state was dropped");
                 };
                 let failure = update.failure.as_ref().map(failure_from_proto);
+                let report = TaskReport {
+                    execution,
+                    state,
+                    failure,
+                };
                 self.with_job(execution.job, now_ms, |master, now_ms| {
-                    master.task_state(execution, state, failure, now_ms)
+                    master.task_state(report, update.final_snapshot, now_ms)
                 });
+            }
+            Some(Message::AcknowledgeCheckpoint(acknowledge)) => {
+                if let Some(execution) = attempt(&id, acknowledge.execution.as_ref()) {
+                    self.with_job(execution.job, now_ms, |master, now_ms| {
+                        master.checkpoint_acknowledged(acknowledge, now_ms)
+                    });
+                }
+            }
+            Some(Message::DeclineCheckpoint(decline)) => {
+                if let Some(execution) = attempt(&id, decline.execution.as_ref()) {
+                    self.with_job(execution.job, now_ms, |master, now_ms| {
+                        master.checkpoint_declined(decline, now_ms)
+                    });
+                }
             }
             Some(Message::Register(_)) | None => {}
         }
@@ -385,6 +410,26 @@ impl Dispatcher {
         self.jobs.get(&job).map(|master| master.state_name().to_owned())
     }
 
+    /// Begins a snapshot of a job; nothing if there is no such job.
+    pub(crate) fn trigger_snapshot(
+        &mut self,
+        job: JobId,
+        request: SnapshotRequest,
+        now_ms: u64,
+    ) -> Option<Result<String, Failure>> {
+        let (result, actions) = self.jobs.get_mut(&job)?.trigger_snapshot(request, now_ms);
+        self.changed = true;
+        self.carry_out(job, actions, now_ms);
+        self.grant(now_ms);
+        Some(result)
+    }
+
+    /// How something in storage that a job wanted done has ended.
+    pub(crate) fn storage_done(&mut self, job: JobId, outcome: StorageOutcome, now_ms: u64) {
+        self.with_job(job, now_ms, |master, now_ms| master.storage_done(outcome, now_ms));
+        self.grant(now_ms);
+    }
+
     fn running_jobs(&self) -> Vec<JobId> {
         self.jobs
             .iter()
@@ -431,6 +476,7 @@ impl Dispatcher {
                     self.timers.set(now_ms + delay_ms, Timer::Job(job, timer));
                 }
                 JobAction::ReleaseSlots(slots) => self.resources.pool.release_slots(job, &slots),
+                JobAction::Storage(work) => self.effects.push(Effect::Storage(job, work)),
                 JobAction::Ended => self.job_ended(job),
             }
         }
@@ -510,6 +556,15 @@ impl Dispatcher {
             self.forget_oldest();
         }
     }
+}
+
+/// The attempt that a message is about.
+fn attempt(from: &TaskManagerId, attempt: Option<&ExecutionAttempt>) -> Option<ExecutionId> {
+    let id = attempt.and_then(|attempt| execution_id(attempt).ok());
+    if id.is_none() {
+        tracing::error!(task_manager = %from, ?attempt, "a message about a malformed attempt was dropped");
+    }
+    id
 }
 
 #[cfg(test)]

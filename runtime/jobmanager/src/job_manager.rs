@@ -71,6 +71,7 @@ impl JobManager {
             packages.clone(),
             config.configuration.clone(),
             extraction,
+            config.default_checkpoint_directory,
         ));
 
         let stop = CancellationToken::new();

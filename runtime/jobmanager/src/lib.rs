@@ -29,11 +29,13 @@ pub mod package;
 mod resource_manager;
 mod rest;
 mod rpc;
+pub mod snapshot;
+mod storage_work;
 #[cfg(test)]
 mod testing;
 
 pub use config::{Application, JobManagerConfig};
-pub use dispatcher::JobRequest;
+pub use dispatcher::{JobRequest, RestoreRequest};
 pub use error::{JobManagerError, ShuttingDown};
 pub use extraction::{ExtractedJob, ExtractionError, ExtractionOptions, extract};
 pub use job_manager::{JobManager, JobManagerHandle};

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
+use thalweg_checkpoint::{CheckpointRecord, CheckpointStats};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,7 @@ pub(crate) fn job_gauges(job: &JobMaster, now_ms: u64) -> Vec<Gauge> {
         (false, _) => (0.0, 0.0),
     };
     let restarts = f64::from(job.restarts());
-    vec![
+    let mut gauges = vec![
         ("uptime", uptime),
         ("downtime", downtime),
         ("numRestarts", restarts),
@@ -61,6 +62,40 @@ pub(crate) fn job_gauges(job: &JobMaster, now_ms: u64) -> Vec<Gauge> {
         ("failingTime", in_state("FAILING")),
         ("restartingTime", in_state("RESTARTING")),
         ("cancellingTime", in_state("CANCELLING")),
+    ];
+    gauges.extend(checkpoint_gauges(job.checkpoints().stats(), now_ms));
+    gauges
+}
+
+/// Of the newest completed checkpoint, savepoints apart; -1 while there is none, as Flink. Sizes in bytes, times in milliseconds.
+fn checkpoint_gauges(stats: &CheckpointStats, now_ms: u64) -> Vec<Gauge> {
+    let counts = stats.counts();
+    let last =
+        |of: &dyn Fn(&CheckpointRecord) -> u64| stats.latest_completed().map_or(-1.0, |last| of(last) as f64);
+    let restored = stats.latest_restored();
+    vec![
+        ("totalNumberOfCheckpoints", counts.total as f64),
+        ("numberOfInProgressCheckpoints", counts.in_progress as f64),
+        ("numberOfCompletedCheckpoints", counts.completed as f64),
+        ("numberOfFailedCheckpoints", counts.failed as f64),
+        ("lastCompletedCheckpointId", last(&|last| last.id)),
+        ("lastCheckpointDuration", last(&|last| last.duration_ms(now_ms))),
+        ("lastCheckpointCompletedTimestamp", last(&|last| last.ended_ms)),
+        ("lastCheckpointSize", last(&CheckpointRecord::checkpointed_bytes)),
+        ("lastCheckpointFullSize", last(&CheckpointRecord::state_bytes)),
+        ("lastCheckpointMetadataSize", last(&|last| last.metadata_bytes)),
+        (
+            "lastCheckpointProcessedData",
+            last(&CheckpointRecord::processed_bytes),
+        ),
+        (
+            "lastCheckpointPersistedData",
+            last(&CheckpointRecord::persisted_bytes),
+        ),
+        (
+            "lastCheckpointRestoreTimestamp",
+            restored.map_or(-1.0, |restored| restored.restored_ms as f64),
+        ),
     ]
 }
 

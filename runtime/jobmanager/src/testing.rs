@@ -13,10 +13,15 @@ use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    ExecutionAttempt, ExtractionResult, RegisterTaskManager, TaskManagerHeartbeat, TaskManagerMessage,
-    TaskMetrics, TaskState, TaskStateUpdate, WorkerReady, extraction_result,
+    AcknowledgeCheckpoint, DeclineCheckpoint, ExecutionAttempt, ExtractionResult, Failure, FailureClass,
+    RegisterTaskManager, TaskDeployment, TaskManagerHeartbeat, TaskManagerMessage, TaskMetrics, TaskState,
+    TaskStateUpdate, TriggerCheckpoint, WorkerReady, extraction_result,
 };
-use thalweg_proto::graph::v1::{NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode};
+use thalweg_proto::graph::v1::{JobVertex, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode};
+use thalweg_proto::state::v1::{
+    CheckpointMetrics, Distribution, OperatorList, OperatorSubtaskState, StateFile, TaskOperatorSnapshot,
+    TaskSnapshot,
+};
 use thalweg_types::JobId;
 use thalweg_types::config::Configuration;
 use tokio::sync::mpsc;
@@ -70,6 +75,7 @@ pub(crate) fn stream_graph(job_name: &str) -> StreamGraph {
         target,
         input: 0,
         partitioner: partitioner.into(),
+        side_output: 0,
     };
     let mut sink = node(3, NodeKind::Sink, "Print");
     sink.output_columns.clear();
@@ -118,6 +124,16 @@ pub(crate) async fn submission(
     job_id: JobId,
     configuration: &[(&str, &str)],
 ) -> Submission {
+    submission_of(stream_graph("counts"), packages, job_id, configuration).await
+}
+
+/// [`submission`] of another graph.
+pub(crate) async fn submission_of(
+    stream_graph: StreamGraph,
+    packages: &Packages,
+    job_id: JobId,
+    configuration: &[(&str, &str)],
+) -> Submission {
     let directory = packages.folder.path().join("package");
     package_directory(&directory, "#!/bin/sh\n");
     let package = packages
@@ -129,7 +145,6 @@ pub(crate) async fn submission(
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let configuration = Configuration::from_map(entries);
-    let stream_graph = stream_graph("counts");
     let job_graph = thalweg_graph::job_graph(&stream_graph, job_id, &configuration).unwrap();
     let extracted = ExtractedJob {
         fingerprint: thalweg_graph::fingerprint(&stream_graph),
@@ -145,7 +160,10 @@ pub(crate) async fn submission(
         package,
         extracted,
         job_graph,
+        file_systems: thalweg_storage::FileSystems::new(configuration.clone()),
         configuration,
+        restored: None,
+        earlier_checkpoint: None,
     }
 }
 
@@ -154,11 +172,18 @@ const ANSWERING: &str = "#!/bin/sh\nexec python3 -c \"import os,socket;s=socket.
 
 /// A package whose program builds [`stream_graph`].
 pub(crate) fn job_package(directory: &Path, job_name: &str) {
+    job_package_with(directory, job_name, |_| {});
+}
+
+/// [`job_package`] of a changed graph.
+pub(crate) fn job_package_with(directory: &Path, job_name: &str, change: impl FnOnce(&mut StreamGraph)) {
     package_directory(directory, ANSWERING);
+    let mut graph = stream_graph(job_name);
+    change(&mut graph);
     let result = ExtractionResult {
         protocol_version: thalweg_proto::WORKER_PROTOCOL_VERSION,
         api_version: "0.1".to_owned(),
-        result: Some(extraction_result::Result::StreamGraph(stream_graph(job_name))),
+        result: Some(extraction_result::Result::StreamGraph(graph)),
     };
     fs::write(directory.join("answer"), result.encode_length_delimited_to_vec()).unwrap();
 }
@@ -196,6 +221,7 @@ pub(crate) async fn job_manager(configuration: &[(&str, &str)], application: Opt
         temp_directory: folder.path().to_owned(),
         host: "here".to_owned(),
         application,
+        default_checkpoint_directory: None,
     };
     Running {
         handle: JobManager::start(config).await.unwrap(),
@@ -231,8 +257,20 @@ impl Running {
     }
 }
 
+/// What a [`ScriptedTaskManager`] does with a checkpoint that is triggered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnCheckpoint {
+    /// All its tasks acknowledge it, each with one inline list; behind a savepoint that ends the job they finish.
+    Acknowledge,
+    /// All its tasks decline it.
+    Decline,
+    /// Nothing.
+    KeepSilent,
+}
+
 /// A TaskManager that starts every worker, runs every task and cancels what it is told to; what it ran, it can finish.
 pub(crate) struct ScriptedTaskManager {
+    on_checkpoint: Arc<Mutex<OnCheckpoint>>,
     messages: mpsc::Sender<TaskManagerMessage>,
     seen: Arc<Mutex<Vec<Command>>>,
     pub(crate) epoch: u64,
@@ -271,10 +309,14 @@ impl ScriptedTaskManager {
             "{greeting:?}"
         );
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let script = Script {
+        let on_checkpoint = Arc::new(Mutex::new(OnCheckpoint::Acknowledge));
+        let mut script = Script {
             epoch: greeting.epoch,
             messages: messages.clone(),
             seen: seen.clone(),
+            on_checkpoint: on_checkpoint.clone(),
+            tasks: Vec::new(),
+            last: 0,
         };
         let task = tokio::spawn(async move {
             while let Ok(Some(command)) = commands.message().await {
@@ -283,12 +325,26 @@ impl ScriptedTaskManager {
             }
         });
         Self {
+            on_checkpoint,
             messages,
             seen,
             epoch: greeting.epoch,
             client,
             task,
         }
+    }
+
+    pub(crate) fn on_checkpoint(&self, what: OnCheckpoint) {
+        *self.on_checkpoint.lock().unwrap() = what;
+    }
+
+    /// What was deployed last: the tasks of the newest attempts, by their deployments.
+    pub(crate) fn deployments(&self) -> Vec<TaskDeployment> {
+        let deployments = self.commands().into_iter().filter_map(|command| match command {
+            Command::Deploy(deploy) => Some(deploy.tasks),
+            _ => None,
+        });
+        deployments.flatten().collect()
     }
 
     pub(crate) fn commands(&self) -> Vec<Command> {
@@ -319,7 +375,7 @@ impl ScriptedTaskManager {
             let update = TaskStateUpdate {
                 execution: Some(execution),
                 state: state.into(),
-                failure: None,
+                ..TaskStateUpdate::default()
             };
             self.send(self.epoch, Message::TaskState(update)).await;
         }
@@ -357,14 +413,43 @@ impl ScriptedTaskManager {
     }
 }
 
+/// One inline list for each operator of a chain.
+fn snapshot_of(vertex: &JobVertex) -> TaskSnapshot {
+    let operators = vertex.chain.iter().map(|node| TaskOperatorSnapshot {
+        operator_id: node.operator_id.clone(),
+        state: Some(OperatorSubtaskState {
+            lists: vec![OperatorList {
+                name: "items".to_owned(),
+                distribution: Distribution::Union.into(),
+                file: Some(StateFile {
+                    size: 5,
+                    inline: b"items".to_vec(),
+                    ..StateFile::default()
+                }),
+                items: 1,
+            }],
+            ..OperatorSubtaskState::default()
+        }),
+        tables: Vec::new(),
+    });
+    TaskSnapshot {
+        operators: operators.collect(),
+    }
+}
+
 struct Script {
     epoch: u64,
     messages: mpsc::Sender<TaskManagerMessage>,
     seen: Arc<Mutex<Vec<Command>>>,
+    on_checkpoint: Arc<Mutex<OnCheckpoint>>,
+    /// The newest attempts.
+    tasks: Vec<TaskDeployment>,
+    /// The checkpoint behind which all ends; 0 = none.
+    last: u64,
 }
 
 impl Script {
-    async fn follow(&self, command: Command) {
+    async fn follow(&mut self, command: Command) {
         self.seen.lock().unwrap().push(command.clone());
         match command {
             Command::StartWorker(start) => {
@@ -376,8 +461,21 @@ impl Script {
                 self.say(Message::WorkerReady(ready)).await;
             }
             Command::Deploy(deploy) => {
-                for execution in deploy.tasks.into_iter().filter_map(|task| task.execution) {
+                for task in deploy.tasks {
+                    let execution = task.execution.clone().unwrap();
+                    self.tasks.retain(|known| {
+                        let known = known.execution.as_ref().unwrap();
+                        (&known.job_id, &known.vertex_id, known.subtask)
+                            != (&execution.job_id, &execution.vertex_id, execution.subtask)
+                    });
+                    self.tasks.push(task);
                     self.report(execution, TaskState::Running).await;
+                }
+            }
+            Command::TriggerCheckpoint(trigger) => self.checkpoint(&trigger).await,
+            Command::NotifyCheckpoint(notify) if notify.completed && notify.checkpoint_id == self.last => {
+                for task in std::mem::take(&mut self.tasks) {
+                    self.report(task.execution.unwrap(), TaskState::Finished).await;
                 }
             }
             Command::Cancel(cancel) => {
@@ -389,11 +487,47 @@ impl Script {
         }
     }
 
+    /// What the barrier would bring about, in all tasks here.
+    async fn checkpoint(&mut self, trigger: &TriggerCheckpoint) {
+        let what = *self.on_checkpoint.lock().unwrap();
+        let options = trigger.options.clone().unwrap();
+        if options.terminate {
+            self.last = trigger.checkpoint_id;
+        }
+        for task in self.tasks.clone() {
+            let message = match what {
+                OnCheckpoint::Acknowledge => Message::AcknowledgeCheckpoint(AcknowledgeCheckpoint {
+                    execution: task.execution,
+                    checkpoint_id: trigger.checkpoint_id,
+                    snapshot: Some(snapshot_of(&task.vertex.unwrap())),
+                    metrics: Some(CheckpointMetrics {
+                        sync_us: 1_500,
+                        async_ms: 3,
+                        checkpointed_bytes: 10,
+                        full_bytes: 20,
+                        ..CheckpointMetrics::default()
+                    }),
+                }),
+                OnCheckpoint::Decline => Message::DeclineCheckpoint(DeclineCheckpoint {
+                    execution: task.execution,
+                    checkpoint_id: trigger.checkpoint_id,
+                    failure: Some(Failure {
+                        class: FailureClass::Retryable.into(),
+                        message: "the disk is full".to_owned(),
+                        detail: String::new(),
+                    }),
+                }),
+                OnCheckpoint::KeepSilent => return,
+            };
+            self.say(message).await;
+        }
+    }
+
     async fn report(&self, execution: ExecutionAttempt, state: TaskState) {
         let update = TaskStateUpdate {
             execution: Some(execution),
             state: state.into(),
-            failure: None,
+            ..TaskStateUpdate::default()
         };
         self.say(Message::TaskState(update)).await;
     }

@@ -32,6 +32,7 @@ pub(crate) async fn run(
             .or_else(|_| std::env::var("HOSTNAME"))
             .unwrap_or_else(|_| bind.to_string()),
         application: arguments.application.then(|| application(arguments)),
+        default_checkpoint_directory: None,
         configuration,
     };
     let job_manager = JobManager::start(config).await?;

@@ -13,6 +13,7 @@ use thalweg_taskmanager::{TaskManager, TaskManagerConfig, TaskManagerHandle, Wor
 use thalweg_types::config::{Configuration, options};
 use thalweg_types::{JobId, TaskManagerId};
 
+use super::state::absolute;
 use crate::cli::{PackageArguments, RunArguments};
 use crate::signals;
 use crate::temp_folder::TempFolder;
@@ -24,6 +25,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the package; the job's end is the exit code.
 pub(crate) async fn run(configuration: Configuration, arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    let configuration = starting_from(configuration, &arguments)?;
     let folder = TempFolder::new(&configuration)?;
     let job_manager = start_job_manager(&configuration, folder.path(), arguments.package).await?;
     let job = first_job(&job_manager).await?;
@@ -33,6 +35,25 @@ pub(crate) async fn run(configuration: Configuration, arguments: RunArguments) -
     task_manager.shutdown().await;
     job_manager.shutdown().await;
     outcome
+}
+
+/// What the command line says of the state to start from goes over the configuration.
+fn starting_from(
+    mut configuration: Configuration,
+    arguments: &RunArguments,
+) -> anyhow::Result<Configuration> {
+    let Some(path) = &arguments.from_savepoint else {
+        return Ok(configuration);
+    };
+    configuration.set(options::STATE_RECOVERY_PATH.key, absolute(path)?);
+    if arguments.allow_non_restored_state {
+        configuration.set(options::STATE_RECOVERY_IGNORE_UNCLAIMED.key, "true");
+    }
+    if let Some(mode) = &arguments.claim_mode {
+        configuration.set(options::STATE_RECOVERY_CLAIM_MODE.key, mode);
+    }
+    configuration.check()?;
+    Ok(configuration)
 }
 
 async fn start_job_manager(
@@ -55,6 +76,7 @@ async fn start_job_manager(
         temp_directory: folder.to_owned(),
         host: Ipv4Addr::LOCALHOST.to_string(),
         application: Some(application),
+        default_checkpoint_directory: Some(folder.join("checkpoints")),
     };
     Ok(JobManager::start(config).await?)
 }

@@ -8,6 +8,7 @@
 mod supervised;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
@@ -17,7 +18,7 @@ use thalweg_proto::control::v1::{
     job_manager_command, task_manager_message, worker_command, worker_message,
 };
 use thalweg_types::{Failure, FailureClass, JobId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 
 use supervised::{Worker, accept};
@@ -42,6 +43,8 @@ pub(crate) enum Event {
         epoch: u64,
         messages: mpsc::Sender<TaskManagerMessage>,
         client: JobManagerClient<Channel>,
+        /// Ends the connection: its JobManager takes no messages.
+        give_up: Arc<Notify>,
     },
     /// The stream to the JobManager is gone.
     Disconnected,
@@ -109,6 +112,7 @@ pub(crate) struct Actor {
 pub(crate) struct Connection {
     messages: mpsc::Sender<TaskManagerMessage>,
     client: JobManagerClient<Channel>,
+    give_up: Arc<Notify>,
 }
 
 /// The workers by job.
@@ -122,7 +126,7 @@ impl Actor {
             if matches!(event, Event::Shutdown) {
                 break;
             }
-            self.handle(event).await;
+            self.handle(event);
             self.publish();
         }
         for worker in self.workers.0.values().filter_map(|worker| worker.pid) {
@@ -130,15 +134,20 @@ impl Actor {
         }
     }
 
-    async fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Connected {
                 epoch,
                 messages,
                 client,
+                give_up,
             } => {
                 self.epoch = epoch;
-                self.connection = Some(Connection { messages, client });
+                self.connection = Some(Connection {
+                    messages,
+                    client,
+                    give_up,
+                });
             }
             Event::Disconnected => {
                 self.connection = None;
@@ -151,37 +160,45 @@ impl Actor {
                     "a command of an earlier leader was dropped"
                 );
             }
-            Event::Command(command) => self.command(*command).await,
+            Event::Command(command) => self.command(*command),
             Event::WorkerStarted { worker, pid } => self.worker_started(worker, pid),
-            Event::WorkerLaunchFailed { worker, failure } => self.worker_gone(worker, failure).await,
+            Event::WorkerLaunchFailed { worker, failure } => self.worker_gone(worker, &failure),
             Event::WorkerConnected {
                 worker,
                 hello,
                 commands,
             } => {
-                self.worker_connected(worker, *hello, commands).await;
+                self.worker_connected(worker, &hello, commands);
             }
-            Event::WorkerMessage { worker, message } => self.worker_message(worker, *message).await,
-            Event::WorkerEnded { worker, end } => self.worker_ended(worker, &end).await,
+            Event::WorkerMessage { worker, message } => self.worker_message(worker, *message),
+            Event::WorkerEnded { worker, end } => self.worker_ended(worker, &end),
             Event::Tick => self.tick(),
             Event::Shutdown => {}
         }
     }
 
-    async fn command(&mut self, command: JobManagerCommand) {
+    fn command(&mut self, command: JobManagerCommand) {
         use job_manager_command::Command;
         self.epoch = command.epoch;
         match command.command {
-            Some(Command::StartWorker(start)) => self.start_worker(Box::new(start)).await,
+            Some(Command::StartWorker(start)) => self.start_worker(Box::new(start)),
             Some(Command::StopWorker(stop)) => self.stop_worker(&stop.job_id, stop.worker_generation),
             Some(Command::Deploy(deploy)) => self.deploy(deploy),
             Some(Command::Cancel(cancel)) => self.cancel(cancel),
-            Some(Command::Heartbeat(request)) => self.heartbeat(request.sent_at_ms).await,
+            Some(Command::TriggerCheckpoint(trigger)) => {
+                let command = worker_command::Command::TriggerCheckpoint;
+                self.send_to_worker_of(trigger.executions.first().cloned(), command(trigger));
+            }
+            Some(Command::NotifyCheckpoint(notify)) => {
+                let command = worker_command::Command::NotifyCheckpoint;
+                self.send_to_worker_of(notify.executions.first().cloned(), command(notify));
+            }
+            Some(Command::Heartbeat(request)) => self.heartbeat(request.sent_at_ms),
             Some(Command::Registered(_) | Command::Refused(_)) | None => {}
         }
     }
 
-    async fn start_worker(&mut self, start: Box<StartWorker>) {
+    fn start_worker(&mut self, start: Box<StartWorker>) {
         let Ok(job) = start.job_id.parse::<JobId>() else {
             tracing::error!(
                 job_id = start.job_id,
@@ -206,7 +223,7 @@ impl Actor {
         }
         if let Err(error) = self.slots.allocate(job, &start.slots) {
             let failure = Failure::new(FailureClass::Retryable, error.to_string());
-            self.report_worker_failed(key, &failure).await;
+            self.report_worker_failed(key, &failure);
             return;
         }
         let budget = self.memory.worker(start.slots.len());
@@ -258,10 +275,10 @@ impl Actor {
                 continue;
             };
             let state = control::TaskState::Deploying;
-            worker.note_state(TaskStateUpdate {
+            worker.note_state(&TaskStateUpdate {
                 execution: Some(execution),
                 state: state.into(),
-                failure: None,
+                ..TaskStateUpdate::default()
             });
             let deploy = control::DeployTasks { tasks: vec![task] };
             worker.send(worker_command::Command::Deploy(deploy));
@@ -280,7 +297,14 @@ impl Actor {
         }
     }
 
-    async fn heartbeat(&mut self, sent_at_ms: u64) {
+    /// A command names tasks of one job only.
+    fn send_to_worker_of(&mut self, execution: Option<ExecutionAttempt>, command: worker_command::Command) {
+        if let Some(worker) = execution.and_then(|execution| self.workers.of_execution(&execution)) {
+            worker.send(command);
+        }
+    }
+
+    fn heartbeat(&mut self, sent_at_ms: u64) {
         let own = resident_bytes(std::process::id()).unwrap_or(0);
         let allocated: u64 = self.workers.0.values().map(|worker| worker.allocated).sum();
         let tasks = self
@@ -294,8 +318,7 @@ impl Actor {
             memory_used_bytes: own + allocated,
             tasks,
         };
-        self.report(task_manager_message::Message::Heartbeat(heartbeat))
-            .await;
+        self.report(task_manager_message::Message::Heartbeat(heartbeat));
     }
 
     fn worker_started(&mut self, key: WorkerKey, pid: u32) {
@@ -305,50 +328,58 @@ impl Actor {
         }
     }
 
-    async fn worker_connected(
+    fn worker_connected(
         &mut self,
         key: WorkerKey,
-        hello: WorkerHello,
+        hello: &WorkerHello,
         commands: mpsc::Sender<WorkerCommand>,
     ) {
         let Some(worker) = self.workers.get(key) else {
             return;
         };
-        if let Err(failure) = accept(&worker.start, &hello) {
+        if let Err(failure) = accept(&worker.start, hello) {
             worker.end(failure);
             return;
         }
         worker.commands = Some(commands);
+        if hello.data_port == 0 {
+            // Its data port could not be opened: why follows.
+            return;
+        }
         worker.data_address = format!("{}:{}", self.host, hello.data_port);
         let ready = WorkerReady {
             job_id: key.job.to_string(),
             worker_generation: key.generation,
             data_address: worker.data_address.clone(),
         };
-        self.report(task_manager_message::Message::WorkerReady(ready))
-            .await;
+        self.report(task_manager_message::Message::WorkerReady(ready));
     }
 
-    async fn worker_message(&mut self, key: WorkerKey, message: worker_message::Message) {
+    fn worker_message(&mut self, key: WorkerKey, message: worker_message::Message) {
         let Some(worker) = self.workers.get(key) else {
             return;
         };
         match message {
             worker_message::Message::TaskState(update) => {
-                worker.note_state(update.clone());
-                self.report(task_manager_message::Message::TaskState(update))
-                    .await;
+                worker.note_state(&update);
+                self.report(task_manager_message::Message::TaskState(update));
             }
             worker_message::Message::Heartbeat(heartbeat) => {
                 worker.allocated = heartbeat.allocated_bytes;
                 worker.metrics = heartbeat.tasks;
+            }
+            worker_message::Message::AcknowledgeCheckpoint(acknowledge) => {
+                self.report(task_manager_message::Message::AcknowledgeCheckpoint(acknowledge));
+            }
+            worker_message::Message::DeclineCheckpoint(decline) => {
+                self.report(task_manager_message::Message::DeclineCheckpoint(decline));
             }
             worker_message::Message::Failed(failure) => worker.end(failure_from_proto(failure)),
             worker_message::Message::Hello(_) => {}
         }
     }
 
-    async fn worker_ended(&mut self, key: WorkerKey, end: &WorkerEnd) {
+    fn worker_ended(&mut self, key: WorkerKey, end: &WorkerEnd) {
         let Some(worker) = self.workers.get(key) else {
             return;
         };
@@ -359,18 +390,18 @@ impl Actor {
             },
             None => describe_end(end, worker.budget, None),
         };
-        self.worker_gone(key, failure).await;
+        self.worker_gone(key, &failure);
     }
 
     /// Frees what the worker held; tells the JobManager unless it asked for it.
-    async fn worker_gone(&mut self, key: WorkerKey, failure: Failure) {
+    fn worker_gone(&mut self, key: WorkerKey, failure: &Failure) {
         let Some(worker) = self.workers.get(key) else {
             return;
         };
         let stopped = worker.stopped;
         self.forget(key);
         if !stopped {
-            self.report_worker_failed(key, &failure).await;
+            self.report_worker_failed(key, failure);
         }
     }
 
@@ -402,26 +433,34 @@ impl Actor {
         }
     }
 
-    async fn report_worker_failed(&self, key: WorkerKey, failure: &Failure) {
+    fn report_worker_failed(&mut self, key: WorkerKey, failure: &Failure) {
         let failed = WorkerFailed {
             job_id: key.job.to_string(),
             worker_generation: key.generation,
             failure: Some(failure_to_proto(failure)),
         };
         tracing::warn!(job_id = failed.job_id, reason = failure.message, "worker failed");
-        self.report(task_manager_message::Message::WorkerFailed(failed))
-            .await;
+        self.report(task_manager_message::Message::WorkerFailed(failed));
     }
 
     /// Sends to the leader; without one, the next registration tells the same.
-    async fn report(&self, message: task_manager_message::Message) {
-        if let Some(connection) = &self.connection {
-            let message = TaskManagerMessage {
-                epoch: self.epoch,
-                message: Some(message),
-            };
-            if connection.messages.send(message).await.is_err() {
+    /// Never waits: a JobManager that lets messages pile up is given up, and learns the state of things when it is dialed again.
+    fn report(&mut self, message: task_manager_message::Message) {
+        let message = TaskManagerMessage {
+            epoch: self.epoch,
+            message: Some(message),
+        };
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        match connection.messages.try_send(message) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => {
                 tracing::debug!("the JobManager's stream is closed");
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                connection.give_up.notify_one();
+                self.connection = None;
             }
         }
     }

@@ -4,16 +4,18 @@
 //!   dial --register--> Registered: Event::Connected -> commands... -> broken or silent: Event::Disconnected --pause--> dial
 //! ```
 //!
-//! The pause doubles from 100 ms to 5 s. A TaskManager waits for its JobManager for ever: pods start in any order.
+//! The pause doubles from 100 ms to 5 s, but is short for the first seconds: pods of a cluster start together and in any
+//! order, and a JobManager that is replaced is back soon. A TaskManager waits for its JobManager for ever.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_proto::control::v1::{
     JobManagerCommand, RegisterTaskManager, Registered, TaskManagerMessage, job_manager_command,
     task_manager_message,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -25,6 +27,9 @@ use crate::gateway::MAX_MESSAGE_BYTES;
 const MESSAGE_QUEUE: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A JobManager that has been away for less than this is about to come.
+const SOON: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE_IF_SOON: Duration = Duration::from_millis(200);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps a TaskManager connected.
@@ -50,17 +55,29 @@ enum ConnectionEnd {
     Closed,
     #[error("the JobManager was silent for {0:?}")]
     Silent(Duration),
+    #[error("the JobManager takes no messages: {MESSAGE_QUEUE} wait for it")]
+    Stuck,
+}
+
+/// A JobManager took this TaskManager in.
+struct Accepted {
+    greeting: Registered,
+    epoch: u64,
+    messages: mpsc::Sender<TaskManagerMessage>,
+    client: JobManagerClient<Channel>,
+    commands: Streaming<JobManagerCommand>,
 }
 
 impl ConnectionLoop {
     /// Runs until nobody takes its events.
     pub(crate) async fn run(self) {
         let mut pause = FIRST_PAUSE;
+        let mut without = Instant::now();
         while !self.events.is_closed() {
             let mut registered = false;
             let end = self.connect(&mut registered).await;
             if registered {
-                pause = FIRST_PAUSE;
+                (pause, without) = (FIRST_PAUSE, Instant::now());
                 tracing::warn!(reason = %end, "lost the JobManager");
                 if self.events.send(Event::Disconnected).await.is_err() {
                     return;
@@ -69,43 +86,36 @@ impl ConnectionLoop {
                 tracing::info!(reason = %end, "no JobManager yet, trying again");
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = next_pause(pause, without.elapsed());
         }
     }
 
     async fn connect(&self, registered: &mut bool) -> ConnectionEnd {
         match self.register().await {
-            Ok((greeting, epoch, messages, client, commands)) => {
+            Ok(accepted) => {
                 *registered = true;
-                tracing::info!(epoch, "registered at the JobManager");
+                tracing::info!(epoch = accepted.epoch, "registered at the JobManager");
+                let given_up = Arc::new(Notify::new());
                 let connected = Event::Connected {
-                    epoch,
-                    messages,
-                    client,
+                    epoch: accepted.epoch,
+                    messages: accepted.messages,
+                    client: accepted.client,
+                    give_up: Arc::clone(&given_up),
                 };
                 if self.events.send(connected).await.is_err() {
                     return ConnectionEnd::Closed;
                 }
-                self.pass_on(commands, Duration::from_millis(greeting.heartbeat_timeout_ms))
-                    .await
+                let silence = Duration::from_millis(accepted.greeting.heartbeat_timeout_ms);
+                tokio::select! {
+                    end = self.pass_on(accepted.commands, silence) => end,
+                    () = given_up.notified() => ConnectionEnd::Stuck,
+                }
             }
             Err(end) => end,
         }
     }
 
-    #[allow(clippy::type_complexity)] // one use, named where it is taken apart
-    async fn register(
-        &self,
-    ) -> Result<
-        (
-            Registered,
-            u64,
-            mpsc::Sender<TaskManagerMessage>,
-            JobManagerClient<Channel>,
-            Streaming<JobManagerCommand>,
-        ),
-        ConnectionEnd,
-    > {
+    async fn register(&self) -> Result<Accepted, ConnectionEnd> {
         let channel = self
             .endpoint
             .clone()
@@ -142,9 +152,13 @@ impl ConnectionLoop {
             .map_err(stream_error)?;
         let JobManagerCommand { epoch, command } = answer.ok_or(ConnectionEnd::Closed)?;
         match command {
-            Some(job_manager_command::Command::Registered(greeting)) => {
-                Ok((greeting, epoch, messages, client, commands))
-            }
+            Some(job_manager_command::Command::Registered(greeting)) => Ok(Accepted {
+                greeting,
+                epoch,
+                messages,
+                client,
+                commands,
+            }),
             Some(job_manager_command::Command::Refused(refused)) => {
                 Err(ConnectionEnd::Refused(refused.reason))
             }
@@ -165,5 +179,28 @@ impl ConnectionLoop {
                 }
             }
         }
+    }
+}
+
+/// The pause after `pause`, when there has been no JobManager for `without`.
+fn next_pause(pause: Duration, without: Duration) -> Duration {
+    let longest = if without < SOON {
+        LONGEST_PAUSE_IF_SOON
+    } else {
+        LONGEST_PAUSE
+    };
+    (pause * 2).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_short_while_the_job_manager_is_expected_and_grow_afterwards() {
+        assert_eq!(next_pause(FIRST_PAUSE, Duration::ZERO), LONGEST_PAUSE_IF_SOON);
+        assert_eq!(next_pause(LONGEST_PAUSE_IF_SOON, SOON / 2), LONGEST_PAUSE_IF_SOON);
+        assert_eq!(next_pause(LONGEST_PAUSE_IF_SOON, SOON), LONGEST_PAUSE_IF_SOON * 2);
+        assert_eq!(next_pause(LONGEST_PAUSE, SOON), LONGEST_PAUSE);
     }
 }

@@ -76,6 +76,7 @@ impl Launcher {
             data_bind: self.data_bind,
             data_host: self.data_host.clone(),
             memory_bytes,
+            slots: start.slots.len(),
             output: self.output,
         };
         let process = launch.start().await?;

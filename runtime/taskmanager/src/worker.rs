@@ -40,6 +40,7 @@ pub(crate) struct WorkerLaunch {
     pub(crate) data_bind: IpAddr,
     pub(crate) data_host: String,
     pub(crate) memory_bytes: u64,
+    pub(crate) slots: usize,
     pub(crate) output: WorkerOutput,
 }
 
@@ -57,6 +58,7 @@ impl WorkerLaunch {
             .env("THALWEG_EXCHANGE_TOKEN", &self.exchange_token)
             .env("THALWEG_JOB_ID", &self.job_id)
             .env("THALWEG_WORKER_MEMORY_BYTES", self.memory_bytes.to_string())
+            .env("THALWEG_WORKER_SLOTS", self.slots.to_string())
             .env("THALWEG_DATA_BIND", self.data_bind.to_string())
             .env("THALWEG_DATA_HOST", &self.data_host)
             .stdin(Stdio::null())
@@ -246,6 +248,7 @@ mod tests {
             data_bind: [127, 0, 0, 1].into(),
             data_host: "127.0.0.1".to_owned(),
             memory_bytes: 7,
+            slots: 1,
             output: WorkerOutput::Log,
         }
     }

@@ -232,3 +232,111 @@ async fn a_killed_task_manager_restarts_the_job_on_another_one() {
         "{exceptions}"
     );
 }
+
+/// A job that takes checkpoints, its folder for them, and one for savepoints.
+async fn checkpointed(cluster: &Cluster, folder: &std::path::Path, savepoint: Option<&str>) -> String {
+    let package = package("misbehaving", folder);
+    let request = json!({
+        "programArgsList": ["well-behaved"],
+        "parallelism": 2,
+        "savepointPath": savepoint,
+        "flinkConfiguration": {
+            "execution.checkpointing.interval": "100 ms",
+            "execution.checkpointing.dir": folder.join("checkpoints"),
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.delay": "10 ms",
+        },
+    });
+    cluster.run(&package, request).await
+}
+
+fn completed(at_least: u64) -> impl Fn(&Value) -> bool {
+    move |statistics| statistics["counts"]["completed"].as_u64().unwrap_or(0) >= at_least
+}
+
+#[tokio::test]
+async fn a_killed_task_manager_costs_a_restart_from_the_newest_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(1);
+    cluster
+        .until("two slots", "/overview", |overview| {
+            overview["slots-available"] == 2
+        })
+        .await;
+    let job = checkpointed(&cluster, folder.path(), None).await;
+    let path = format!("/jobs/{job}/checkpoints");
+    let before = cluster.until("two checkpoints", &path, completed(2)).await;
+    assert_eq!(before["latest"]["restored"], Value::Null);
+    drop(cluster.processes.pop());
+    cluster.process(&["taskmanager", "--resource-id", "tm-next", "--host", "127.0.0.1"]);
+    let restored = cluster
+        .until("a restore", &path, |statistics| {
+            statistics["latest"]["restored"]["id"].is_u64()
+        })
+        .await;
+    let (from, newest) = (
+        restored["latest"]["restored"]["id"].as_u64().unwrap(),
+        before["latest"]["completed"]["id"].as_u64().unwrap(),
+    );
+    assert!(from >= newest, "restored from {from}, {newest} was there");
+    let so_far = restored["counts"]["completed"].as_u64().unwrap();
+    cluster
+        .until("checkpoints to go on", &path, completed(so_far + 2))
+        .await;
+}
+
+#[tokio::test]
+async fn savepoints_are_taken_looked_into_started_from_and_disposed_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(1);
+    cluster
+        .until("two slots", "/overview", |overview| {
+            overview["slots-available"] == 2
+        })
+        .await;
+    let savepoints = folder.path().join("savepoints");
+    let savepoints = savepoints.to_str().unwrap();
+    let job = checkpointed(&cluster, folder.path(), None).await;
+    let statistics = format!("/jobs/{job}/checkpoints");
+    cluster.until("a checkpoint", &statistics, completed(1)).await;
+    let list = cluster.command(&["checkpoints", &job]);
+    assert!(
+        list.contains(" completed, ") && list.contains("COMPLETED"),
+        "{list}"
+    );
+
+    let path = cluster.command(&["savepoint", &job, savepoints]);
+    let path = path.trim();
+    assert!(
+        path.starts_with(&format!("file://{savepoints}/savepoint-")),
+        "{path}"
+    );
+    let inspected = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .args(["state", "inspect", path])
+        .output()
+        .unwrap();
+    let inspected = String::from_utf8(inspected.stdout).unwrap();
+    assert!(
+        inspected.contains("numbers") && inspected.contains(&job),
+        "{inspected}"
+    );
+
+    let stopped = cluster.command(&["stop", &job, "-p", savepoints]);
+    let stopped = stopped.trim();
+    cluster
+        .until("the job to end", &format!("/jobs/{job}"), state_is("FINISHED"))
+        .await;
+    let next = checkpointed(&cluster, folder.path(), Some(stopped)).await;
+    let statistics = cluster
+        .until(
+            "the next job's checkpoint",
+            &format!("/jobs/{next}/checkpoints"),
+            completed(1),
+        )
+        .await;
+    assert_eq!(statistics["latest"]["restored"]["external_path"], stopped);
+    for savepoint in [path, stopped] {
+        cluster.command(&["savepoint", "-d", savepoint]);
+        assert!(!std::path::Path::new(savepoint.strip_prefix("file://").unwrap()).exists());
+    }
+}

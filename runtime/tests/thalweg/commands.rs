@@ -149,6 +149,53 @@ fn what_is_wrong_with_a_package_or_its_main_is_one_line() {
 }
 
 #[test]
+fn what_is_wrong_with_a_snapshot_or_its_folder_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let misbehaving = package("misbehaving", folder.path());
+    let misbehaving = misbehaving.to_str().unwrap();
+    let run = |options: &[&str], expected: &str| {
+        let arguments = [&["run", misbehaving], options, &["--", "well-behaved"]].concat();
+        refused(&arguments, expected);
+    };
+    run(
+        &["-s", "/no/such/savepoint"],
+        "/no/such/savepoint/_metadata does not exist",
+    );
+    run(&["-s", "hdfs://host/savepoint"], "hdfs");
+    run(
+        &["-s", "/no/such/savepoint", "--claim-mode", "LEGACY"],
+        "NO_CLAIM or CLAIM",
+    );
+    let damaged = folder.path().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("_metadata"), b"something else").unwrap();
+    let damaged = damaged.to_str().unwrap();
+    run(&["-s", damaged], &format!("{damaged}/_metadata"));
+    refused(&["state", "inspect", damaged], &format!("{damaged}/_metadata"));
+    refused(
+        &["state", "inspect", "/no/such"],
+        "/no/such/_metadata does not exist",
+    );
+    run(
+        &[
+            "-D",
+            "execution.checkpointing.interval=1s",
+            "-D",
+            "execution.checkpointing.dir=/proc/nothing",
+        ],
+        "execution.checkpointing.dir",
+    );
+    refused(&["savepoint", "not-an-id"], "32 hex digits");
+    refused(&["savepoint"], "which job?");
+    refused(&["stop", "not-an-id"], "32 hex digits");
+    refused(&["checkpoints", "not-an-id"], "32 hex digits");
+    refused(
+        &["savepoint", "-d", "/some/savepoint", "-m", "http://127.0.0.1:1"],
+        "http://127.0.0.1:1",
+    );
+}
+
+#[test]
 fn a_key_of_flinks_without_meaning_here_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let package = package("misbehaving", folder.path());

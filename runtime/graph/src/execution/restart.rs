@@ -48,7 +48,10 @@ impl RestartStrategy {
     pub fn from_configuration(configuration: &Configuration) -> Result<Self, ConfigError> {
         let kind = match configuration.get(&options::RESTART_STRATEGY)? {
             Some(kind) => kind,
-            None if configuration.get(&options::CHECKPOINTING_INTERVAL)?.is_some() => {
+            None if configuration
+                .get(&options::CHECKPOINTING_INTERVAL)?
+                .is_some_and(|interval| !interval.is_zero()) =>
+            {
                 RestartStrategyKind::ExponentialDelay
             }
             None => RestartStrategyKind::None,

@@ -333,6 +333,7 @@ impl ExecutionGraph {
                 .map(|edge| self.output(*edge, subtask.1))
                 .collect(),
             configuration: self.job.configuration.clone(),
+            restore: None,
         };
         Some((slot.clone(), deployment))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use thalweg_proto::graph::v1::JobGraph;
-use thalweg_types::{Failure, JobId, TaskManagerId, VertexId};
+use thalweg_types::{ExecutionId, Failure, JobId, TaskManagerId, VertexId};
 
 use super::failure::FailureEntry;
 use super::state::{Execution, JobStatus, StateTimestamps, TaskState};
@@ -38,6 +38,35 @@ impl ExecutionGraph {
     /// The position of a vertex.
     pub fn vertex_position(&self, id: VertexId) -> Option<usize> {
         self.vertices.iter().position(|vertex| vertex.id == id)
+    }
+
+    /// A subtask, if this is its current attempt.
+    pub fn execution_of(&self, id: ExecutionId) -> Option<&Execution> {
+        let subtask = self.subtask_of(id)?;
+        let execution = self.execution(subtask);
+        (execution.attempt == id.attempt).then_some(execution)
+    }
+
+    /// The current attempts of all subtasks by vertex, with what they are to a checkpoint: `Some(false)` = the attempt runs,
+    /// `Some(true)` = it has finished, `None` = it does not count: it does not run, or its region is to restart.
+    pub fn attempts_that_count(&self) -> impl Iterator<Item = (ExecutionId, Option<bool>)> {
+        self.executions
+            .iter()
+            .enumerate()
+            .flat_map(move |(vertex, subtasks)| {
+                (0..).zip(subtasks).map(move |(subtask, execution)| {
+                    let settled = matches!(
+                        self.phases[self.region_of((vertex, subtask))],
+                        RegionPhase::Deployed | RegionPhase::Done
+                    );
+                    let counts = match execution.state {
+                        TaskState::Running if settled => Some(false),
+                        TaskState::Finished if settled => Some(true),
+                        _ => None,
+                    };
+                    (self.id_of((vertex, subtask)), counts)
+                })
+            })
     }
 
     /// How often the job or a part of it has been restarted.

@@ -1,20 +1,29 @@
-//! From a request to a job that can start: package, extraction, JobGraph.
+//! From a request to a job that can start: package, extraction, JobGraph, the state it starts from, a place for its checkpoints.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use thalweg_checkpoint::adopt_max_parallelism;
 use thalweg_graph::job_graph;
 use thalweg_proto::graph::v1::JobGraph;
-use thalweg_types::config::{Configuration, options};
+use thalweg_storage::FileSystems;
+use thalweg_types::config::{ClaimMode, Configuration, options};
 use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::Begin;
+use super::state::{
+    RestoredState, check_checkpoint_directory, configured, earlier_checkpoint, open, own_checkpoint,
+    restored_state,
+};
 use crate::config::Application;
 use crate::control_plane::{Control, Event};
 use crate::extraction::{ExtractedJob, ExtractionOptions, extract};
 use crate::package::{Package, PackageStore};
+use crate::snapshot::StoredSnapshot;
 
 /// Programs that run for extraction at one time.
 const PARALLEL_EXTRACTIONS: usize = 4;
@@ -40,14 +49,38 @@ pub struct JobRequest {
     pub parallelism: u32,
     /// Over the cluster's configuration.
     pub configuration: BTreeMap<String, String>,
+    /// What it starts from, over `execution.state-recovery.*` of the configuration.
+    pub restore: RestoreRequest,
     /// The job's id; a random one if there is none.
     pub job_id: Option<JobId>,
+    /// Go on from the newest checkpoint in the folder of `job_id`, if there is one, whatever else it would start from.
+    pub recover: bool,
     /// The package, if it is here already (uploaded).
     pub package: Option<Arc<Package>>,
 }
 
+/// How a job is to start from state; empty = as configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreRequest {
+    /// Of a savepoint or a retained checkpoint.
+    pub path: String,
+    /// Leave state behind whose operator the job no longer has.
+    pub allow_non_restored_state: bool,
+    /// `NO_CLAIM` or `CLAIM`; empty = as configured.
+    pub claim_mode: String,
+}
+
+impl From<thalweg_proto::cluster::v1::RestoreSettings> for RestoreRequest {
+    fn from(settings: thalweg_proto::cluster::v1::RestoreSettings) -> Self {
+        Self {
+            path: settings.path,
+            allow_non_restored_state: settings.allow_non_restored_state,
+            claim_mode: settings.claim_mode,
+        }
+    }
+}
+
 /// A job that can start.
-#[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) job_id: JobId,
     pub(crate) operation_id: String,
@@ -56,14 +89,20 @@ pub(crate) struct Submission {
     pub(crate) extracted: ExtractedJob,
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
+    /// For its checkpoints.
+    pub(crate) file_systems: FileSystems,
+    pub(crate) restored: Option<RestoredState>,
+    /// The newest checkpoint that lies in the job's folder already, of an earlier run of the same id.
+    pub(crate) earlier_checkpoint: Option<u64>,
 }
 
 /// A graph that was made to be looked at.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) extracted: ExtractedJob,
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
+    file_systems: FileSystems,
+    snapshot: Option<(StoredSnapshot, ClaimMode)>,
 }
 
 /// Prepares jobs and hands them to the control plane.
@@ -72,6 +111,7 @@ pub(crate) struct Submitter {
     pub(crate) packages: PackageStore,
     pub(crate) configuration: Configuration,
     pub(crate) extraction: ExtractionOptions,
+    default_checkpoint_directory: Option<PathBuf>,
     extractions: Semaphore,
 }
 
@@ -81,6 +121,7 @@ impl Submitter {
         packages: PackageStore,
         configuration: Configuration,
         extraction: ExtractionOptions,
+        default_checkpoint_directory: Option<PathBuf>,
     ) -> Self {
         let extractions = Semaphore::new(PARALLEL_EXTRACTIONS);
         Self {
@@ -88,6 +129,7 @@ impl Submitter {
             packages,
             configuration,
             extraction,
+            default_checkpoint_directory,
             extractions,
         }
     }
@@ -144,7 +186,20 @@ impl Submitter {
             extracted,
             job_graph,
             configuration,
+            file_systems,
+            snapshot,
         } = self.plan(&package, &request, job_id).await?;
+        let restored = match snapshot {
+            None => None,
+            Some((snapshot, claim_mode)) => {
+                Some(restored_state(snapshot, claim_mode, &job_graph, &configuration)?)
+            }
+        };
+        check_checkpoint_directory(&configuration, &file_systems).await?;
+        let earlier_checkpoint = match request.job_id {
+            Some(job_id) => earlier_checkpoint(&configuration, &file_systems, job_id).await?,
+            None => None,
+        };
         Ok(Submission {
             job_id,
             operation_id,
@@ -153,6 +208,9 @@ impl Submitter {
             extracted,
             job_graph,
             configuration,
+            file_systems,
+            restored,
+            earlier_checkpoint,
         })
     }
 
@@ -183,16 +241,23 @@ impl Submitter {
         drop(permit);
         let extracted = extracted.map_err(|error| error.to_failure())?;
         let program = Configuration::from_map(extracted.stream_graph.configuration.clone());
-        let configuration = package
+        let mut configuration = package
             .manifest
             .configuration
             .merged_with(&program)
             .merged_with(&self.configuration)
             .merged_with(&asked);
         note(&configuration)?;
+        self.set_default_checkpoint_directory(&mut configuration)?;
         let mut stream_graph = extracted.stream_graph.clone();
         if stream_graph.job_name.is_empty() {
             stream_graph.job_name = package.manifest.name.clone();
+        }
+        let file_systems = FileSystems::new(configuration.clone());
+        let snapshot = start_state(request, &configuration, &file_systems, job_id).await?;
+        if let Some((snapshot, _)) = &snapshot {
+            adopt_max_parallelism(&snapshot.metadata, &mut stream_graph, &configuration)
+                .map_err(|error| Failure::from_error(&error))?;
         }
         let job_graph =
             job_graph(&stream_graph, job_id, &configuration).map_err(|error| Failure::from_error(&error))?;
@@ -200,8 +265,40 @@ impl Submitter {
             extracted,
             job_graph,
             configuration,
+            file_systems,
+            snapshot,
         })
     }
+
+    fn set_default_checkpoint_directory(&self, configuration: &mut Configuration) -> Result<(), Failure> {
+        if let Some(directory) = &self.default_checkpoint_directory
+            && configured(configuration, &options::CHECKPOINTING_DIR)?.is_none()
+        {
+            let directory = format!("file://{}", directory.display());
+            configuration.set(options::CHECKPOINTING_DIR.key, directory);
+        }
+        Ok(())
+    }
+}
+
+/// What a job starts from, and whose that is: its own newest checkpoint if it is to recover, else what is configured.
+async fn start_state(
+    request: &JobRequest,
+    configuration: &Configuration,
+    file_systems: &FileSystems,
+    job_id: JobId,
+) -> Result<Option<(StoredSnapshot, ClaimMode)>, Failure> {
+    if request.recover
+        && let Some(snapshot) = own_checkpoint(configuration, file_systems, job_id).await?
+    {
+        tracing::info!(%job_id, checkpoint = snapshot.folder, "the job goes on from its newest checkpoint");
+        return Ok(Some((snapshot, ClaimMode::Claim)));
+    }
+    let Some(path) = configured(configuration, &options::STATE_RECOVERY_PATH)? else {
+        return Ok(None);
+    };
+    let claim_mode = configured(configuration, &options::STATE_RECOVERY_CLAIM_MODE)?;
+    Ok(Some((open(file_systems, &path).await?, claim_mode)))
 }
 
 fn stopped(_: impl std::error::Error) -> Failure {
@@ -217,6 +314,16 @@ fn requested_configuration(request: &JobRequest) -> Configuration {
     if !request.job_name.is_empty() {
         configuration.set(options::PIPELINE_NAME.key, request.job_name.clone());
     }
+    let restore = &request.restore;
+    if !restore.path.is_empty() {
+        configuration.set(options::STATE_RECOVERY_PATH.key, restore.path.clone());
+    }
+    if restore.allow_non_restored_state {
+        configuration.set(options::STATE_RECOVERY_IGNORE_UNCLAIMED.key, "true");
+    }
+    if !restore.claim_mode.is_empty() {
+        configuration.set(options::STATE_RECOVERY_CLAIM_MODE.key, restore.claim_mode.clone());
+    }
     configuration
 }
 
@@ -231,13 +338,24 @@ fn note(configuration: &Configuration) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The same start of a job is the same job, whichever JobManager process runs it: one that is started again finds its checkpoints.
+/// Without an operation id each start is a job of its own.
+pub(crate) fn job_id_of_operation(operation_id: &str) -> Option<JobId> {
+    let digest = Sha256::digest(operation_id.as_bytes());
+    let id = digest.first_chunk::<16>().copied().map(JobId);
+    id.filter(|_| !operation_id.is_empty())
+}
+
 /// Runs the application of this JobManager. What can pass is tried again; what can't is shown until somebody changes it.
 pub(crate) async fn run_application(submitter: Arc<Submitter>, application: Application) {
+    let job_id = job_id_of_operation(&application.operation_id);
     let operation_id = match application.operation_id.as_str() {
         "" => APPLICATION_OPERATION.to_owned(),
         operation_id => operation_id.to_owned(),
     };
     let request = JobRequest {
+        job_id,
+        recover: job_id.is_some(),
         operation_id,
         job_name: application.job_name,
         package_uri: application.package_uri,

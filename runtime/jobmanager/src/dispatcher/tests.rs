@@ -13,6 +13,8 @@ use thalweg_types::config::Configuration;
 use super::*;
 use crate::testing::{Packages, submission};
 
+mod checkpoints;
+
 const EPOCH: u64 = 1_000;
 
 /// A control plane and TaskManagers that do what the test says.
@@ -22,6 +24,7 @@ struct Cluster {
     connections: u64,
     commands: BTreeMap<ConnectionId, Vec<Command>>,
     closed: Vec<ConnectionId>,
+    storage: Vec<(JobId, StorageWork)>,
     packages: Packages,
 }
 
@@ -36,6 +39,7 @@ fn cluster(configuration: &[(&str, &str)]) -> Cluster {
         connections: 0,
         commands: BTreeMap::new(),
         closed: Vec::new(),
+        storage: Vec::new(),
         packages: Packages::new(),
     }
 }
@@ -48,6 +52,7 @@ impl Cluster {
                     self.commands.entry(connection).or_default().push(*command);
                 }
                 Effect::Close(connection) => self.closed.push(connection),
+                Effect::Storage(job, work) => self.storage.push((job, *work)),
             }
         }
     }
@@ -122,6 +127,7 @@ impl Cluster {
                 execution: Some(execution.clone()),
                 state: state.into(),
                 failure: None,
+                ..TaskStateUpdate::default()
             };
             self.say(connection, Message::TaskState(update));
         }
@@ -336,6 +342,7 @@ async fn a_task_that_fails_brings_its_words_into_the_status() {
         execution: Some(tasks[0].clone()),
         state: control::TaskState::Failed.into(),
         failure: Some(failure),
+        ..TaskStateUpdate::default()
     };
     cluster.say(connection, Message::TaskState(update));
     let cancels = cluster.take_commands(connection);

@@ -18,6 +18,8 @@ use super::*;
 use crate::config::Application;
 use crate::testing::{Running, ScriptedTaskManager, job_manager, job_package, package_directory};
 
+mod checkpoints;
+
 const RESTART: [(&str, &str); 2] = [
     ("restart-strategy.type", "fixed-delay"),
     ("restart-strategy.fixed-delay.delay", "1 ms"),
@@ -352,6 +354,7 @@ async fn a_taken_port_and_a_wrong_key_are_start_errors() {
         temp_directory: running.folder.path().to_owned(),
         host: "here".to_owned(),
         application: None,
+        default_checkpoint_directory: None,
     };
     let taken = JobManager::start(config(running.handle.rpc_address(), "heartbeat.interval")).await;
     assert!(matches!(

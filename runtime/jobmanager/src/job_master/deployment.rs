@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use prost::Message as _;
 use thalweg_graph::execution::execution_attempt;
 use thalweg_proto::control::v1::job_manager_command::Command;
-use thalweg_proto::control::v1::{CancelTasks, StartWorker, StopWorker};
+use thalweg_proto::control::v1::{CancelTasks, DeployTasks, StartWorker, StopWorker, TaskDeployment};
 use thalweg_proto::graph::v1::{JobGraph, StreamGraph};
 use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
 
@@ -14,6 +15,8 @@ use crate::package::Package;
 
 /// How often a worker is started before its failure is the job's.
 const START_ATTEMPTS: u32 = 4;
+/// Of the tasks in one command, unless a single one is larger.
+const DEPLOY_BYTES: usize = 8 << 20;
 /// Before the second start; doubled before each further one.
 const FIRST_PAUSE_MS: u64 = 250;
 
@@ -180,7 +183,56 @@ impl Workers {
     }
 }
 
+/// Tasks in their order, in commands that are not too large to be sent: what a task restores may be much.
+pub(super) fn deploy(tasks: Vec<TaskDeployment>) -> impl Iterator<Item = Box<Command>> {
+    let mut commands: Vec<Vec<TaskDeployment>> = Vec::new();
+    let mut room = 0;
+    for task in tasks {
+        let size = task.encoded_len();
+        match commands.last_mut() {
+            Some(command) if size <= room => {
+                room -= size;
+                command.push(task);
+            }
+            _ => {
+                room = DEPLOY_BYTES.saturating_sub(size);
+                commands.push(vec![task]);
+            }
+        }
+    }
+    let command = |tasks| Box::new(Command::Deploy(DeployTasks { tasks }));
+    commands.into_iter().map(command)
+}
+
 pub(super) fn cancel(executions: &[ExecutionId]) -> Box<Command> {
     let executions = executions.iter().map(|id| execution_attempt(*id)).collect();
     Box::new(Command::Cancel(CancelTasks { executions }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployments_that_are_too_much_for_one_message_go_in_several_in_their_order() {
+        let task = |slot: u32, size: usize| TaskDeployment {
+            slot,
+            configuration: HashMap::from([("k".to_owned(), "v".repeat(size))]),
+            ..TaskDeployment::default()
+        };
+        let tasks = vec![
+            task(1, 3 << 20),
+            task(2, 3 << 20),
+            task(3, 3 << 20),
+            task(4, 9 << 20),
+            task(5, 1),
+        ];
+        let slots: Vec<Vec<u32>> = deploy(tasks)
+            .map(|command| match *command {
+                Command::Deploy(deploy) => deploy.tasks.iter().map(|task| task.slot).collect(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(slots, [vec![1, 2], vec![3], vec![4], vec![5]]);
+    }
 }

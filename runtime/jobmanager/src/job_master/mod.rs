@@ -2,25 +2,30 @@
 //!
 //! ```text
 //!   TaskManagers, slots, timers --Fact--> ExecutionGraph (pure, thalweg_graph) --Action--> commands, slots, timers
-//!                                   worker starts: tried again, timed --^-- cancellation: timed
+//!                 |                 worker starts: tried again, timed --^-- cancellation: timed
+//!                 `-- checkpoints: CheckpointCoordinator --> commands, storage; what a deployment restores
 //! ```
 //!
 //! What the graph leaves to the master: a worker that can't be started at once is tried again before it counts as a failure (a
 //! slot may still be on its way out of another job's hands), a worker that does not come up in time has failed, and a task
 //! that does not end though it was canceled costs its worker.
 
+mod checkpoints;
 mod deployment;
+mod operations;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use thalweg_checkpoint as checkpoint;
 use thalweg_graph::execution::{
     Action, Execution, ExecutionGraph, Fact, FailureEntry, JobStatus, TaskReport, TaskState, TimerId,
 };
 use thalweg_proto::cluster::v1 as cluster;
 use thalweg_proto::control::v1::job_manager_command::Command;
-use thalweg_proto::control::v1::{DeployTasks, TaskMetrics};
+use thalweg_proto::control::v1::{AcknowledgeCheckpoint, DeclineCheckpoint, TaskMetrics};
 use thalweg_proto::graph::v1::JobGraph;
+use thalweg_proto::state::v1::TaskSnapshot;
 use thalweg_types::config::{Configuration, options};
 use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId, VertexId};
 
@@ -28,7 +33,11 @@ use crate::config::Settings;
 use crate::dispatcher::Submission;
 use crate::failure::failure_to_proto;
 use crate::resource_manager::SlotId;
+use crate::storage_work::{StorageOutcome, StorageWork};
+use checkpoints::Consequence;
+pub(crate) use checkpoints::{Checkpoints, SnapshotRequest};
 use deployment::{StartOutcome, Workers};
+pub(crate) use operations::{Operation, OperationKind};
 
 const WAIT_FOR_EVER: &str = "36500 d";
 
@@ -43,6 +52,8 @@ pub(crate) enum JobAction {
     ReleaseSlots(Vec<SlotId>),
     /// After so many milliseconds.
     SetTimer(u64, JobTimer),
+    /// In storage; the job is told how it ended.
+    Storage(Box<StorageWork>),
     /// It has reached a terminal state.
     Ended,
 }
@@ -62,6 +73,8 @@ pub(crate) enum JobTimer {
         task_manager: TaskManagerId,
         generation: u64,
     },
+    /// Its checkpoints' next one.
+    Checkpoints,
     /// Canceled tasks should have ended by then.
     Cancellation {
         task_manager: TaskManagerId,
@@ -72,6 +85,7 @@ pub(crate) enum JobTimer {
 /// A job from its submission on.
 pub(crate) struct JobMaster {
     graph: ExecutionGraph,
+    checkpoints: Checkpoints,
     workers: Workers,
     settings: Arc<Settings>,
     configuration: Configuration,
@@ -85,7 +99,7 @@ pub(crate) struct JobMaster {
 impl JobMaster {
     /// Takes a job and begins to schedule it.
     pub(crate) fn start(
-        submission: Submission,
+        mut submission: Submission,
         settings: &Arc<Settings>,
         now_ms: u64,
     ) -> Result<(Self, Vec<JobAction>), Failure> {
@@ -96,8 +110,10 @@ impl JobMaster {
             .entry(options::SLOT_REQUEST_TIMEOUT.key.to_owned());
         limit.or_insert_with(|| WAIT_FOR_EVER.to_owned());
         let graph = ExecutionGraph::new(job_graph, now_ms).map_err(|error| Failure::from_error(&error))?;
+        let checkpoints = Checkpoints::new(&mut submission)?;
         let mut master = Self {
             graph,
+            checkpoints,
             settings: settings.clone(),
             configuration: submission.configuration.clone(),
             operation_id: submission.operation_id.clone(),
@@ -200,21 +216,70 @@ impl JobMaster {
         }
     }
 
+    /// `final_snapshot`: of a task that has finished, the state that belongs to every later checkpoint.
     pub(crate) fn task_state(
         &mut self,
-        execution: ExecutionId,
-        state: TaskState,
-        failure: Option<Failure>,
+        report: TaskReport,
+        final_snapshot: Option<TaskSnapshot>,
         now_ms: u64,
     ) -> Vec<JobAction> {
-        self.apply(
-            Fact::TaskState(TaskReport {
-                execution,
-                state,
-                failure,
-            }),
-            now_ms,
-        )
+        let execution = report.execution;
+        let was_finished = self.is_in(&execution, TaskState::Finished);
+        if report.state == TaskState::Finished && !was_finished {
+            self.checkpoints.note_final_snapshot(execution, final_snapshot);
+        }
+        self.apply(Fact::TaskState(report), now_ms)
+    }
+
+    // ---- checkpoints ----
+
+    pub(crate) fn checkpoint_acknowledged(
+        &mut self,
+        acknowledge: AcknowledgeCheckpoint,
+        now_ms: u64,
+    ) -> Vec<JobAction> {
+        let event = checkpoint::Event::Acknowledge(acknowledge);
+        let consequences = self.checkpoints.handle(event, &self.graph, now_ms);
+        self.carry_out(consequences, now_ms)
+    }
+
+    pub(crate) fn checkpoint_declined(&mut self, decline: DeclineCheckpoint, now_ms: u64) -> Vec<JobAction> {
+        let event = checkpoint::Event::Decline(decline);
+        let consequences = self.checkpoints.handle(event, &self.graph, now_ms);
+        self.carry_out(consequences, now_ms)
+    }
+
+    pub(crate) fn storage_done(&mut self, outcome: StorageOutcome, now_ms: u64) -> Vec<JobAction> {
+        let consequences = self.checkpoints.storage_done(&self.graph, outcome, now_ms);
+        self.carry_out(consequences, now_ms)
+    }
+
+    /// Begins a snapshot: its operation's id, or why it can't begin. The same id again changes nothing.
+    pub(crate) fn trigger_snapshot(
+        &mut self,
+        request: SnapshotRequest,
+        now_ms: u64,
+    ) -> (Result<String, Failure>, Vec<JobAction>) {
+        let id = request.operation_id.clone();
+        match self.checkpoints.trigger(&self.graph, request, now_ms) {
+            Ok(consequences) => (Ok(id), self.carry_out(consequences, now_ms)),
+            Err(failure) => (Err(failure), Vec::new()),
+        }
+    }
+
+    fn carry_out(&mut self, consequences: Vec<Consequence>, now_ms: u64) -> Vec<JobAction> {
+        let mut actions = Vec::new();
+        for consequence in consequences {
+            match consequence {
+                Consequence::Do(action) => actions.push(action),
+                Consequence::Fail(failure) => {
+                    actions.extend(self.apply(Fact::JobFailed { failure }, now_ms));
+                }
+                Consequence::Cancel => actions.extend(self.apply(Fact::CancelRequested, now_ms)),
+            }
+        }
+        actions.extend(self.checkpoints.next_timer(now_ms));
+        actions
     }
 
     /// Idempotent; a job that has ended stays as it is.
@@ -225,6 +290,10 @@ impl JobMaster {
     pub(crate) fn timer(&mut self, timer: JobTimer, now_ms: u64) -> Vec<JobAction> {
         match timer {
             JobTimer::Graph(timer) => self.apply(Fact::TimerElapsed { timer }, now_ms),
+            JobTimer::Checkpoints => {
+                let consequences = self.checkpoints.tick(&self.graph, now_ms);
+                self.carry_out(consequences, now_ms)
+            }
             JobTimer::StartAgain {
                 task_manager,
                 generation,
@@ -252,7 +321,10 @@ impl JobMaster {
                 task_manager,
                 executions,
             } => {
-                let stuck: Vec<&ExecutionId> = executions.iter().filter(|id| self.is_canceling(id)).collect();
+                let stuck: Vec<&ExecutionId> = executions
+                    .iter()
+                    .filter(|id| self.is_in(id, TaskState::Canceling))
+                    .collect();
                 let Some(first) = stuck.first() else {
                     return Vec::new();
                 };
@@ -267,12 +339,9 @@ impl JobMaster {
         }
     }
 
-    fn is_canceling(&self, id: &ExecutionId) -> bool {
-        let vertex = self.graph.vertex_position(id.vertex);
-        let execution = vertex.and_then(|vertex| self.graph.executions(vertex).get(id.subtask as usize));
-        execution.is_some_and(|execution| {
-            execution.attempt == id.attempt && execution.state == TaskState::Canceling
-        })
+    fn is_in(&self, id: &ExecutionId, state: TaskState) -> bool {
+        let execution = self.graph.execution_of(*id);
+        execution.is_some_and(|execution| execution.state == state)
     }
 
     /// Kills a worker and goes on as if it had ended by itself.
@@ -309,10 +378,31 @@ impl JobMaster {
 
     fn apply(&mut self, fact: Fact, now_ms: u64) -> Vec<JobAction> {
         let actions = self.graph.apply(fact, now_ms, rand::random());
-        actions
-            .into_iter()
-            .flat_map(|action| self.translate(action))
-            .collect()
+        // Before anything is deployed; what follows for the graph comes after this fact's own actions.
+        let mut consequences = self.checkpoints.observe(&self.graph, now_ms);
+        let mut translated = Vec::new();
+        let mut deployed = false;
+        for action in actions {
+            match action {
+                Action::Deploy {
+                    task_manager,
+                    mut tasks,
+                } => match self.checkpoints.fill_restores(&mut tasks, self.graph.job_graph()) {
+                    Ok(()) => {
+                        deployed = true;
+                        let deploy = |command| JobAction::Send(task_manager.clone(), command);
+                        translated.extend(deployment::deploy(tasks).map(deploy));
+                    }
+                    Err(failure) => consequences.push(Consequence::Fail(failure)),
+                },
+                action => translated.extend(self.translate(action)),
+            }
+        }
+        if deployed {
+            consequences.extend(self.checkpoints.note_restored(&self.graph, now_ms));
+        }
+        translated.extend(self.carry_out(consequences, now_ms));
+        translated
     }
 
     fn translate(&mut self, action: Action) -> Vec<JobAction> {
@@ -354,12 +444,8 @@ impl JobMaster {
                 let stop = self.workers.stop_generation(&task_manager, generation);
                 vec![JobAction::Send(task_manager, stop)]
             }
-            Action::Deploy { task_manager, tasks } => {
-                vec![JobAction::Send(
-                    task_manager,
-                    Box::new(Command::Deploy(DeployTasks { tasks })),
-                )]
-            }
+            // Carried out where it is known what they restore.
+            Action::Deploy { .. } => Vec::new(),
             Action::Cancel {
                 task_manager,
                 executions,
@@ -483,6 +569,21 @@ impl JobMaster {
         self.graph.last_failure().map(|entry| &entry.failure)
     }
 
+    /// Whether it can be ended behind a savepoint.
+    pub(crate) fn is_stoppable(&self) -> bool {
+        !self.is_ended()
+    }
+
+    /// An operation on its snapshots, as long as it is remembered.
+    pub(crate) fn operation(&self, id: &str) -> Option<&Operation> {
+        self.checkpoints.operation(id)
+    }
+
+    /// What REST and metrics say of its checkpoints.
+    pub(crate) fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
     /// `Map (2/4)`
     fn task_name(&self, id: &ExecutionId) -> String {
         let vertex = self.graph.vertex_position(id.vertex);
@@ -509,6 +610,8 @@ impl JobMaster {
             last_failure: self.last_failure().map(failure_to_proto),
             operation_id: self.operation_id.clone(),
             waiting_for: self.graph.waiting_for().unwrap_or_default(),
+            checkpoints: Some(self.checkpoints.status_message()),
+            savepoints: self.checkpoints.savepoints(),
         }
     }
 }

@@ -1,20 +1,17 @@
-//! Where packages come from: the image, a file, S3, the web.
+//! Where packages come from: the image, a file, the web; S3 is in `s3`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
-use object_store::aws::AmazonS3Builder;
 use sha2::{Digest, Sha256};
-use thalweg_types::config::Configuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::PackageError;
 
 const CHUNK: usize = 256 << 10;
 /// Without a byte for so long, a transfer has failed.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A package's address, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,59 +137,6 @@ impl<'a> Download<'a> {
         }
         Ok(())
     }
-
-    pub(super) async fn s3(
-        &mut self,
-        bucket: &str,
-        key: &str,
-        configuration: &Configuration,
-    ) -> Result<(), PackageError> {
-        let uri = self.uri;
-        let failed = move |error: object_store::Error| match error {
-            object_store::Error::NotFound { .. } => PackageError::Missing { uri: uri.to_owned() },
-            other => self_fetch_error(uri, &other),
-        };
-        let store = s3_store(bucket, configuration).map_err(failed)?;
-        let result = store
-            .get(&object_store::path::Path::from(key))
-            .await
-            .map_err(failed)?;
-        let mut body = result.into_stream();
-        while let Some(chunk) = body.next().await {
-            self.write(&chunk.map_err(failed)?).await?;
-        }
-        Ok(())
-    }
-}
-
-/// The store by Flink's `s3.*` keys over the usual AWS environment variables.
-fn s3_store(
-    bucket: &str,
-    configuration: &Configuration,
-) -> object_store::Result<object_store::aws::AmazonS3> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(endpoint) = configuration.get_raw("s3.endpoint") {
-        builder = builder
-            .with_endpoint(endpoint)
-            .with_allow_http(endpoint.starts_with("http://"));
-    }
-    if let Some(key) = configuration.get_raw("s3.access-key") {
-        builder = builder.with_access_key_id(key);
-    }
-    if let Some(key) = configuration.get_raw("s3.secret-key") {
-        builder = builder.with_secret_access_key(key);
-    }
-    if let Some(region) = configuration.get_raw("s3.endpoint.region") {
-        builder = builder.with_region(region);
-    }
-    if configuration
-        .get_raw("s3.path.style.access")
-        .or(configuration.get_raw("s3.path-style-access"))
-        == Some("true")
-    {
-        builder = builder.with_virtual_hosted_style_request(false);
-    }
-    builder.build()
 }
 
 fn store_error(uri: &str, path: &Path, source: std::io::Error) -> PackageError {

@@ -12,6 +12,7 @@
 mod archive;
 mod fetch;
 mod manifest;
+mod s3;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,30 @@ pub enum PackageError {
     Missing {
         /// Where it should lie.
         uri: String,
+    },
+    /// Nor a bucket that it could be in.
+    #[error("there is no package at {uri}: there is no bucket {bucket}")]
+    BucketMissing {
+        /// Where it should lie.
+        uri: String,
+        /// The bucket.
+        bucket: String,
+    },
+    /// The store does not let us read it.
+    #[error(
+        "the package {uri} can't be read, access is denied ({reason}): see s3.access-key and s3.secret-key"
+    )]
+    Denied {
+        /// Where it lies.
+        uri: String,
+        /// In the store's words.
+        reason: String,
+    },
+    /// The configuration of S3 can't be used.
+    #[error("S3 can't be used: {reason}")]
+    S3 {
+        /// Which key, and what is wrong.
+        reason: String,
     },
     /// It could not be read to its end.
     #[error("the package {uri} can't be fetched: {reason}")]
@@ -177,7 +202,10 @@ pub enum PackageError {
 impl Classify for PackageError {
     fn class(&self) -> FailureClass {
         match self {
-            Self::Fetch { .. } | Self::Store { .. } | Self::StoreFull { .. } => FailureClass::Retryable,
+            // Rights may be given while we wait.
+            Self::Fetch { .. } | Self::Denied { .. } | Self::Store { .. } | Self::StoreFull { .. } => {
+                FailureClass::Retryable
+            }
             _ => FailureClass::Fatal,
         }
     }

@@ -18,7 +18,7 @@ use thalweg_types::config::Configuration;
 
 use super::fetch::{Download, PackageSource};
 use super::manifest::{Manifest, is_sha256};
-use super::{MANIFEST_FILE, PackageError, archive};
+use super::{MANIFEST_FILE, PackageError, archive, s3};
 
 /// The longest `job.yaml` that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -166,7 +166,10 @@ impl PackageStore {
         match source {
             PackageSource::Path(path) => download.copy_file(path).await?,
             PackageSource::Http(url) => download.http(url).await?,
-            PackageSource::S3 { bucket, key } => download.s3(bucket, key, &self.config.configuration).await?,
+            PackageSource::S3 { bucket, key } => {
+                let object = s3::Object { uri, bucket, key };
+                object.fetch(&self.config.configuration, &mut download).await?;
+            }
         }
         download.finish().await
     }

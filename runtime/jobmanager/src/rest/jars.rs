@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::RestError;
 use super::{Rest, model};
-use crate::dispatcher::JobRequest;
+use crate::dispatcher::{JobRequest, RestoreRequest};
 use crate::package::Package;
 
 type Answer = Result<Json<Value>, RestError>;
@@ -259,6 +259,10 @@ struct RunRequest {
     parallelism: Option<u32>,
     job_id: Option<String>,
     savepoint_path: Option<String>,
+    allow_non_restored_state: Option<bool>,
+    claim_mode: Option<String>,
+    /// Flink's older name of the claim mode.
+    restore_mode: Option<String>,
     flink_configuration: Option<BTreeMap<String, String>>,
     /// Ours: the same id leads to the same job.
     operation_id: Option<String>,
@@ -288,6 +292,9 @@ fn run_request(query: &HashMap<String, String>, body: &Bytes) -> Result<RunReque
     }
     request.program_args = request.program_args.or_else(|| from_query("program-args"));
     request.job_id = request.job_id.or_else(|| from_query("jobId"));
+    request.savepoint_path = request.savepoint_path.or_else(|| from_query("savepointPath"));
+    let allow = from_query("allowNonRestoredState").map(|text| text == "true");
+    request.allow_non_restored_state = request.allow_non_restored_state.or(allow);
     Ok(request)
 }
 
@@ -295,14 +302,6 @@ impl RunRequest {
     fn into_job(self, package: Arc<Package>) -> Result<JobRequest, RestError> {
         if self.entry_class.as_deref().is_some_and(|class| !class.is_empty()) {
             tracing::warn!("entryClass of a run request means nothing here: the package names its entry");
-        }
-        if self
-            .savepoint_path
-            .as_deref()
-            .is_some_and(|path| !path.is_empty())
-        {
-            let message = "savepointPath: starting from a savepoint is not supported yet";
-            return Err(RestError::bad_request(message));
         }
         let arguments = match (self.program_args_list, self.program_args) {
             (Some(list), _) => list,
@@ -320,6 +319,11 @@ impl RunRequest {
             arguments,
             parallelism: self.parallelism.unwrap_or(0),
             configuration: self.flink_configuration.unwrap_or_default(),
+            restore: RestoreRequest {
+                path: self.savepoint_path.unwrap_or_default(),
+                allow_non_restored_state: self.allow_non_restored_state.unwrap_or(false),
+                claim_mode: self.claim_mode.or(self.restore_mode).unwrap_or_default(),
+            },
             job_id,
             package: Some(package),
             ..JobRequest::default()

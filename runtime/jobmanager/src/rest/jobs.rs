@@ -17,13 +17,18 @@ type Answer = Result<Json<Value>, RestError>;
 
 const ID_EXPECTED: &str = "32 hex digits are expected";
 
-fn job_id(text: &str) -> Result<JobId, RestError> {
+pub(super) fn job_id(text: &str) -> Result<JobId, RestError> {
     text.parse()
         .map_err(|_| RestError::path_parameter("jobid", text, ID_EXPECTED))
 }
 
+pub(super) fn vertex_id(text: &str) -> Result<VertexId, RestError> {
+    text.parse()
+        .map_err(|_| RestError::path_parameter("vertexid", text, ID_EXPECTED))
+}
+
 /// What a closure says of one job.
-async fn of_job<T: Send + 'static>(
+pub(super) async fn of_job<T: Send + 'static>(
     rest: &Rest,
     job: &str,
     look: impl FnOnce(&JobMaster, u64) -> T + Send + 'static,
@@ -42,9 +47,7 @@ async fn of_vertex(
     vertex: &str,
     look: impl FnOnce(&JobMaster, usize, u64) -> Value + Send + 'static,
 ) -> Answer {
-    let expected: VertexId = vertex
-        .parse()
-        .map_err(|_| RestError::path_parameter("vertexid", vertex, ID_EXPECTED))?;
+    let expected = vertex_id(vertex)?;
     let found = of_job(rest, job, move |master, now_ms| {
         master
             .vertex_index(expected)

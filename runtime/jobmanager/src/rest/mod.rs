@@ -1,17 +1,19 @@
 //! Flink's REST API, version 1, with and without the `/v1` prefix.
 //!
 //! ```text
-//!   request --> handler (overview, jobs, jars, taskmanagers) --closure--> control plane --> model: Flink's JSON
+//!   request --> handler (overview, jobs, checkpoints, snapshots, jars, taskmanagers) --closure--> control plane --> model: Flink's JSON
 //! ```
 //!
 //! Paths, fields and the error shape are Flink 2.3's; fields that mean nothing without a JVM are there with neutral values,
 //! so that its dashboard and tools read them.
 
+mod checkpoints;
 mod error;
 mod jars;
 mod jobs;
 mod model;
 mod overview;
+mod snapshots;
 mod taskmanagers;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use crate::control_plane::Control;
 use crate::dispatcher::Submitter;
 use error::RestError;
 use jars::Jars;
+use snapshots::Disposals;
 
 /// What handlers share; cheap to clone.
 #[derive(Clone)]
@@ -41,6 +44,7 @@ pub(crate) struct Rest {
     pub(crate) settings: Arc<Settings>,
     pub(crate) configuration: Configuration,
     pub(crate) jars: Arc<Jars>,
+    pub(crate) disposals: Arc<Disposals>,
 }
 
 impl Rest {
@@ -57,6 +61,7 @@ impl Rest {
             settings,
             configuration,
             jars: Arc::new(Jars::new(upload_directory)),
+            disposals: Arc::default(),
         }
     }
 
@@ -77,6 +82,28 @@ impl Rest {
             .route("/jobs/{job}/metrics", get(jobs::metrics))
             .route("/jobs/{job}/execution-result", get(jobs::execution_result))
             .route("/jobs/{job}/accumulators", get(jobs::accumulators))
+            .route(
+                "/jobs/{job}/checkpoints",
+                get(checkpoints::statistics).post(snapshots::trigger_checkpoint),
+            )
+            .route("/jobs/{job}/checkpoints/config", get(checkpoints::config))
+            .route("/jobs/{job}/checkpoints/details/{id}", get(checkpoints::details))
+            .route(
+                "/jobs/{job}/checkpoints/details/{id}/subtasks/{vertex}",
+                get(checkpoints::subtasks),
+            )
+            .route(
+                "/jobs/{job}/checkpoints/{trigger}",
+                get(snapshots::checkpoint_operation),
+            )
+            .route("/jobs/{job}/savepoints", post(snapshots::trigger_savepoint))
+            .route(
+                "/jobs/{job}/savepoints/{trigger}",
+                get(snapshots::savepoint_operation),
+            )
+            .route("/jobs/{job}/stop", post(snapshots::stop))
+            .route("/savepoint-disposal", post(snapshots::dispose))
+            .route("/savepoint-disposal/{trigger}", get(snapshots::disposal))
             .route("/jobs/{job}/vertices/{vertex}", get(jobs::vertex))
             .route("/jobs/{job}/vertices/{vertex}/metrics", get(jobs::vertex_metrics))
             .route(

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 use thalweg_graph::execution::{Execution, FailureEntry, TaskState};
 use thalweg_proto::control::v1::TaskMetrics;
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner};
+use thalweg_types::Failure;
 use thalweg_types::config::{RestartStrategyKind, options};
 
 use crate::dispatcher::Dispatcher;
-use crate::job_master::JobMaster;
+use crate::job_master::{JobMaster, Operation, OperationKind};
 
 pub(super) fn cluster_overview(dispatcher: &Dispatcher) -> Value {
     let count = |states: &[&str]| {
@@ -128,7 +129,7 @@ pub(super) fn job_details(job: &JobMaster, now_ms: u64) -> Value {
     json!({
         "jid": job.id().to_string(),
         "name": job.name(),
-        "isStoppable": false,
+        "isStoppable": job.is_stoppable(),
         "state": job.state_name(),
         "job-type": "STREAMING",
         "schedulerType": "Default",
@@ -482,12 +483,30 @@ fn exception(entry: &FailureEntry) -> Value {
     })
 }
 
-fn stack(failure: &thalweg_types::Failure) -> String {
+fn stack(failure: &Failure) -> String {
     if failure.detail.is_empty() {
         failure.message.clone()
     } else {
         format!("{}\n{}", failure.message, failure.detail)
     }
+}
+
+/// Flink's SerializedThrowable, without the bytes of a Java object.
+pub(super) fn failure_cause(failure: &Failure) -> Value {
+    json!({ "class": "CheckpointException", "stack-trace": stack(failure), "serialized-throwable": "" })
+}
+
+/// How an operation on a snapshot goes: Flink's AsynchronousOperationResult.
+pub(super) fn operation(operation: &Operation) -> Value {
+    let checkpoint = operation.kind == OperationKind::Checkpoint;
+    let result = match &operation.end {
+        None => return json!({ "status": { "id": "IN_PROGRESS" }, "operation": null }),
+        Some((_, Ok(made))) if checkpoint => json!({ "checkpointId": made.checkpoint_id }),
+        Some((_, Ok(made))) => json!({ "location": made.path }),
+        Some((_, Err(failure))) if checkpoint => json!({ "failureCause": failure_cause(failure) }),
+        Some((_, Err(failure))) => json!({ "failure-cause": failure_cause(failure) }),
+    };
+    json!({ "status": { "id": "COMPLETED" }, "operation": result })
 }
 
 pub(super) fn execution_result(job: &JobMaster, now_ms: u64) -> Value {

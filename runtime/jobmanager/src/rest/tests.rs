@@ -8,6 +8,8 @@ use thalweg_types::JobId;
 
 use crate::testing::{Running, ScriptedTaskManager, job_archive, job_manager};
 
+mod snapshots;
+
 struct Api<'a> {
     running: &'a Running,
     client: Client,
@@ -445,11 +447,13 @@ async fn run_requests_that_make_no_sense_are_refused_with_the_reason() {
             .contains("Request did not match expected format")
     );
     assert!(refused("{\"jobId\": \"zz\"}").await.contains("32 hex digits"));
+    let error = refused("{\"savepointPath\": \"/no/such/savepoint\"}").await;
     assert!(
-        refused("{\"savepointPath\": \"s3://b/s\"}")
-            .await
-            .contains("savepoint")
+        error.contains("/no/such/savepoint/_metadata does not exist"),
+        "{error}"
     );
+    let error = refused("{\"claimMode\": \"LEGACY\"}").await;
+    assert!(error.contains("NO_CLAIM or CLAIM"), "{error}");
     let error = refused("{\"flinkConfiguration\": {\"parallelism.defualt\": \"2\"}}").await;
     assert!(
         error.contains("parallelism.defualt") && error.contains("parallelism.default"),

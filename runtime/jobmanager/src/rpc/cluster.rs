@@ -1,4 +1,4 @@
-//! cluster.v1.Cluster: the operator's view of the cluster, and its two verbs.
+//! cluster.v1.Cluster: the operator's view of the cluster, and its verbs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,17 +9,19 @@ use thalweg_proto::CLUSTER_PROTOCOL_VERSION;
 use thalweg_proto::cluster::v1::cluster_server::Cluster;
 use thalweg_proto::cluster::v1::{
     CancelJobRequest, CancelJobResponse, ClusterSnapshot, SubmitJobRequest, SubmitJobResponse,
-    TaskManagerStatus, WatchClusterRequest, submit_job_response,
+    TaskManagerStatus, TriggerSavepointRequest, TriggerSavepointResponse, WatchClusterRequest,
+    submit_job_response,
 };
-use thalweg_types::JobId;
+use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::control_plane::Control;
-use crate::dispatcher::{Dispatcher, JobRequest, Submitter};
+use crate::dispatcher::{Dispatcher, JobRequest, RestoreRequest, Submitter, job_id_of_operation};
 use crate::failure::failure_to_proto;
+use crate::job_master::{OperationKind, SnapshotRequest};
 
 /// At most one snapshot in this time.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -70,7 +72,9 @@ impl Cluster for Service {
         let package = request
             .package
             .ok_or_else(|| Status::invalid_argument("a submission names its package"))?;
+        let job_id = job_id_of_operation(&request.operation_id);
         let request = JobRequest {
+            recover: job_id.is_some(),
             operation_id: request.operation_id,
             job_name: request.job_name,
             package_uri: package.uri,
@@ -78,7 +82,8 @@ impl Cluster for Service {
             arguments: request.arguments,
             parallelism: request.parallelism,
             configuration: request.configuration.into_iter().collect(),
-            job_id: None,
+            restore: request.restore.map(RestoreRequest::from).unwrap_or_default(),
+            job_id,
             package: None,
         };
         let result = match self.submitter.submit(request).await {
@@ -102,6 +107,40 @@ impl Cluster for Service {
         Ok(Response::new(CancelJobResponse {
             state: state.unwrap_or_default(),
         }))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<TriggerSavepointRequest>,
+    ) -> Result<Response<TriggerSavepointResponse>, Status> {
+        let request = request.into_inner();
+        let job = request.job_id.parse::<JobId>();
+        let job = job.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let snapshot = SnapshotRequest {
+            operation_id: request.operation_id,
+            kind: if request.stop {
+                OperationKind::Stop
+            } else {
+                OperationKind::Savepoint
+            },
+            target: Some(request.target_directory).filter(|directory| !directory.is_empty()),
+            drain: request.drain,
+            full: true,
+        };
+        let begun = self
+            .control
+            .trigger_snapshot(job, snapshot)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let failure = match begun {
+            None => Some(Failure::new(
+                FailureClass::Fatal,
+                format!("there is no job {job} here"),
+            )),
+            Some(begun) => begun.err(),
+        };
+        let failure = failure.as_ref().map(failure_to_proto);
+        Ok(Response::new(TriggerSavepointResponse { failure }))
     }
 }
 

@@ -44,7 +44,11 @@ impl Worker {
                 FailureClass::Retryable,
                 "the worker process takes no commands",
             )),
-            None => tracing::warn!(job_id = %self.key.job, "a command came before the worker"),
+            // The JobMaster waits for WorkerReady.
+            None => self.end(Failure::new(
+                FailureClass::Bug,
+                "the JobManager sent a command before the worker was ready",
+            )),
         }
     }
 
@@ -74,7 +78,8 @@ impl Worker {
         self.end(Failure::new(FailureClass::Retryable, message));
     }
 
-    pub(super) fn note_state(&mut self, update: TaskStateUpdate) {
+    /// Remembers a task's state, without the state that it left behind: that is the JobManager's.
+    pub(super) fn note_state(&mut self, update: &TaskStateUpdate) {
         let Some(execution) = &update.execution else {
             return;
         };
@@ -86,6 +91,10 @@ impl Worker {
         if ended && update.state() != control::TaskState::Finished {
             self.tasks.remove(&key);
         } else {
+            let update = TaskStateUpdate {
+                final_snapshot: None,
+                ..update.clone()
+            };
             self.tasks.insert(key, update);
         }
     }

@@ -11,7 +11,8 @@ use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::job_manager_server::{JobManager, JobManagerServer};
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    FetchPackageRequest, JobManagerCommand, PackageChunk, RegisterTaskManager, Registered, TaskManagerMessage,
+    FetchPackageRequest, HeartbeatRequest, JobManagerCommand, PackageChunk, RegisterTaskManager, Registered,
+    TaskManagerMessage,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ struct Shared {
     packages: HashMap<String, Vec<u8>>,
     /// To the newest stream.
     commands: Option<Commands>,
+    /// Streams that TaskManagers opened.
+    streams: usize,
 }
 
 pub(crate) struct ScriptedJobManager {
@@ -106,6 +109,27 @@ impl ScriptedJobManager {
             .unwrap();
     }
 
+    /// Asks for heartbeats and takes no answer until the TaskManager opens another stream.
+    pub(crate) async fn hang(&self) {
+        let streams = || self.shared.lock().unwrap().streams;
+        let before = streams();
+        for sent_at_ms in 0.. {
+            if streams() > before {
+                return;
+            }
+            let commands = self.shared.lock().unwrap().commands.clone().unwrap();
+            let heartbeat = Command::Heartbeat(HeartbeatRequest { sent_at_ms });
+            let command = JobManagerCommand {
+                epoch: 1,
+                command: Some(heartbeat),
+            };
+            // The stream may end at any time now: that is what is waited for.
+            if commands.send(Ok(command)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Ends the stream to the TaskManager; the next one is taken.
     pub(crate) fn break_stream(&self) {
         self.shared.lock().unwrap().commands = None;
@@ -131,12 +155,18 @@ impl JobManager for Service {
             command: Some(Command::Registered(registered)),
         };
         commands.send(Ok(greeting)).await.unwrap();
-        self.shared.lock().unwrap().commands = Some(commands);
+        {
+            let mut shared = self.shared.lock().unwrap();
+            shared.commands = Some(commands);
+            shared.streams += 1;
+        }
         let messages = self.messages.clone();
         let mut incoming = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(message)) = incoming.message().await {
-                messages.send(message).await.unwrap();
+                if messages.send(message).await.is_err() {
+                    break;
+                }
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))

@@ -4,14 +4,20 @@
 
 mod job_manager;
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use job_manager::ScriptedJobManager;
+use thalweg_proto::WORKER_PROTOCOL_VERSION;
 use thalweg_proto::control::v1::job_manager_command::Command;
+use thalweg_proto::control::v1::task_manager_client::TaskManagerClient;
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    FailureClass, HeartbeatRequest, StartWorker, StopWorker, TaskManagerMessage, WorkerFailed,
+    Failure, FailureClass, HeartbeatRequest, StartWorker, StopWorker, TaskManagerMessage, WorkerFailed,
+    WorkerHello, WorkerMessage, worker_message,
 };
+use thalweg_proto::graph::v1::StreamGraph;
 use thalweg_taskmanager::{TaskManager, TaskManagerConfig, TaskManagerHandle, WorkerOutput};
 use thalweg_types::TaskManagerId;
 use thalweg_types::config::Configuration;
@@ -209,5 +215,74 @@ async fn after_a_broken_stream_it_registers_again_with_the_workers_that_still_ru
         ),
         (JOB, &[1][..])
     );
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_manager_that_takes_no_messages_is_given_up_and_dialed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    job_manager.hang().await;
+    task_manager.shutdown().await;
+}
+
+/// What a worker process is given, once it has written it down.
+async fn environment_in(file: &std::path::Path) -> HashMap<String, String> {
+    loop {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if text.ends_with("DONE\n") {
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            return pairs
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_data_port_does_not_open_is_a_failure_with_its_reason_and_never_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = tempfile::tempdir().unwrap();
+    let file = told.path().join("environment");
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let script = format!("(env; echo DONE) > {}; exec sleep 1000", file.display());
+    let (package, size) = job_manager.serve_script(&script);
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    let start = StartWorker {
+        stream_graph: Some(StreamGraph::default()),
+        ..start_worker(JOB, &package, size, &[0])
+    };
+    job_manager.send(1, Command::StartWorker(start)).await;
+
+    let environment = environment_in(&file).await;
+    let hello = WorkerHello {
+        protocol_version: WORKER_PROTOCOL_VERSION,
+        job_id: JOB.to_owned(),
+        token: environment["THALWEG_WORKER_TOKEN"].clone(),
+        data_port: 0,
+        stream_graph: Some(StreamGraph::default()),
+        ..WorkerHello::default()
+    };
+    let reason = Failure {
+        class: FailureClass::Retryable.into(),
+        message: "no port is free".to_owned(),
+        detail: String::new(),
+    };
+    let messages = [
+        worker_message::Message::Hello(hello),
+        worker_message::Message::Failed(reason),
+    ]
+    .map(|message| WorkerMessage {
+        message: Some(message),
+    });
+    let gateway = environment["THALWEG_WORKER_GATEWAY"].clone();
+    let mut client = TaskManagerClient::connect(gateway).await.unwrap();
+    let _commands = client.connect_worker(tokio_stream::iter(messages)).await.unwrap();
+    let failure = failed(job_manager.message().await).failure.unwrap();
+    assert!(failure.message.contains("no port is free"), "{}", failure.message);
     task_manager.shutdown().await;
 }

@@ -1,0 +1,529 @@
+//! The job's checkpoints: what happens in the job goes to the CheckpointCoordinator as events, its actions come back as commands
+//! to tasks, work in storage, and facts for the ExecutionGraph.
+//!
+//! ```text
+//!   tasks' states, acknowledgements, timers, requests --Event--> CheckpointCoordinator (pure, thalweg_checkpoint)
+//!                                                                     | Action
+//!     TaskManagers <--trigger, notify-- storage <--metadata, delete --+-- fail, cancel --> ExecutionGraph
+//! ```
+//!
+//! Invariants: the coordinator hears of tasks that stopped before any task is deployed again, so that what a deployment restores
+//! is the newest checkpoint that any task was told of; an operation that began ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thalweg_checkpoint::{
+    Action, CheckpointConfig, CheckpointCoordinator, CheckpointStats, CoordinatorSetup, Event, JobEnd,
+    RestoredFrom, SnapshotTarget, assign,
+};
+use thalweg_graph::execution::{ExecutionGraph, JobStatus, execution_attempt, execution_id};
+use thalweg_proto::cluster::v1::{CheckpointStatus, SavepointStatus};
+use thalweg_proto::control::v1::job_manager_command::Command;
+use thalweg_proto::control::v1::{ExecutionAttempt, NotifyCheckpoint, TaskDeployment, TriggerCheckpoint};
+use thalweg_proto::graph::v1::JobGraph;
+use thalweg_proto::state::v1::{TaskRestore, TaskSnapshot};
+use thalweg_storage::FileSystems;
+use thalweg_types::config::{ClaimMode, options};
+use thalweg_types::{Classify, ExecutionId, Failure, FailureClass, TaskManagerId};
+
+use super::operations::{Made, Operation, OperationKind, Operations};
+use super::{JobAction, JobTimer};
+use crate::dispatcher::{RestoredState, Submission};
+use crate::storage_work::{StorageOutcome, StorageRequest, StorageWork};
+
+/// Operations of one job under way at one time.
+const MAX_OPERATIONS: usize = 32;
+
+/// A snapshot that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotRequest {
+    /// The same id is the same operation.
+    pub(crate) operation_id: String,
+    pub(crate) kind: OperationKind,
+    /// Folder for a savepoint; `None` = `execution.checkpointing.savepoint-dir`.
+    pub(crate) target: Option<String>,
+    /// With [`OperationKind::Stop`]: event time runs to its end first.
+    pub(crate) drain: bool,
+    /// A checkpoint that refers to no file of an earlier one.
+    pub(crate) full: bool,
+}
+
+/// What an action of the coordinator leads to.
+pub(super) enum Consequence {
+    /// To be done outside.
+    Do(JobAction),
+    /// The job fails; its restart strategy is asked.
+    Fail(Failure),
+    /// The job is canceled: the savepoint that was to come before is complete.
+    Cancel,
+}
+
+/// An attempt as the coordinator knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    attempt: u32,
+    finished: bool,
+}
+
+/// What each task restores of a snapshot, by vertex and subtask.
+struct Restores {
+    checkpoint_id: u64,
+    tasks: BTreeMap<(String, u32), TaskRestore>,
+}
+
+/// Everything about one job's checkpoints.
+pub(crate) struct Checkpoints {
+    coordinator: CheckpointCoordinator,
+    operations: Operations,
+    file_systems: FileSystems,
+    /// What the coordinator was told of each task, in the order of the graph's; `None` = it does not count.
+    known: Vec<Option<Known>>,
+    /// What the task left behind whose end is being dealt with.
+    finishing: Option<(ExecutionId, TaskSnapshot)>,
+    ended: bool,
+    /// When the next tick comes.
+    armed_ms: Option<u64>,
+    /// Made once for all deployments of one fact.
+    restores: Option<Restores>,
+}
+
+impl Checkpoints {
+    pub(super) fn new(submission: &mut Submission) -> Result<Self, Failure> {
+        let configuration = &submission.configuration;
+        let mut config =
+            CheckpointConfig::from_configuration(configuration).map_err(|error| failed(&error))?;
+        config.interval_ms = config.interval_ms.filter(|interval| *interval > 0);
+        let open = |key: &str, directory: &str| {
+            let opened = submission.file_systems.open_folder(directory);
+            opened.map_err(|error| {
+                let failure = failed(&error);
+                Failure {
+                    message: format!("{key}: {}", failure.message),
+                    ..failure
+                }
+            })
+        };
+        if let Some(directory) = &config.savepoint_directory {
+            let folder = open(options::CHECKPOINTING_SAVEPOINT_DIR.key, directory)?;
+            config.savepoint_directory = Some(folder.uri());
+        }
+        let folder = match &config.directory {
+            None => None,
+            Some(directory) => {
+                Some(open(options::CHECKPOINTING_DIR.key, directory)?.uri_of(&submission.job_id.to_string()))
+            }
+        };
+        let history_size = configuration.get(&options::WEB_CHECKPOINTS_HISTORY);
+        let setup = CoordinatorSetup {
+            graph: submission.job_graph.clone(),
+            config,
+            folder,
+            folder_is_ours: submission.earlier_checkpoint.is_none(),
+            first_checkpoint_id: submission.earlier_checkpoint.map_or(1, |newest| newest + 1),
+            restored: submission
+                .restored
+                .take()
+                .map(restored_from)
+                .into_iter()
+                .collect(),
+            history_size: history_size.map_err(|error| failed(&error))? as usize,
+        };
+        Ok(Self {
+            coordinator: CheckpointCoordinator::new(setup),
+            operations: Operations::default(),
+            file_systems: submission.file_systems.clone(),
+            known: Vec::new(),
+            finishing: None,
+            ended: false,
+            armed_ms: None,
+            restores: None,
+        })
+    }
+
+    // ---- what happens in the job ----
+
+    /// What a task left behind whose end the graph is about to hear of.
+    pub(super) fn note_final_snapshot(&mut self, execution: ExecutionId, snapshot: Option<TaskSnapshot>) {
+        self.finishing = Some((execution, snapshot.unwrap_or_default()));
+    }
+
+    /// Looks at the graph after a fact: which tasks stopped, run, have finished.
+    pub(super) fn observe(&mut self, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        let mut stopped = Vec::new();
+        let mut news = Vec::new();
+        let mut now_known = Vec::with_capacity(self.known.len());
+        for (index, (id, finished)) in graph.attempts_that_count().enumerate() {
+            let before = self.known.get(index).copied().flatten();
+            let now = finished.map(|finished| Known {
+                attempt: id.attempt,
+                finished,
+            });
+            now_known.push(now);
+            if before == now {
+                continue;
+            }
+            if let Some(before) = before
+                && now.is_none_or(|now| now.attempt != before.attempt)
+            {
+                let attempt = before.attempt;
+                stopped.push(execution_attempt(ExecutionId { attempt, ..id }));
+            }
+            match now {
+                Some(Known { finished: true, .. }) => news.push(Event::TaskFinished {
+                    execution: execution_attempt(id),
+                    final_snapshot: self.left_behind(id),
+                }),
+                Some(_) => news.push(Event::TaskRunning(execution_attempt(id))),
+                None => {}
+            }
+        }
+        self.known = now_known;
+        self.finishing = None;
+        let mut events = Vec::new();
+        if !stopped.is_empty() {
+            events.push(Event::TasksStopped {
+                executions: stopped,
+                failure: why_stopped(graph),
+            });
+        }
+        events.extend(news);
+        if graph.status().is_terminal() && !self.ended {
+            self.ended = true;
+            events.push(Event::JobEnded(job_end(graph.status())));
+        }
+        let mut consequences = Vec::new();
+        for event in events {
+            consequences.extend(self.handle(event, graph, now_ms));
+        }
+        consequences
+    }
+
+    fn left_behind(&mut self, id: ExecutionId) -> TaskSnapshot {
+        let mine = self.finishing.take_if(|(execution, _)| *execution == id);
+        mine.map(|(_, snapshot)| snapshot).unwrap_or_default()
+    }
+
+    /// Gives deployments what they restore. An error is a bug: whether the snapshot fits was found out when the job came.
+    pub(super) fn fill_restores(
+        &mut self,
+        tasks: &mut [TaskDeployment],
+        job_graph: &JobGraph,
+    ) -> Result<(), Failure> {
+        let Some(point) = self.coordinator.restore_point() else {
+            return Ok(());
+        };
+        let checkpoint_id = point.id;
+        let made = self
+            .restores
+            .take_if(|restores| restores.checkpoint_id == checkpoint_id);
+        let restores = match made {
+            Some(restores) => restores,
+            None => Restores {
+                checkpoint_id,
+                tasks: assign(point.source(), job_graph, true)
+                    .map_err(|error| failed(&error))?
+                    .tasks,
+            },
+        };
+        for task in tasks {
+            let Some(execution) = &task.execution else {
+                continue;
+            };
+            let of = (execution.vertex_id.clone(), execution.subtask);
+            task.restore = restores.tasks.get(&of).cloned();
+        }
+        self.restores = Some(restores);
+        Ok(())
+    }
+
+    /// Tasks were deployed with what they restore.
+    pub(super) fn note_restored(&mut self, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        self.restores = None;
+        if self.coordinator.restore_point().is_none() {
+            return Vec::new();
+        }
+        self.handle(Event::Restored, graph, now_ms)
+    }
+
+    // ---- what is asked for ----
+
+    /// Begins a snapshot, or says why it can't begin. The same operation again changes nothing.
+    pub(super) fn trigger(
+        &mut self,
+        graph: &ExecutionGraph,
+        request: SnapshotRequest,
+        now_ms: u64,
+    ) -> Result<Vec<Consequence>, Failure> {
+        if self.operations.get(&request.operation_id).is_some() {
+            return Ok(Vec::new());
+        }
+        let target = self.target_of(&request, graph.status())?;
+        self.operations
+            .begin(request.operation_id.clone(), request.kind, now_ms);
+        let request = thalweg_checkpoint::SnapshotRequest {
+            operation_id: request.operation_id,
+            target,
+        };
+        Ok(self.handle(Event::Trigger(request), graph, now_ms))
+    }
+
+    fn target_of(&self, request: &SnapshotRequest, status: JobStatus) -> Result<SnapshotTarget, Failure> {
+        let refused = |message: String| Err(Failure::new(FailureClass::Fatal, message));
+        if status.is_terminal() {
+            return refused(format!(
+                "the job is {status}: no snapshot can be taken of it any more"
+            ));
+        }
+        if self.operations.under_way() >= MAX_OPERATIONS {
+            let message =
+                format!("{MAX_OPERATIONS} snapshots of the job are asked for already: try again later");
+            return Err(Failure::new(FailureClass::Retryable, message));
+        }
+        let config = self.coordinator.config();
+        if request.kind == OperationKind::Checkpoint {
+            if config.directory.is_none() {
+                return refused(format!(
+                    "the job has no folder for checkpoints: set {}",
+                    options::CHECKPOINTING_DIR.key
+                ));
+            }
+            return Ok(SnapshotTarget::Checkpoint { full: request.full });
+        }
+        let Some(directory) = request.target.as_ref().or(config.savepoint_directory.as_ref()) else {
+            return refused(format!(
+                "there is no folder for the savepoint: name one, or set {}",
+                options::CHECKPOINTING_SAVEPOINT_DIR.key
+            ));
+        };
+        let directory = self.file_systems.open_folder(directory);
+        Ok(SnapshotTarget::Savepoint {
+            directory: Some(directory.map_err(|error| failed(&error))?.uri()),
+            stop: request.kind == OperationKind::Stop,
+            drain: request.drain,
+            random: rand::random(),
+        })
+    }
+
+    // ---- what comes back ----
+
+    pub(super) fn storage_done(
+        &mut self,
+        graph: &ExecutionGraph,
+        outcome: StorageOutcome,
+        now_ms: u64,
+    ) -> Vec<Consequence> {
+        match outcome {
+            StorageOutcome::MetadataWritten {
+                checkpoint_id,
+                result,
+            } => {
+                let written = Event::MetadataWritten {
+                    checkpoint_id,
+                    result,
+                };
+                self.handle(written, graph, now_ms)
+            }
+            StorageOutcome::Deleted => Vec::new(),
+        }
+    }
+
+    pub(super) fn tick(&mut self, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        self.armed_ms = None;
+        self.handle(Event::Tick, graph, now_ms)
+    }
+
+    /// The timer that has to be set, if the one that is comes too late.
+    pub(super) fn next_timer(&mut self, now_ms: u64) -> Option<JobAction> {
+        let due_ms = self.coordinator.next_deadline().filter(|_| !self.ended)?;
+        if self.armed_ms.is_some_and(|armed_ms| armed_ms <= due_ms) {
+            return None;
+        }
+        self.armed_ms = Some(due_ms);
+        Some(JobAction::SetTimer(
+            due_ms.saturating_sub(now_ms),
+            JobTimer::Checkpoints,
+        ))
+    }
+
+    /// Takes an event to the coordinator; what follows.
+    pub(super) fn handle(&mut self, event: Event, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        let actions = self.coordinator.handle(event, now_ms);
+        actions
+            .into_iter()
+            .flat_map(|action| self.consequences(action, graph, now_ms))
+            .collect()
+    }
+
+    fn consequences(&mut self, action: Action, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        match action {
+            Action::Trigger(trigger) => {
+                tracing::debug!(job = %graph.job_id(), checkpoint = trigger.checkpoint_id, "checkpoint triggered");
+                let by_place = by_task_manager(graph, trigger.executions);
+                let command = |executions| {
+                    Command::TriggerCheckpoint(TriggerCheckpoint {
+                        executions,
+                        options: trigger.options.clone(),
+                        ..trigger
+                    })
+                };
+                send(by_place, command)
+            }
+            Action::Notify(notify) => {
+                let by_place = by_task_manager(graph, notify.executions);
+                let command =
+                    |executions| Command::NotifyCheckpoint(NotifyCheckpoint { executions, ..notify });
+                send(by_place, command)
+            }
+            Action::WriteMetadata {
+                checkpoint_id,
+                folder,
+                metadata,
+            } => self.storage(StorageRequest::WriteMetadata {
+                checkpoint_id,
+                folder,
+                metadata,
+            }),
+            Action::DeleteFiles(files) => self.storage(StorageRequest::DeleteFiles(files)),
+            Action::DeleteFolder(folder) => self.storage(StorageRequest::DeleteFolder(folder)),
+            Action::Sweep { folder, keep } => self.storage(StorageRequest::Sweep { folder, keep }),
+            Action::FailJob(failure) => vec![Consequence::Fail(failure)],
+            Action::OperationEnded {
+                operation_id,
+                checkpoint_id,
+                result,
+            } => self.operation_ended(&operation_id, checkpoint_id, result, now_ms),
+        }
+    }
+
+    fn storage(&self, request: StorageRequest) -> Vec<Consequence> {
+        let file_systems = self.file_systems.clone();
+        vec![Consequence::Do(JobAction::Storage(Box::new(StorageWork {
+            file_systems,
+            request,
+        })))]
+    }
+
+    fn operation_ended(
+        &mut self,
+        operation_id: &str,
+        checkpoint_id: u64,
+        result: Result<String, Failure>,
+        now_ms: u64,
+    ) -> Vec<Consequence> {
+        match &result {
+            Ok(path) => tracing::info!(operation_id, path, "snapshot completed as asked"),
+            Err(failure) => {
+                tracing::warn!(
+                    operation_id,
+                    reason = failure.message,
+                    "a snapshot that was asked for failed"
+                );
+            }
+        }
+        let result = result.map(|path| Made { path, checkpoint_id });
+        let succeeded = result.is_ok();
+        match self.operations.end(operation_id, result, now_ms) {
+            Some(OperationKind::SavepointAndCancel) if succeeded => vec![Consequence::Cancel],
+            _ => Vec::new(),
+        }
+    }
+
+    // ---- what REST, metrics and the operator read ----
+
+    pub(crate) fn stats(&self) -> &CheckpointStats {
+        self.coordinator.stats()
+    }
+
+    pub(crate) fn config(&self) -> &CheckpointConfig {
+        self.coordinator.config()
+    }
+
+    pub(super) fn operation(&self, id: &str) -> Option<&Operation> {
+        self.operations.get(id)
+    }
+
+    pub(super) fn savepoints(&self) -> Vec<SavepointStatus> {
+        self.operations.savepoints()
+    }
+
+    /// Its newest one is what the job would go on from: also what it started from, until one of its own has completed.
+    pub(super) fn status_message(&self) -> CheckpointStatus {
+        let stats = self.stats();
+        let counts = stats.counts();
+        let mut status = CheckpointStatus {
+            completed: counts.completed,
+            failed: counts.failed,
+            in_progress: counts.in_progress,
+            last_failure: stats
+                .latest_failed()
+                .map(|record| record.failure.clone())
+                .unwrap_or_default(),
+            ..CheckpointStatus::default()
+        };
+        if let Some(latest) = self.coordinator.restore_point() {
+            status.latest_id = latest.id;
+            status.latest_path.clone_from(&latest.folder);
+            status.latest_completed_ms = latest.metadata.completed_ms;
+            status.latest_size = stats
+                .record(latest.id)
+                .map_or(0, thalweg_checkpoint::CheckpointRecord::state_bytes);
+        }
+        status
+    }
+}
+
+fn failed(error: &impl Classify) -> Failure {
+    Failure::from_error(error)
+}
+
+fn restored_from(restored: RestoredState) -> RestoredFrom {
+    RestoredFrom {
+        base: restored.snapshot.base().to_owned(),
+        folder: restored.snapshot.folder,
+        metadata: Arc::new(restored.snapshot.metadata),
+        owned: restored.claim_mode == ClaimMode::Claim,
+    }
+}
+
+fn job_end(status: JobStatus) -> JobEnd {
+    match status {
+        JobStatus::Finished => JobEnd::Finished,
+        JobStatus::Canceled => JobEnd::Canceled,
+        JobStatus::Suspended => JobEnd::Suspended,
+        _ => JobEnd::Failed,
+    }
+}
+
+fn why_stopped(graph: &ExecutionGraph) -> Failure {
+    match (graph.status(), graph.last_failure()) {
+        (JobStatus::Cancelling | JobStatus::Canceled, _) | (_, None) => {
+            Failure::new(FailureClass::Retryable, format!("the job is {}", graph.status()))
+        }
+        (_, Some(entry)) => entry.failure.clone(),
+    }
+}
+
+fn by_task_manager(
+    graph: &ExecutionGraph,
+    executions: Vec<ExecutionAttempt>,
+) -> BTreeMap<TaskManagerId, Vec<ExecutionAttempt>> {
+    let mut by_place: BTreeMap<TaskManagerId, Vec<ExecutionAttempt>> = BTreeMap::new();
+    for attempt in executions {
+        let execution = execution_id(&attempt).ok().and_then(|id| graph.execution_of(id));
+        if let Some(task_manager) = execution.and_then(|execution| execution.task_manager.clone()) {
+            by_place.entry(task_manager).or_default().push(attempt);
+        }
+    }
+    by_place
+}
+
+fn send(
+    by_place: BTreeMap<TaskManagerId, Vec<ExecutionAttempt>>,
+    command: impl Fn(Vec<ExecutionAttempt>) -> Command,
+) -> Vec<Consequence> {
+    let send = |(task_manager, executions)| {
+        Consequence::Do(JobAction::Send(task_manager, Box::new(command(executions))))
+    };
+    by_place.into_iter().map(send).collect()
+}
