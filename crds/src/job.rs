@@ -20,10 +20,12 @@ pub struct JobSpec {
     /// Whether the job is to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobStateSpec>,
-    /// What becomes of the job's state when its spec changes.
+    /// What becomes of the job's state when its spec changes, or it is suspended and resumed. `last-state` needs
+    /// `execution.checkpointing.interval` and `execution.checkpointing.dir`, `savepoint` needs
+    /// `execution.checkpointing.savepoint-dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_mode: Option<UpgradeMode>,
-    /// Savepoint that the first start restores from.
+    /// Savepoint or retained checkpoint that the first start restores from; has no effect once the job has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub initial_savepoint_path: Option<String>,

@@ -36,8 +36,8 @@ pub use job::{JobSpec, JobStateSpec, Package, UpgradeMode};
 pub use session::{FlinkSession, FlinkSessionSpec};
 pub use session_job::{FlinkSessionJob, FlinkSessionJobSpec};
 pub use status::{
-    ClusterStatus, JobManagerDeploymentStatus, JobSlotStatus, JobState, JobStatus, LifecycleState,
-    SessionJobStatus, SlotStatus, TaskManagerStatus,
+    CheckpointStatus, ClaimMode, ClusterStatus, JobManagerDeploymentStatus, JobSlotStatus, JobState,
+    JobStatus, LifecycleState, RecoveryStatus, SessionJobStatus, SlotStatus, TaskManagerStatus,
 };
 
 /// API group of every kind.

@@ -40,6 +40,9 @@ pub struct ClusterStatus {
     /// Hash of what the JobManager of `operationId` was built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_manager_hash: Option<String>,
+    /// Where the job's state is, from one start to the next.
+    #[serde(flatten)]
+    pub recovery: RecoveryStatus,
     /// What is wrong, in one line; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -71,6 +74,9 @@ pub struct SessionJobStatus {
     /// Hash of what was submitted as `operationId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_hash: Option<String>,
+    /// Where the job's state is, from one start to the next.
+    #[serde(flatten)]
+    pub recovery: RecoveryStatus,
     /// What is wrong, in one line; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -105,6 +111,73 @@ pub struct JobStatus {
     /// Its newest failure, also while it runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// Its newest completed checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+    /// The savepoint with which the job was stopped, or the folder of its checkpoints: the next start restores from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_savepoint_path: Option<String>,
+}
+
+/// A completed checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// Its number in the job.
+    pub id: i64,
+    /// Where it is.
+    pub path: String,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_time: Option<Time>,
+    /// What it added to the storage, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+}
+
+/// Where a job's state is while it goes from one start to the next. Each part is written before it is acted on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryStatus {
+    /// What the start of `operationId` restores from; absent: from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_path: Option<String>,
+    /// Whose the snapshot at `restorePath` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_claim_mode: Option<ClaimMode>,
+    /// Whose the snapshot at `jobStatus.upgradeSavepointPath` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_claim_mode: Option<ClaimMode>,
+    /// The newest savepoint that the job was to stop with; absent when it has been made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_operation_id: Option<String>,
+    /// Why the savepoint of `savepointOperationId` could not be made. It is tried again for another generation of the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_failure: Option<String>,
+    /// Whether a job of this resource has ever started: from then on `spec.job.initialSavepointPath` has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_started: Option<bool>,
+}
+
+/// Whose a snapshot is that a job starts from; Flink's RecoveryClaimMode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ClaimMode {
+    /// It stays its owner's.
+    NoClaim,
+    /// It is the job's, which deletes it when it needs it no more.
+    Claim,
+}
+
+impl ClaimMode {
+    /// Flink's spelling.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoClaim => "NO_CLAIM",
+            Self::Claim => "CLAIM",
+        }
+    }
 }
 
 /// Flink's JobStatus.

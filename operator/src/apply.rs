@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::build;
 use crate::cluster::{Cluster, hash};
 use crate::names::{self, MANAGER};
-use crate::plan::{JobManagerAction, Plan, PodDeletion};
+use crate::plan::{Goal, JobManagerAction, Plan, PodDeletion};
 
 /// A write that failed; says of which object.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,13 @@ pub(crate) enum ApplyError {
         #[source]
         source: kube::Error,
     },
+    #[error("{kind} {name} can't be deleted")]
+    Delete {
+        kind: String,
+        name: String,
+        #[source]
+        source: kube::Error,
+    },
     #[error("config.yaml can't be written")]
     Configuration(#[source] serde_yaml::Error),
 }
@@ -53,6 +61,8 @@ pub(crate) enum ApplyError {
 const APPLIED_FOR: Duration = Duration::from_secs(300);
 /// More objects than this are not remembered.
 const APPLIED_MAX: usize = 100_000;
+/// Of TaskManager pods.
+const CREATIONS_AT_ONCE: usize = 16;
 
 /// Remembers what was applied, so that a reconciliation with nothing to do writes nothing. An object that somebody
 /// else changed or deleted is forgotten as soon as the watch tells (`changed`).
@@ -127,49 +137,99 @@ impl Applied {
     }
 }
 
-/// Applies a plan: first what the pods need, then the pods.
+/// Applies a plan: first what the pods need, then the pods. Within each step the writes don't wait for each other: with
+/// an answer after tens of milliseconds, one after the other would be most of the time that a start takes here.
 pub(crate) async fn apply(
     client: &Client,
     applied: &Applied,
     cluster: &Cluster,
     plan: &Plan,
 ) -> Result<(), ApplyError> {
-    apply_surroundings(client, applied, cluster).await?;
-    match (plan.job_manager, &plan.operation_id) {
-        (JobManagerAction::Apply, Some(operation_id)) => {
-            let deployment = build::job_manager(cluster, &plan.job_manager_hash, operation_id);
-            apply_one(client, &cluster.namespace, &deployment).await?;
-        }
-        (JobManagerAction::Delete, _) => delete_deployment(client, &cluster.namespace, &cluster.name).await?,
-        (JobManagerAction::Apply | JobManagerAction::Keep, _) => {}
-    }
-    delete_pods(client, &cluster.namespace, &plan.delete).await?;
-    for ordinal in &plan.create {
-        create_pod(
-            client,
-            &build::task_manager(cluster, &plan.task_manager_hash, *ordinal),
-        )
-        .await?;
-    }
+    apply_surroundings(client, applied, cluster, plan).await?;
+    let task_managers = async {
+        delete_pods(client, &cluster.namespace, &plan.delete).await?;
+        create_task_managers(client, cluster, plan).await
+    };
+    futures::try_join!(apply_job_manager(client, cluster, plan), task_managers)?;
     Ok(())
 }
 
-async fn apply_surroundings(client: &Client, applied: &Applied, cluster: &Cluster) -> Result<(), ApplyError> {
+async fn apply_surroundings(
+    client: &Client,
+    applied: &Applied,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), ApplyError> {
     let namespace = &cluster.namespace;
-    if let Some(service_account) = build::service_account(cluster) {
-        ensure(client, applied, namespace, &service_account).await?;
-    }
-    ensure(client, applied, namespace, &build::lease(cluster)).await?;
-    ensure(client, applied, namespace, &build::role(cluster)).await?;
-    ensure(client, applied, namespace, &build::role_binding(cluster)).await?;
+    let (service_account, lease) = (build::service_account(cluster), build::lease(cluster));
+    let (role, role_binding) = (build::role(cluster), build::role_binding(cluster));
     let config_map = build::config_map(cluster).map_err(ApplyError::Configuration)?;
-    ensure(client, applied, namespace, &config_map).await?;
-    ensure(client, applied, namespace, &build::job_manager_service(cluster)).await?;
-    ensure(client, applied, namespace, &build::rest_service(cluster)).await?;
-    if let Some(ingress) = build::ingress(cluster) {
-        ensure(client, applied, namespace, &ingress).await?;
-    }
+    // A job that is about to stop keeps the configuration that it was started with.
+    let config_map = Some(config_map).filter(|_| plan.goal != Goal::Stopping);
+    let services = (build::job_manager_service(cluster), build::rest_service(cluster));
+    let ingress = build::ingress(cluster);
+    // One after the other: the API server takes a binding only to a role that it can read.
+    let rights = async {
+        ensure(client, applied, namespace, &role).await?;
+        ensure(client, applied, namespace, &role_binding).await
+    };
+    futures::try_join!(
+        ensure_some(client, applied, namespace, service_account.as_ref()),
+        ensure(client, applied, namespace, &lease),
+        rights,
+        ensure_some(client, applied, namespace, config_map.as_ref()),
+        ensure(client, applied, namespace, &services.0),
+        ensure(client, applied, namespace, &services.1),
+        ensure_some(client, applied, namespace, ingress.as_ref()),
+    )?;
     Ok(())
+}
+
+async fn apply_job_manager(client: &Client, cluster: &Cluster, plan: &Plan) -> Result<(), ApplyError> {
+    match (plan.job_manager, &plan.operation_id) {
+        (JobManagerAction::Apply, Some(operation_id)) => {
+            let deployment = build::job_manager(
+                cluster,
+                &plan.job_manager_hash,
+                operation_id,
+                plan.state.restore.as_ref(),
+            );
+            apply_one(client, &cluster.namespace, &deployment).await.map(drop)
+        }
+        (JobManagerAction::Delete, _) => delete_deployment(client, &cluster.namespace, &cluster.name).await,
+        (JobManagerAction::Apply | JobManagerAction::Keep, _) => Ok(()),
+    }
+}
+
+async fn create_task_managers(client: &Client, cluster: &Cluster, plan: &Plan) -> Result<(), ApplyError> {
+    let mut pods = Vec::with_capacity(plan.create.len());
+    for ordinal in &plan.create {
+        pods.push(build::task_manager(cluster, &plan.task_manager_hash, *ordinal));
+    }
+    stream::iter(pods)
+        .map(|pod| create_pod(client, pod))
+        .buffered(CREATIONS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn ensure_some<K>(
+    client: &Client,
+    applied: &Applied,
+    namespace: &str,
+    object: Option<&K>,
+) -> Result<(), ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    match object {
+        Some(object) => ensure(client, applied, namespace, object).await,
+        None => Ok(()),
+    }
 }
 
 async fn ensure<K>(client: &Client, applied: &Applied, namespace: &str, object: &K) -> Result<(), ApplyError>
@@ -210,13 +270,13 @@ where
         })
 }
 
-async fn create_pod(client: &Client, pod: &Pod) -> Result<(), ApplyError> {
+async fn create_pod(client: &Client, pod: Pod) -> Result<(), ApplyError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let parameters = PostParams {
         field_manager: Some(MANAGER.into()),
         ..PostParams::default()
     };
-    match api.create(&parameters, pod).await {
+    match api.create(&parameters, &pod).await {
         Ok(_) => Ok(()),
         // Made by an earlier pass whose answer was lost, or by the leader before us.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),

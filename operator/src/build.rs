@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub(crate) use config_map::config_map;
+pub(crate) use config_map::{RETENTION_KEY, config_map};
 pub(crate) use ingress::ingress;
 pub(crate) use job_manager::job_manager;
 pub(crate) use lease::lease;

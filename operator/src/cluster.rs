@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use thalweg_crds::UpgradeMode;
 
 /// Which kind a cluster comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +74,12 @@ pub(crate) struct Job {
     pub(crate) parallelism: Option<u32>,
     #[serde(skip)]
     pub(crate) suspended: bool,
+    #[serde(skip)]
+    pub(crate) upgrade_mode: UpgradeMode,
+    #[serde(skip)]
+    pub(crate) initial_savepoint_path: Option<String>,
+    #[serde(skip)]
+    pub(crate) allow_non_restored_state: bool,
 }
 
 /// The Ingress, its template rendered.

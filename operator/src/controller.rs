@@ -57,6 +57,8 @@ pub(crate) enum ReconcileError {
         #[source]
         source: kube::Error,
     },
+    #[error("the resource can't be read: {}", explain(.0))]
+    Read(#[source] kube::Error),
     #[error(transparent)]
     NoAnswer(#[from] crate::job_client::NoAnswer),
 }
@@ -65,7 +67,7 @@ impl ReconcileError {
     /// The step, as the metric's label.
     fn step(&self) -> &'static str {
         match self {
-            Self::Dereference(_) | Self::Session { .. } => "dereference",
+            Self::Dereference(_) | Self::Session { .. } | Self::Read(_) => "dereference",
             Self::Apply(_) => "apply",
             Self::Status(_) => "status",
             Self::Finalizer(_) => "finalizer",
@@ -79,9 +81,11 @@ impl ReconcileError {
             Self::Apply(ApplyError::CreatePod { .. }) => "FailedCreate",
             Self::Apply(_) => "ApplyFailed",
             Self::NoAnswer(_) => "JobManagerUnreachable",
-            Self::Dereference(_) | Self::Session { .. } | Self::Status(_) | Self::Finalizer(_) => {
-                "ApiServerError"
-            }
+            Self::Dereference(_)
+            | Self::Session { .. }
+            | Self::Read(_)
+            | Self::Status(_)
+            | Self::Finalizer(_) => "ApiServerError",
         }
     }
 

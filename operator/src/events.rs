@@ -1,7 +1,7 @@
 //! Kubernetes events: one for each transition and each new error. Which ones is a pure comparison of two statuses.
 
 use kube::runtime::events::{Event, EventType};
-use thalweg_crds::{ClusterStatus, JobState, LifecycleState, SessionJobStatus};
+use thalweg_crds::{ClusterStatus, JobState, LifecycleState, RecoveryStatus, SessionJobStatus};
 
 /// What of a status makes events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,6 +113,80 @@ pub(crate) fn transitions(before: Visible<'_>, after: Visible<'_>) -> Vec<Event>
         && let Some(error) = after.error
     {
         events.push(event(EventType::Warning, after.error_reason, "Reconcile", error));
+    }
+    events
+}
+
+/// What of a status makes events about the job's state.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recovery<'a> {
+    operation_id: Option<&'a str>,
+    savepoint: Option<&'a str>,
+    restore: Option<&'a str>,
+    upgrade: Option<&'a str>,
+}
+
+impl<'a> Recovery<'a> {
+    fn new(
+        recovery: &'a RecoveryStatus,
+        job: Option<&'a thalweg_crds::JobStatus>,
+        operation_id: Option<&'a str>,
+    ) -> Self {
+        Self {
+            operation_id,
+            savepoint: recovery.savepoint_operation_id.as_deref(),
+            restore: recovery.restore_path.as_deref(),
+            upgrade: job.and_then(|job| job.upgrade_savepoint_path.as_deref()),
+        }
+    }
+}
+
+impl<'a> From<&'a ClusterStatus> for Recovery<'a> {
+    fn from(status: &'a ClusterStatus) -> Self {
+        Self::new(
+            &status.recovery,
+            status.job_status.as_ref(),
+            status.operation_id.as_deref(),
+        )
+    }
+}
+
+impl<'a> From<&'a SessionJobStatus> for Recovery<'a> {
+    fn from(status: &'a SessionJobStatus) -> Self {
+        Self::new(
+            &status.recovery,
+            status.job_status.as_ref(),
+            status.operation_id.as_deref(),
+        )
+    }
+}
+
+/// The events of a job's state on its way to the next start; a savepoint's failure is told by [`transitions`]. `note`: why
+/// it is what it is, if that isn't what the upgrade mode says.
+pub(crate) fn of_state(before: Recovery<'_>, after: Recovery<'_>, note: Option<&str>) -> Vec<Event> {
+    let mut events = Vec::new();
+    if before.savepoint != after.savepoint
+        && let Some(id) = after.savepoint
+    {
+        let note = format!("the job is to stop with savepoint {id}");
+        events.push(event(EventType::Normal, "SavepointTriggered", "Stop", note));
+    }
+    let left = after.upgrade.filter(|_| before.upgrade != after.upgrade);
+    let restored = after
+        .restore
+        .filter(|_| before.operation_id != after.operation_id);
+    if before.savepoint.is_some()
+        && after.savepoint.is_none()
+        && note.is_none()
+        && let Some(path) = left.or(restored)
+    {
+        let note = format!("the job has stopped with the savepoint {path}");
+        events.push(event(EventType::Normal, "SavepointCompleted", "Stop", note));
+    }
+    if let Some(note) = note {
+        events.push(event(EventType::Warning, "RestoringFrom", "Restore", note));
+    } else if let Some(path) = restored {
+        events.push(event(EventType::Normal, "RestoringFrom", "Restore", path));
     }
     events
 }

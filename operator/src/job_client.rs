@@ -1,10 +1,13 @@
-//! Submitting and cancelling jobs of a session: calls to its JobManager, behind a trait so that the reconciler can be
-//! tested without one.
+//! What the operator asks of a JobManager: submit, cancel, stop with a savepoint; behind a trait so that the reconcilers can
+//! be tested without one.
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use thalweg_proto::cluster::v1::{CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse};
+use thalweg_proto::cluster::v1::{
+    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, TriggerSavepointRequest,
+    TriggerSavepointResponse,
+};
 use tonic::Request;
 
 use crate::cluster_watch::{connect, describe};
@@ -12,13 +15,15 @@ use crate::cluster_watch::{connect, describe};
 /// Fetching a package and running its `main` takes a while.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(90);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// To begin a savepoint; its end is pushed.
+const TRIGGER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A call that gave no answer; it can be repeated, its operation id makes that harmless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the session's JobManager gave no answer: {0}")]
+#[error("the JobManager gave no answer: {0}")]
 pub(crate) struct NoAnswer(pub(crate) String);
 
-/// What a session's JobManager does for the operator.
+/// What a JobManager does for the operator.
 pub(crate) trait JobClient: Send + Sync {
     /// Starts a job; the same operation id is the same job.
     fn submit<'a>(
@@ -33,6 +38,13 @@ pub(crate) trait JobClient: Send + Sync {
         address: &'a str,
         request: CancelJobRequest,
     ) -> BoxFuture<'a, Result<CancelJobResponse, NoAnswer>>;
+
+    /// Begins a savepoint; the same operation id is the same savepoint.
+    fn trigger_savepoint<'a>(
+        &'a self,
+        address: &'a str,
+        request: TriggerSavepointRequest,
+    ) -> BoxFuture<'a, Result<TriggerSavepointResponse, NoAnswer>>;
 }
 
 /// By gRPC.
@@ -68,6 +80,23 @@ impl JobClient for GrpcJobClient {
             request.set_timeout(CANCEL_TIMEOUT);
             let answer = client
                 .cancel_job(request)
+                .await
+                .map_err(|status| NoAnswer(describe(&status)))?;
+            Ok(answer.into_inner())
+        })
+    }
+
+    fn trigger_savepoint<'a>(
+        &'a self,
+        address: &'a str,
+        request: TriggerSavepointRequest,
+    ) -> BoxFuture<'a, Result<TriggerSavepointResponse, NoAnswer>> {
+        Box::pin(async move {
+            let mut client = connect(address).await.map_err(NoAnswer)?;
+            let mut request = Request::new(request);
+            request.set_timeout(TRIGGER_TIMEOUT);
+            let answer = client
+                .trigger_savepoint(request)
                 .await
                 .map_err(|status| NoAnswer(describe(&status)))?;
             Ok(answer.into_inner())

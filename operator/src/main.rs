@@ -12,6 +12,7 @@
 
 mod apply;
 mod build;
+mod cleanup;
 mod cluster;
 mod cluster_watch;
 mod context;

@@ -15,7 +15,8 @@ mod tests;
 
 use k8s_openapi::jiff::Timestamp;
 use thalweg_crds::{
-    ClusterStatus, JobManagerDeploymentStatus, JobState, LifecycleState, SlotStatus, TaskManagerStatus,
+    ClusterStatus, JobManagerDeploymentStatus, JobState, JobStatus, LifecycleState, SlotStatus,
+    TaskManagerStatus,
 };
 
 pub(crate) use problem::Problem;
@@ -23,7 +24,7 @@ pub(crate) use problem::Problem;
 use crate::cluster::{Cluster, ClusterKind};
 use crate::names;
 use crate::observe::Facts;
-use crate::plan::{Goal, Plan};
+use crate::plan::{Goal, JobManagerAction, Plan};
 use conditions::{Judgement, assemble};
 
 /// The status of an application or session.
@@ -37,6 +38,7 @@ pub(crate) fn cluster_status(
     let job_status =
         (cluster.kind == ClusterKind::Application).then(|| job::application(plan, facts, previous));
     let state = job_status.as_ref().and_then(|job| job.state);
+    let started = job_status.as_ref().is_some_and(|job| job.job_id.is_some());
     let problem = problem::of_cluster(cluster, plan, facts, state);
     let deployment_status = deployment_status(plan, facts);
     let lifecycle = lifecycle(cluster, plan, facts, previous, state);
@@ -52,7 +54,7 @@ pub(crate) fn cluster_status(
             replicas: count(facts.task_managers.iter().filter(|pod| pod.alive()).count()),
         }),
         slots: Some(SlotStatus {
-            required: if plan.goal == Goal::Run {
+            required: if matches!(plan.goal, Goal::Run | Goal::Stopping) {
                 to_i32(plan.slots_required)
             } else {
                 0
@@ -64,9 +66,60 @@ pub(crate) fn cluster_status(
         image_pinned: Some(cluster.image_pinned),
         operation_id: plan.operation_id.clone(),
         job_manager_hash: plan.operation_id.as_ref().map(|_| plan.job_manager_hash.clone()),
+        recovery: plan.state.recovery(&previous.recovery, started),
         error: problem.map(|problem| problem.message),
         conditions: assemble(&judgement, &previous.conditions, cluster.generation, now),
     }
+}
+
+/// What can't be decided again once it is acted on: a new JobManager's operation id and what it restores from, the id of a
+/// stop with savepoint, what the job left. None: it is all recorded.
+pub(crate) fn cluster_intent(
+    cluster: &Cluster,
+    plan: &Plan,
+    before: &ClusterStatus,
+) -> Option<ClusterStatus> {
+    let recovery = plan.state.recovery(&before.recovery, false);
+    let upgrade = plan.state.upgrade.as_ref().map(|source| source.path.clone());
+    let job = before.job_status.as_ref();
+    let left = job.and_then(|job| job.upgrade_savepoint_path.clone()) != upgrade;
+    let due = match plan.job_manager {
+        JobManagerAction::Apply => {
+            before.operation_id != plan.operation_id || before.recovery.restore_path != recovery.restore_path
+        }
+        JobManagerAction::Delete => left,
+        JobManagerAction::Keep => {
+            let stop = recovery.savepoint_operation_id.as_ref();
+            stop.is_some() && before.recovery.savepoint_operation_id.as_ref() != stop
+        }
+    };
+    if !due {
+        return None;
+    }
+    let same = before.operation_id == plan.operation_id;
+    let job_status = job.map(|job| JobStatus {
+        upgrade_savepoint_path: upgrade.clone(),
+        checkpoint: job.checkpoint.clone().filter(|_| same),
+        ..job.clone()
+    });
+    Some(ClusterStatus {
+        operation_id: plan.operation_id.clone(),
+        job_manager_hash: plan.operation_id.as_ref().map(|_| plan.job_manager_hash.clone()),
+        recovery,
+        job_status: job_status.or_else(|| {
+            upgrade.map(|path| JobStatus {
+                upgrade_savepoint_path: Some(path),
+                ..JobStatus::default()
+            })
+        }),
+        image: Some(cluster.image.clone()),
+        image_pinned: Some(cluster.image_pinned),
+        lifecycle_state: Some(match before.lifecycle_state {
+            None | Some(LifecycleState::Created) => LifecycleState::Created,
+            Some(_) => LifecycleState::Upgrading,
+        }),
+        ..before.clone()
+    })
 }
 
 /// The status of a resource that can't be reconciled: invalid, or the API server refused something. What runs is left
@@ -120,7 +173,7 @@ fn deployment_status(plan: &Plan, facts: &Facts) -> JobManagerDeploymentStatus {
         .as_ref()
         .filter(|deployment| !deployment.deleting)
     else {
-        let coming = plan.job_manager == crate::plan::JobManagerAction::Apply;
+        let coming = plan.job_manager == JobManagerAction::Apply;
         return if coming {
             Status::Deploying
         } else {
@@ -157,6 +210,9 @@ fn lifecycle(
     if plan.goal == Goal::Suspended {
         return LifecycleState::Suspended;
     }
+    if plan.stops() {
+        return LifecycleState::Upgrading;
+    }
     match state {
         Some(JobState::Failed) => return LifecycleState::Failed,
         Some(JobState::Finished | JobState::Running) => return LifecycleState::Stable,
@@ -190,6 +246,7 @@ fn judge(
     problem: Option<&Problem>,
 ) -> Judgement {
     let mut judgement = match cluster.kind {
+        ClusterKind::Application if plan.stops() => Judgement::stopping(),
         ClusterKind::Application => Judgement::of_job(lifecycle, state),
         ClusterKind::Session => Judgement::of_session(connected(plan, facts)),
     };

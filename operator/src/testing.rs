@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use thalweg_crds::{ClusterStatus, FlinkApplication, FlinkSession};
 use thalweg_proto::cluster::v1::{
     CancelJobRequest, CancelJobResponse, ClusterSnapshot, JobStatus, SubmitJobRequest, SubmitJobResponse,
+    TriggerSavepointRequest, TriggerSavepointResponse,
 };
 use tower_test::mock::{self, Handle};
 
@@ -236,12 +237,35 @@ impl Script {
             format!("/serviceaccounts/{name}-jobmanager"),
             format!("/leases/{name}-jobmanager"),
             format!("/roles/{name}-jobmanager"),
+            format!("/configmaps/{name}-config"),
+            format!("/services/{name}-jobmanager"),
+            format!("/services/{name}-rest"),
+            format!("/rolebindings/{name}-jobmanager"),
+        ] {
+            self = self.expect("PATCH", path, Reply::Echo);
+        }
+        self
+    }
+
+    /// What a deletion looks for after the pods; `found` is there, the rest isn't.
+    pub(crate) fn expect_looks_for_surroundings(mut self, name: &str, found: &[(&str, Value)]) -> Self {
+        for path in [
+            format!("/serviceaccounts/{name}-jobmanager"),
+            format!("/leases/{name}-jobmanager"),
+            format!("/roles/{name}-jobmanager"),
             format!("/rolebindings/{name}-jobmanager"),
             format!("/configmaps/{name}-config"),
             format!("/services/{name}-jobmanager"),
             format!("/services/{name}-rest"),
+            format!("/ingresses/{name}-rest"),
         ] {
-            self = self.expect("PATCH", path, Reply::Echo);
+            let reply = match found.iter().find(|(end, _)| *end == path) {
+                Some((_, metadata)) => Reply::Json(json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata,
+                })),
+                None => NOT_FOUND,
+            };
+            self = self.expect("GET", path, reply);
         }
         self
     }
@@ -320,6 +344,8 @@ pub(crate) struct FakeJobs {
     pub(crate) cancels: Mutex<VecDeque<Result<CancelJobResponse, NoAnswer>>>,
     pub(crate) submitted: Mutex<Vec<SubmitJobRequest>>,
     pub(crate) cancelled: Mutex<Vec<CancelJobRequest>>,
+    pub(crate) triggers: Mutex<VecDeque<Result<TriggerSavepointResponse, NoAnswer>>>,
+    pub(crate) triggered: Mutex<Vec<TriggerSavepointRequest>>,
 }
 
 impl JobClient for FakeJobs {
@@ -350,6 +376,21 @@ impl JobClient for FakeJobs {
             .unwrap()
             .pop_front()
             .expect("an unexpected cancellation");
+        Box::pin(async move { answer })
+    }
+
+    fn trigger_savepoint<'a>(
+        &'a self,
+        _: &'a str,
+        request: TriggerSavepointRequest,
+    ) -> BoxFuture<'a, Result<TriggerSavepointResponse, NoAnswer>> {
+        self.triggered.lock().unwrap().push(request);
+        let answer = self
+            .triggers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .expect("an unexpected savepoint");
         Box::pin(async move { answer })
     }
 }
@@ -385,7 +426,7 @@ pub(crate) fn task_manager_pod(cluster: &Cluster, ordinal: u32, status: Value) -
 /// The JobManager's Deployment and its pod, as the API server has them.
 pub(crate) fn job_manager_objects(cluster: &Cluster, operation_id: &str, status: Value) -> (Value, Value) {
     let hash = cluster.job_manager_hash();
-    let deployment = crate::build::job_manager(cluster, &hash, operation_id);
+    let deployment = crate::build::job_manager(cluster, &hash, operation_id, None);
     let labels = deployment
         .spec
         .as_ref()

@@ -36,7 +36,7 @@ const TASK_MANAGER_MEMORY_DEFAULT: u64 = 1 << 30;
 const SLOTS_MAX: u32 = 1024;
 
 /// Keys that follow from the resource; a value of the user's would contradict it.
-const OPERATOR_KEYS: [(&str, &str); 8] = [
+const OPERATOR_KEYS: [(&str, &str); 12] = [
     (
         "jobmanager.rpc.address",
         "the operator sets it to the JobManager's Service",
@@ -48,7 +48,37 @@ const OPERATOR_KEYS: [(&str, &str); 8] = [
     ("taskmanager.resource-id", "each TaskManager takes its pod's name"),
     ("kubernetes.cluster-id", "it is the resource's name"),
     ("kubernetes.namespace", "it is the resource's namespace"),
+    ("execution.state-recovery.path", RECOVERY_KEYS),
+    ("execution.savepoint.path", RECOVERY_KEYS),
+    (
+        "execution.state-recovery.ignore-unclaimed-state",
+        "spec.job.allowNonRestoredState says it",
+    ),
+    ("execution.state-recovery.claim-mode", RECOVERY_KEYS),
 ];
+
+const RECOVERY_KEYS: &str = "what a start restores from is spec.job.initialSavepointPath, and later follows from \
+     spec.job.upgradeMode";
+
+/// What an upgrade mode can't work without: the key, the name that it had in Flink 1, an example.
+const LAST_STATE_KEYS: [RequiredKey; 2] = [
+    (
+        "execution.checkpointing.interval",
+        "execution.checkpointing.interval",
+        "30 s",
+    ),
+    (
+        "execution.checkpointing.dir",
+        "state.checkpoints.dir",
+        "s3://bucket/checkpoints",
+    ),
+];
+const SAVEPOINT_KEYS: [RequiredKey; 1] = [(
+    "execution.checkpointing.savepoint-dir",
+    "state.savepoints.dir",
+    "s3://bucket/savepoints",
+)];
+type RequiredKey = (&'static str, &'static str, &'static str);
 
 /// One thing wrong with a resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,7 +177,9 @@ pub(crate) fn validate(request: &Request<'_>) -> Result<Cluster, Invalid> {
         slots: slots(&configuration, &mut problems),
         task_manager_replicas: replicas(fields.task_manager.as_ref(), &mut problems),
         restart_nonce: fields.restart_nonce,
-        job: request.job.map(|job| self::job(job, &mut problems)),
+        job: request
+            .job
+            .map(|job| self::job(job, &configuration, &mut problems)),
         job_manager,
         task_manager,
         configuration,
@@ -169,7 +201,7 @@ pub(crate) fn validate_session_job(
 ) -> Result<(Job, BTreeMap<String, String>), Invalid> {
     let mut problems = Problems::default();
     let configuration = configuration(configuration_spec, &mut problems);
-    let job = self::job(job, &mut problems);
+    let job = self::job(job, &configuration, &mut problems);
     if problems.0.is_empty() {
         Ok((job, configuration))
     } else {
@@ -402,26 +434,20 @@ fn size(path: &str, text: &str, problems: &mut Problems) -> Option<u64> {
         .ok()
 }
 
-fn job(spec: &JobSpec, problems: &mut Problems) -> Job {
+fn job(spec: &JobSpec, configuration: &BTreeMap<String, String>, problems: &mut Problems) -> Job {
     check_package(spec, problems);
-    let mode = spec.upgrade_mode.unwrap_or_default();
-    if mode != UpgradeMode::Stateless {
-        problems.add(
-            "spec.job.upgradeMode",
-            format!(
-                "{:?} needs checkpoints, which this version does not have; set it to stateless",
-                mode.as_str()
-            ),
-        );
-    }
-    if spec
+    let upgrade_mode = spec.upgrade_mode.unwrap_or_default();
+    check_upgrade_mode(upgrade_mode, configuration, problems);
+    let initial_savepoint_path = spec
         .initial_savepoint_path
-        .as_deref()
-        .is_some_and(|path| !path.is_empty())
+        .clone()
+        .filter(|path| !path.is_empty());
+    if let Some(path) = &initial_savepoint_path
+        && (path.trim() != path || path.contains(char::is_control))
     {
         problems.add(
             "spec.job.initialSavepointPath",
-            "savepoints can't be restored by this version; remove the field to start without state",
+            format!("{path:?} is not a path; write that of a savepoint or checkpoint, as in s3://bucket/savepoints/savepoint-1"),
         );
     }
     if let Some(parallelism) = spec.parallelism
@@ -438,6 +464,33 @@ fn job(spec: &JobSpec, problems: &mut Problems) -> Job {
         args: spec.args.clone(),
         parallelism: spec.parallelism.and_then(|number| u32::try_from(number).ok()),
         suspended: spec.suspended(),
+        upgrade_mode,
+        initial_savepoint_path,
+        allow_non_restored_state: spec.allow_non_restored_state.unwrap_or(false),
+    }
+}
+
+fn check_upgrade_mode(mode: UpgradeMode, configuration: &BTreeMap<String, String>, problems: &mut Problems) {
+    let required = match mode {
+        UpgradeMode::Stateless => &[] as &[RequiredKey],
+        UpgradeMode::LastState => &LAST_STATE_KEYS,
+        UpgradeMode::Savepoint => &SAVEPOINT_KEYS,
+    };
+    let set = |key: &str| configuration.get(key).is_some_and(|value| !value.is_empty());
+    let missing: Vec<String> = required
+        .iter()
+        .filter(|(key, former, _)| !set(key) && !set(former))
+        .map(|(key, _, example)| format!("{key} (as in {example:?})"))
+        .collect();
+    if !missing.is_empty() {
+        problems.add(
+            "spec.job.upgradeMode",
+            format!(
+                "{:?} needs {} in spec.flinkConfiguration; add it, or set the mode to stateless",
+                mode.as_str(),
+                missing.join(" and ")
+            ),
+        );
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use thalweg_crds::UpgradeMode;
 use thalweg_crds::memory::flink_size;
 
 use super::{METRICS_PORT, REST_PORT, RPC_PORT, metadata};
 use crate::cluster::Cluster;
 use crate::names;
 
+/// Whether checkpoints outlive their job.
+pub(crate) const RETENTION_KEY: &str = "execution.checkpointing.externalized-checkpoint-retention";
 /// Name of the file.
 pub(super) const FILE: &str = "config.yaml";
 
@@ -37,6 +40,15 @@ fn effective(cluster: &Cluster) -> BTreeMap<String, String> {
         flink_size(cluster.task_manager.memory_bytes),
     );
     set("taskmanager.numberOfTaskSlots", cluster.slots.to_string());
+    // A job that goes on from its checkpoints must find them, also after it has failed.
+    if cluster
+        .job
+        .as_ref()
+        .is_some_and(|job| job.upgrade_mode != UpgradeMode::Stateless)
+    {
+        keys.entry(RETENTION_KEY.into())
+            .or_insert_with(|| "RETAIN_ON_CANCELLATION".into());
+    }
     keys.entry("metrics.reporters".into())
         .or_insert_with(|| "prom".into());
     keys.entry("metrics.reporter.prom.port".into())

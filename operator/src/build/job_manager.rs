@@ -11,13 +11,19 @@ use super::pod::{self, Parts, literal};
 use super::{METRICS_PORT, REST_PORT, RPC_PORT, metadata, pod_labels};
 use crate::cluster::{Cluster, Job};
 use crate::names;
+use crate::plan::state::RestoreSource;
 
-/// One JobManager, recreated rather than rolled: two would both run the job.
-pub(crate) fn job_manager(cluster: &Cluster, hash: &str, operation_id: &str) -> Deployment {
+/// One JobManager, recreated rather than rolled: two would both run the job. Its job starts from `restore`.
+pub(crate) fn job_manager(
+    cluster: &Cluster,
+    hash: &str,
+    operation_id: &str,
+    restore: Option<&RestoreSource>,
+) -> Deployment {
     let component = names::COMPONENT_JOB_MANAGER;
     let parts = Parts {
         labels: pod_labels(cluster, component, hash),
-        args: arguments(cluster.job.as_ref(), operation_id),
+        args: arguments(cluster.job.as_ref(), operation_id, restore),
         env: Vec::new(),
         ports: vec![("rpc", RPC_PORT), ("rest", REST_PORT), ("metrics", METRICS_PORT)],
         readiness_probe: Some(readiness_probe()),
@@ -48,7 +54,7 @@ pub(crate) fn job_manager(cluster: &Cluster, hash: &str, operation_id: &str) -> 
     }
 }
 
-fn arguments(job: Option<&Job>, operation_id: &str) -> Vec<String> {
+fn arguments(job: Option<&Job>, operation_id: &str, restore: Option<&RestoreSource>) -> Vec<String> {
     let mut arguments = vec!["jobmanager".to_owned()];
     let Some(job) = job else { return arguments };
     arguments.push("--application".into());
@@ -61,6 +67,24 @@ fn arguments(job: Option<&Job>, operation_id: &str) -> Vec<String> {
         option("parallelism", parallelism.to_string());
     }
     option("operation-id", operation_id.to_owned());
+    // As arguments, not in config.yaml: they belong to this start, and to no later one.
+    if let Some(restore) = restore {
+        for (key, value) in [
+            ("path", restore.path.as_str()),
+            ("claim-mode", restore.claim_mode.as_str()),
+            (
+                "ignore-unclaimed-state",
+                if job.allow_non_restored_state {
+                    "true"
+                } else {
+                    "false"
+                },
+            ),
+        ] {
+            let definition = format!("execution.state-recovery.{key}={value}");
+            arguments.extend(["-D".to_owned(), literal(&definition)]);
+        }
+    }
     arguments.push("--".into());
     arguments.extend(job.args.iter().map(|argument| literal(argument)));
     arguments

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::plan::state::RestoreSource;
 use crate::testing::{cluster, session_cluster};
 
 fn job_manager_json(cluster: &Cluster) -> Value {
-    serde_json::to_value(job_manager(cluster, "h", "op-1")).unwrap()
+    serde_json::to_value(job_manager(cluster, "h", "op-1", None)).unwrap()
 }
 
 fn task_manager_json(cluster: &Cluster) -> Value {
@@ -52,6 +53,41 @@ fn the_job_manager_is_told_its_job() {
     assert_eq!(
         container["readinessProbe"]["httpGet"],
         json!({"path": "/overview", "port": 8081})
+    );
+}
+
+#[test]
+fn the_job_manager_is_told_what_to_restore_and_its_configuration_is_not() {
+    let cluster = cluster(json!({
+        "job": {"upgradeMode": "savepoint", "allowNonRestoredState": true, "args": ["-x"]},
+        "flinkConfiguration": {"execution.checkpointing.savepoint-dir": "s3://b/sp"},
+    }));
+    let restore = RestoreSource {
+        path: "s3://b/sp/$(1)".into(),
+        claim_mode: thalweg_crds::ClaimMode::NoClaim,
+    };
+    let deployment = job_manager(&cluster, "h", "op-1", Some(&restore));
+    let deployment = serde_json::to_value(deployment).unwrap();
+    let args = main_container(&deployment["spec"]["template"]["spec"])["args"].clone();
+    let args: Vec<String> = serde_json::from_value(args).unwrap();
+    let restore = [
+        "--operation-id",
+        "op-1",
+        "-D",
+        "execution.state-recovery.path=s3://b/sp/$$(1)",
+        "-D",
+        "execution.state-recovery.claim-mode=NO_CLAIM",
+        "-D",
+        "execution.state-recovery.ignore-unclaimed-state=true",
+        "--",
+        "-x",
+    ];
+    assert_eq!(args[args.len() - restore.len()..], restore);
+    let yaml = config_map(&cluster).unwrap().data.unwrap()["config.yaml"].clone();
+    assert!(!yaml.contains("state-recovery"), "{yaml}");
+    assert!(
+        yaml.contains("externalized-checkpoint-retention: RETAIN_ON_CANCELLATION"),
+        "{yaml}"
     );
 }
 

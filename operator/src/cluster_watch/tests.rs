@@ -6,7 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use thalweg_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use thalweg_proto::cluster::v1::{
-    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, submit_job_response,
+    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, TriggerSavepointRequest,
+    TriggerSavepointResponse, submit_job_response,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -48,6 +49,19 @@ impl Cluster for JobManager {
 
     async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
         Err(Status::internal("broken"))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<TriggerSavepointRequest>,
+    ) -> Result<Response<TriggerSavepointResponse>, Status> {
+        let failure = thalweg_proto::control::v1::Failure {
+            message: request.into_inner().operation_id,
+            ..Default::default()
+        };
+        Ok(Response::new(TriggerSavepointResponse {
+            failure: Some(failure),
+        }))
     }
 }
 
@@ -198,6 +212,15 @@ async fn jobs_are_submitted_and_cancelled_by_grpc() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("broken"), "{error}");
+    let request = TriggerSavepointRequest {
+        operation_id: "stop".into(),
+        ..TriggerSavepointRequest::default()
+    };
+    let answer = GrpcJobClient
+        .trigger_savepoint(&harness.address, request)
+        .await
+        .unwrap();
+    assert_eq!(answer.failure.unwrap().message, "stop");
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Reconciles FlinkApplications and FlinkSessions.
 //!
 //! ```text
-//!   finalizer -> validate -> dereference -> observe -> plan -> (intent to status) -> apply -> status, events
-//!   deleted:     dereference -> observe -> plan_cleanup -> delete -> finalizer off
+//!   finalizer -> validate -> dereference -> observe -> plan -> (intent to status) -> apply -> (stop) -> status, events
+//!   deleted:     dereference -> observe -> plan_cleanup -> delete -> surroundings -> finalizer off
 //! ```
-//! Invariant: the operation id of a new JobManager is in status before the JobManager is made.
+//! Invariants: the operation id of a new JobManager, and what it restores from, are in status before the JobManager is made;
+//! the id of a stop with savepoint before it is asked for; what the job left before its JobManager goes.
 
 #[cfg(test)]
 mod tests;
@@ -16,22 +17,28 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use thalweg_crds::{ClusterStatus, LifecycleState};
+use thalweg_proto::cluster::v1::TriggerSavepointRequest;
+use thalweg_proto::control::v1::FailureClass;
 
 use super::resource::{
-    ClusterResource, add_finalizer, has_finalizer, owner_reference, remove_finalizer, write_status,
+    ClusterResource, add_finalizer, has_finalizer, keeps_state, owner_reference, read, remove_finalizer,
+    write_status,
 };
 use super::{RESYNC, ReconcileError, record, resource_key};
 use crate::apply::{apply, delete_deployment, delete_pods};
 use crate::build::RPC_PORT;
+use crate::cleanup::{Departing, delete_surroundings};
 use crate::cluster::Cluster;
 use crate::cluster_watch::ClusterKey;
 use crate::context::Context;
 use crate::dereference::dereference;
-use crate::events::{Visible, event, transitions};
+use crate::events::{Recovery, Visible, event, of_state, transitions};
+use crate::job_client::NoAnswer;
 use crate::observe::{Facts, observe};
 use crate::plan::cleanup::plan_cleanup;
-use crate::plan::{JobManagerAction, Plan, plan};
-use crate::status::{Problem, cluster_deleting, cluster_failure, cluster_status};
+use crate::plan::state::Hold;
+use crate::plan::{Plan, plan};
+use crate::status::{Problem, cluster_deleting, cluster_failure, cluster_intent, cluster_status};
 use crate::validate::{Request, validate};
 
 /// Another resource has the names that this one needs; it may go.
@@ -56,13 +63,25 @@ pub(crate) async fn reconcile<K: ClusterResource>(
 }
 
 async fn pass<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
+    let recovery = resource.cluster_status().map(|status| &status.recovery);
+    if resource.meta().deletion_timestamp.is_none() && keeps_state(resource.job(), recovery) {
+        return match read(&context.client, resource).await? {
+            Some(fresh) => pass_over(&fresh, context).await,
+            None => Ok(Action::await_change()),
+        };
+    }
+    pass_over(resource, context).await
+}
+
+async fn pass_over<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
     if resource.meta().deletion_timestamp.is_some() {
         return clean_up(resource, context).await;
     }
     if !has_finalizer(resource) {
         add_finalizer(&context.client, resource).await?;
     }
-    let outcome = converge(resource, context).await;
+    let mut recorded = resource.cluster_status().cloned().unwrap_or_default();
+    let outcome = converge(resource, context, &mut recorded).await;
     if let Err(error) = &outcome
         && !error.is_conflict()
         && !matches!(error, ReconcileError::Status(_))
@@ -70,6 +89,7 @@ async fn pass<K: ClusterResource>(resource: &K, context: &Context) -> Result<Act
         report(
             resource,
             context,
+            &recorded,
             &Problem::passing(error.reason(), error.to_string()),
         )
         .await?;
@@ -77,8 +97,13 @@ async fn pass<K: ClusterResource>(resource: &K, context: &Context) -> Result<Act
     outcome
 }
 
-async fn converge<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
-    let before = resource.cluster_status().cloned().unwrap_or_default();
+/// `recorded` is the status as it was written last: what fails later must not take it back.
+async fn converge<K: ClusterResource>(
+    resource: &K,
+    context: &Context,
+    recorded: &mut ClusterStatus,
+) -> Result<Action, ReconcileError> {
+    let before = recorded.clone();
     let owner = owner_reference(resource);
     let request = Request {
         kind: K::KIND,
@@ -95,6 +120,7 @@ async fn converge<K: ClusterResource>(resource: &K, context: &Context) -> Result
             report(
                 resource,
                 context,
+                recorded,
                 &Problem::fatal("ValidationError", invalid.to_string()),
             )
             .await?;
@@ -111,20 +137,34 @@ async fn converge<K: ClusterResource>(resource: &K, context: &Context) -> Result
             "{other} in this namespace has the same name, and with it the names of Deployment and Services; \
              rename one of the two"
         );
-        report(resource, context, &Problem::passing("NameTaken", message)).await?;
+        report(
+            resource,
+            context,
+            recorded,
+            &Problem::passing("NameTaken", message),
+        )
+        .await?;
         return Ok(Action::requeue(NAME_TAKEN_RECHECK));
     }
-    let plan = plan(&cluster, &before, &facts, context.now());
-    let intended = write_intent(resource, context, &cluster, &plan, &before).await?;
+    let mut plan = plan(&cluster, &before, &facts, context.now());
+    *recorded = write_intent(resource, context, &cluster, &plan, &before).await?;
     apply(&context.client, &context.applied, &cluster, &plan).await?;
+    if let Some(hold) = plan.state.hold.take() {
+        let address = facts.view.as_ref().map(|view| view.address.as_str());
+        plan.state.hold = Some(trigger(context, address.unwrap_or_default(), hold).await?);
+    }
     let after = cluster_status(&cluster, &plan, &facts, &before, context.now());
-    if after != intended {
+    if after != *recorded {
         write_status(&context.client, resource, &after).await?;
     }
     let about = resource.object_ref(&());
-    context
-        .publish(transitions(Visible::from(&before), Visible::from(&after)), &about)
-        .await;
+    let mut events = transitions(Visible::from(&before), Visible::from(&after));
+    events.extend(of_state(
+        Recovery::from(&before),
+        Recovery::from(&after),
+        plan.state.note.as_deref(),
+    ));
+    context.publish(events, &about).await;
     Ok(Action::requeue(plan.recheck_after.unwrap_or(RESYNC).min(RESYNC)))
 }
 
@@ -157,7 +197,31 @@ async fn look<K: ClusterResource>(resource: &K, context: &Context) -> Result<Fac
     Ok(facts)
 }
 
-/// Records a new JobManager's operation id before it is made; the status as it is then.
+/// Asks a job to stop with a savepoint, if it is to be; what is known of it then. A refusal that trying again can't help is
+/// the savepoint's failure.
+pub(super) async fn trigger(context: &Context, address: &str, hold: Hold) -> Result<Hold, NoAnswer> {
+    let Hold::Trigger { operation_id, job_id } = hold else {
+        return Ok(hold);
+    };
+    tracing::info!(job_id, operation_id, "stopping the job with a savepoint");
+    let request = TriggerSavepointRequest {
+        job_id,
+        operation_id: operation_id.clone(),
+        target_directory: String::new(),
+        stop: true,
+        drain: false,
+    };
+    match context.jobs.trigger_savepoint(address, request).await?.failure {
+        None => Ok(Hold::UnderWay { operation_id }),
+        Some(failure) if failure.class() == FailureClass::Retryable => Err(NoAnswer(failure.message)),
+        Some(failure) => Ok(Hold::Failed {
+            operation_id,
+            reason: failure.message,
+        }),
+    }
+}
+
+/// Writes what has to be in status before the plan is acted on; the status as it is then.
 async fn write_intent<K: ClusterResource>(
     resource: &K,
     context: &Context,
@@ -165,19 +229,8 @@ async fn write_intent<K: ClusterResource>(
     plan: &Plan,
     before: &ClusterStatus,
 ) -> Result<ClusterStatus, ReconcileError> {
-    if plan.job_manager != JobManagerAction::Apply || before.operation_id == plan.operation_id {
+    let Some(intended) = cluster_intent(cluster, plan, before) else {
         return Ok(before.clone());
-    }
-    let intended = ClusterStatus {
-        operation_id: plan.operation_id.clone(),
-        job_manager_hash: Some(plan.job_manager_hash.clone()),
-        image: Some(cluster.image.clone()),
-        image_pinned: Some(cluster.image_pinned),
-        lifecycle_state: Some(match before.lifecycle_state {
-            None | Some(LifecycleState::Created) => LifecycleState::Created,
-            Some(_) => LifecycleState::Upgrading,
-        }),
-        ..before.clone()
     };
     write_status(&context.client, resource, &intended).await?;
     Ok(intended)
@@ -187,16 +240,16 @@ async fn write_intent<K: ClusterResource>(
 async fn report<K: ClusterResource>(
     resource: &K,
     context: &Context,
+    before: &ClusterStatus,
     problem: &Problem,
 ) -> Result<(), ReconcileError> {
-    let before = resource.cluster_status().cloned().unwrap_or_default();
     let generation = resource.meta().generation.unwrap_or_default();
-    let after = cluster_failure(&before, generation, problem, context.now());
-    if after != before {
+    let after = cluster_failure(before, generation, problem, context.now());
+    if after != *before {
         write_status(&context.client, resource, &after).await?;
         let about = resource.object_ref(&());
         context
-            .publish(transitions(Visible::from(&before), Visible::from(&after)), &about)
+            .publish(transitions(Visible::from(before), Visible::from(&after)), &about)
             .await;
     }
     Ok(())
@@ -220,12 +273,8 @@ async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result
         name: name.clone(),
     });
     let found = dereference(&context.client, K::KIND, &namespace, &name).await?;
-    let facts = observe(
-        &resource.uid().unwrap_or_default(),
-        found.deployment.as_ref(),
-        &found.pods,
-        None,
-    );
+    let uid = resource.uid().unwrap_or_default();
+    let facts = observe(&uid, found.deployment.as_ref(), &found.pods, None);
     let deleted_at = resource
         .meta()
         .deletion_timestamp
@@ -239,6 +288,12 @@ async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result
     if !plan.done {
         return Ok(Action::requeue(plan.recheck_after));
     }
+    let departing = Departing {
+        namespace: &namespace,
+        name: &name,
+        uid: &uid,
+    };
+    delete_surroundings(&context.client, departing).await?;
     remove_finalizer(&context.client, resource).await?;
     context.applied.forget(&namespace, &name);
     let note = "all pods are gone";

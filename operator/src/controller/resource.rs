@@ -9,7 +9,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use thalweg_crds::{ClusterFields, ClusterStatus, FlinkApplication, FlinkSession, JobSpec};
+use thalweg_crds::{
+    ClusterFields, ClusterStatus, FlinkApplication, FlinkSession, JobSpec, RecoveryStatus, UpgradeMode,
+};
 
 use super::{ReconcileError, explain};
 use crate::cluster::ClusterKind;
@@ -94,6 +96,25 @@ pub(crate) fn owner_reference<K: CustomResource>(resource: &K) -> OwnerReference
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
+}
+
+/// The resource as the API server has it; none: it is gone. What a job's state depends on is not decided from a cache,
+/// which may not show yet what the last pass wrote.
+pub(crate) async fn read<K: CustomResource>(
+    client: &Client,
+    resource: &K,
+) -> Result<Option<K>, ReconcileError> {
+    let found = api_of(client, resource).get_opt(&resource.name_any()).await;
+    let found = found.map_err(ReconcileError::Read)?;
+    Ok(found.filter(|found| found.uid() == resource.uid()))
+}
+
+/// Whether a job's state is kept between its starts.
+pub(crate) fn keeps_state(job: Option<&JobSpec>, recovery: Option<&RecoveryStatus>) -> bool {
+    let mode = job.and_then(|job| job.upgrade_mode).unwrap_or_default();
+    mode != UpgradeMode::Stateless
+        || job.is_some_and(|job| job.initial_savepoint_path.is_some())
+        || recovery.is_some_and(|recovery| recovery.savepoint_operation_id.is_some())
 }
 
 fn api_of<K: CustomResource>(client: &Client, resource: &K) -> Api<K> {

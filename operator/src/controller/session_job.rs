@@ -4,7 +4,8 @@
 //!   finalizer -> validate -> session -> plan -> (intent to status) -> SubmitJob | CancelJob -> status, events
 //!   deleted:     session reachable? CancelJob, wait for the end -> finalizer off
 //! ```
-//! Invariant: a submission's operation id is in status before the job is submitted, and the same id is one job.
+//! Invariants: a submission's operation id, and what it restores from, are in status before the job is submitted, and the same
+//! id is one job; likewise the id of a stop with savepoint.
 
 #[cfg(test)]
 mod tests;
@@ -17,20 +18,25 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use thalweg_crds::{FlinkSession, FlinkSessionJob, JobState, JobStatus, LifecycleState, SessionJobStatus};
+use thalweg_crds::{
+    FlinkSession, FlinkSessionJob, JobState, JobStatus, LifecycleState, SessionJobStatus, UpgradeMode,
+};
 use thalweg_proto::cluster::v1::submit_job_response::Result as Submitted;
-use thalweg_proto::cluster::v1::{CancelJobRequest, PackageReference, SubmitJobRequest};
+use thalweg_proto::cluster::v1::{CancelJobRequest, PackageReference, RestoreSettings, SubmitJobRequest};
 use thalweg_proto::control::v1::{Failure, FailureClass};
 
-use super::resource::{add_finalizer, has_finalizer, remove_finalizer, write_status};
+use super::cluster::trigger;
+use super::resource::{add_finalizer, has_finalizer, keeps_state, read, remove_finalizer, write_status};
 use super::{RESYNC, ReconcileError, record, resource_key};
+use crate::build::RETENTION_KEY;
 use crate::cluster::{ClusterKind, Job, hash};
 use crate::cluster_watch::{ClusterKey, View};
 use crate::context::Context;
-use crate::events::{Visible, event, transitions};
+use crate::events::{Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
 use crate::plan::job_of;
 use crate::plan::session_job::{JobStep, Wanted, plan_session_job};
+use crate::plan::state::{RestoreSource, StatePlan, recorded_hold, recorded_restore, recorded_upgrade};
 use crate::status::Problem;
 use crate::status::session_job::{Known, session_job_deleting, session_job_status};
 use crate::validate::validate_session_job;
@@ -61,6 +67,17 @@ pub(crate) async fn reconcile(
 }
 
 async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, ReconcileError> {
+    let recovery = job.status.as_ref().map(|status| &status.recovery);
+    if job.metadata.deletion_timestamp.is_none() && keeps_state(Some(&job.spec.job), recovery) {
+        return match read(&context.client, job).await? {
+            Some(fresh) => pass_over(&fresh, context).await,
+            None => Ok(Action::await_change()),
+        };
+    }
+    pass_over(job, context).await
+}
+
+async fn pass_over(job: &FlinkSessionJob, context: &Context) -> Result<Action, ReconcileError> {
     if job.metadata.deletion_timestamp.is_some() {
         return clean_up(job, context).await;
     }
@@ -94,7 +111,7 @@ async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, Reconc
     let wanted = Wanted {
         uid: &job.uid().unwrap_or_default(),
         generation: job.metadata.generation.unwrap_or_default(),
-        suspended: spec.suspended,
+        job: &spec,
         hash: &hash,
     };
     let snapshot = view.as_ref().and_then(|view| view.snapshot.as_deref());
@@ -106,10 +123,11 @@ async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, Reconc
         ..recorded(&before)
     };
     match step {
-        JobStep::Nothing => {}
+        JobStep::Nothing => known.state.hold = None,
         JobStep::Wait => known.problem = Some(waiting_for_session(job, session.is_some(), view.as_ref())),
-        JobStep::Rest => {
+        JobStep::Rest { state } => {
             known = Known {
+                state,
                 pushed: None,
                 job: JobStatus {
                     state: Some(JobState::Suspended),
@@ -125,13 +143,29 @@ async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, Reconc
                 .as_ref()
                 .map(|view| view.address.as_str())
                 .unwrap_or_default();
+            known.state.hold = None;
             let outcome = cancel(context, address, &job_id, before.operation_id.as_deref()).await;
             known.upgrading = !spec.suspended;
             if let Err(error) = outcome {
                 return fail(job, context, &before, known, error).await;
             }
         }
-        JobStep::Submit { operation_id } => {
+        JobStep::Hold(hold) => {
+            let address = view
+                .as_ref()
+                .map(|view| view.address.as_str())
+                .unwrap_or_default();
+            known.state.hold = Some(hold.clone());
+            write_intent(job, context, &before, &known).await?;
+            match trigger(context, address, hold).await {
+                Ok(hold) => {
+                    known.upgrading = hold.failure().is_none();
+                    known.state.hold = Some(hold);
+                }
+                Err(error) => return fail(job, context, &before, known, error).await,
+            }
+        }
+        JobStep::Submit { operation_id, state } => {
             let address = view
                 .as_ref()
                 .map(|view| view.address.as_str())
@@ -140,10 +174,22 @@ async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, Reconc
                 pushed: None,
                 operation_id: Some(operation_id.clone()),
                 job_hash: Some(hash.clone()),
+                state,
                 ..known
             };
             write_intent(job, context, &before, &known).await?;
-            match submit(job, context, address, &operation_id, &spec, configuration).await {
+            let restore = known.state.restore.as_ref();
+            match submit(
+                job,
+                context,
+                address,
+                &operation_id,
+                &spec,
+                restore,
+                configuration,
+            )
+            .await
+            {
                 Ok(answer) => take_answer(answer, &mut known),
                 Err(error) => return fail(job, context, &before, known, error).await,
             }
@@ -163,6 +209,12 @@ fn recorded(before: &SessionJobStatus) -> Known<'static> {
         }),
         operation_id: before.operation_id.clone(),
         job_hash: before.job_hash.clone(),
+        state: StatePlan {
+            restore: recorded_restore(&before.recovery),
+            upgrade: recorded_upgrade(&before.recovery, before.job_status.as_ref()),
+            hold: recorded_hold(&before.recovery),
+            note: None,
+        },
         ..Known::default()
     }
 }
@@ -221,8 +273,13 @@ async fn submit(
     address: &str,
     operation_id: &str,
     spec: &Job,
-    configuration: BTreeMap<String, String>,
+    restore: Option<&RestoreSource>,
+    mut configuration: BTreeMap<String, String>,
 ) -> Result<Submitted, NoAnswer> {
+    if spec.upgrade_mode != UpgradeMode::Stateless {
+        let retained = || "RETAIN_ON_CANCELLATION".to_owned();
+        configuration.entry(RETENTION_KEY.into()).or_insert_with(retained);
+    }
     tracing::info!(
         namespace = job.namespace(),
         name = job.name_any(),
@@ -239,6 +296,11 @@ async fn submit(
         arguments: spec.args.clone(),
         parallelism: spec.parallelism.unwrap_or(0),
         configuration: configuration.into_iter().collect(),
+        restore: restore.map(|source| RestoreSettings {
+            path: source.path.clone(),
+            allow_non_restored_state: spec.allow_non_restored_state,
+            claim_mode: source.claim_mode.as_str().to_owned(),
+        }),
     };
     let answer = context.jobs.submit(address, request).await?;
     answer
@@ -299,13 +361,18 @@ async fn write_intent(
     before: &SessionJobStatus,
     known: &Known<'_>,
 ) -> Result<(), ReconcileError> {
-    if before.operation_id == known.operation_id && before.job_hash == known.job_hash {
+    let recovery = known.state.recovery(&before.recovery, false);
+    let same = before.operation_id == known.operation_id && before.job_hash == known.job_hash;
+    let stop = recovery.savepoint_operation_id.as_ref();
+    let stop_is_new = stop.is_some() && before.recovery.savepoint_operation_id.as_ref() != stop;
+    if same && !stop_is_new && before.recovery.restore_path == recovery.restore_path {
         return Ok(());
     }
     let intended = SessionJobStatus {
         operation_id: known.operation_id.clone(),
         job_hash: known.job_hash.clone(),
-        job_status: None,
+        recovery,
+        job_status: before.job_status.clone().filter(|_| same),
         ..before.clone()
     };
     Ok(write_status(&context.client, job, &intended).await?)
@@ -335,9 +402,10 @@ async fn finish(
     if after != *before {
         write_status(&context.client, job, &after).await?;
         let about = job.object_ref(&());
-        context
-            .publish(transitions(Visible::from(before), Visible::from(&after)), &about)
-            .await;
+        let mut events = transitions(Visible::from(before), Visible::from(&after));
+        let note = known.state.note.as_deref();
+        events.extend(of_state(Recovery::from(before), Recovery::from(&after), note));
+        context.publish(events, &about).await;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ const RECHECK: Duration = Duration::from_secs(5);
 pub(crate) struct Cleanup {
     pub(crate) delete_deployment: bool,
     pub(crate) delete: Vec<PodDeletion>,
-    /// Nothing is left: the finalizer may go. What has no pods goes by its owner reference.
+    /// No pod is left: what the pods needed may go, and then the finalizer.
     pub(crate) done: bool,
     pub(crate) recheck_after: Duration,
 }

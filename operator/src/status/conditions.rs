@@ -68,6 +68,15 @@ impl Judgement {
         }
     }
 
+    /// Of a job that is being stopped with a savepoint.
+    pub(crate) fn stopping() -> Self {
+        let message = "the job is being stopped with a savepoint";
+        Self::new(
+            verdict(false, "SavepointInProgress", message),
+            verdict(true, "SavepointInProgress", message),
+        )
+    }
+
     /// Of a session.
     pub(crate) fn of_session(connected: bool) -> Self {
         if connected {

@@ -2,14 +2,31 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use thalweg_crds::{ClusterStatus, JobState, JobStatus};
-use thalweg_proto::cluster::v1::JobStatus as PushedJob;
+use thalweg_crds::{CheckpointStatus, ClusterStatus, JobState, JobStatus};
+use thalweg_proto::cluster::v1::{CheckpointStatus as PushedCheckpoints, JobStatus as PushedJob};
 
 use crate::observe::Facts;
+use crate::plan::state::own_checkpoint;
 use crate::plan::{Goal, Plan, application_failed, end_recorded, job_of};
 
-/// An application's job.
+/// An application's job. A checkpoint counts for the start that took it.
 pub(super) fn application(plan: &Plan, facts: &Facts, previous: &ClusterStatus) -> JobStatus {
+    let before = previous
+        .job_status
+        .as_ref()
+        .filter(|_| plan.operation_id.is_some() && previous.operation_id == plan.operation_id);
+    let job = state_of(plan, facts, previous);
+    JobStatus {
+        upgrade_savepoint_path: plan.state.upgrade.as_ref().map(|source| source.path.clone()),
+        checkpoint: job
+            .checkpoint
+            .filter(|_| plan.operation_id.is_some())
+            .or_else(|| before.and_then(|before| before.checkpoint.clone())),
+        ..job
+    }
+}
+
+fn state_of(plan: &Plan, facts: &Facts, previous: &ClusterStatus) -> JobStatus {
     let before = previous.job_status.clone().unwrap_or_default();
     if plan.goal == Goal::Suspended {
         return JobStatus {
@@ -40,6 +57,7 @@ pub(super) fn application(plan: &Plan, facts: &Facts, previous: &ClusterStatus) 
         None => JobStatus {
             state: Some(JobState::Reconciling),
             job_id: None,
+            checkpoint: None,
             ..before
         },
     }
@@ -56,6 +74,17 @@ pub(crate) fn pushed(job: &PushedJob) -> JobStatus {
         update_time: time(job.state_since_ms),
         restarts: Some(job.restarts.into()),
         last_failure: job.last_failure.as_ref().map(|failure| failure.message.clone()),
+        checkpoint: own_checkpoint(job).map(checkpoint),
+        upgrade_savepoint_path: None,
+    }
+}
+
+fn checkpoint(pushed: &PushedCheckpoints) -> CheckpointStatus {
+    CheckpointStatus {
+        id: i64::try_from(pushed.latest_id).unwrap_or(i64::MAX),
+        path: pushed.latest_path.clone(),
+        completed_time: time(pushed.latest_completed_ms),
+        size_bytes: i64::try_from(pushed.latest_size).ok(),
     }
 }
 

@@ -5,6 +5,7 @@ use thalweg_proto::cluster::v1::JobStatus;
 
 use crate::cluster::{Cluster, ClusterKind};
 use crate::observe::{Facts, PodFacts, PodProblem};
+use crate::plan::state::Hold;
 use crate::plan::{Goal, Plan, application_failed, job_of};
 
 /// One problem.
@@ -48,6 +49,9 @@ pub(super) fn of_cluster(
     if plan.goal == Goal::Suspended {
         return None;
     }
+    if let Some(problem) = plan.state.hold.as_ref().and_then(of_hold) {
+        return Some(problem);
+    }
     let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
     if let Some(failure) = snapshot.and_then(|snapshot| snapshot.application_failure.as_ref()) {
         let make = if application_failed(snapshot) {
@@ -66,6 +70,25 @@ pub(super) fn of_cluster(
             .map(|problem| with_pods(problem, facts, plan))
             .or_else(|| of_waiting(job, state, facts, plan)),
         ClusterKind::Session => of_task_managers(facts, plan).map(from_pod),
+    }
+}
+
+/// Why a job can't be stopped with a savepoint.
+pub(super) fn of_hold(hold: &Hold) -> Option<Problem> {
+    match hold {
+        Hold::Failed { reason, .. } => Some(Problem::fatal(
+            "SavepointFailed",
+            format!(
+                "the job could not be stopped with a savepoint and stays as it was; it is tried again when the spec \
+                 changes: {reason}"
+            ),
+        )),
+        Hold::Unanswered { .. } => Some(Problem::passing(
+            "JobManagerUnreachable",
+            "the job's state can't be kept yet: its JobManager runs and does not answer; it is waited for \
+             (spec.job.upgradeMode stateless gives the state up)",
+        )),
+        Hold::Trigger { .. } | Hold::UnderWay { .. } => None,
     }
 }
 

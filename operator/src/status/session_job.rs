@@ -4,6 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 use thalweg_crds::{JobSlotStatus, JobState, JobStatus, LifecycleState, SessionJobStatus};
 use thalweg_proto::cluster::v1::JobStatus as PushedJob;
 
+use crate::plan::state::StatePlan;
+
 use super::conditions::{Judgement, assemble};
 use super::{Problem, job, problem, to_i32};
 
@@ -16,6 +18,7 @@ pub(crate) struct Known<'a> {
     pub(crate) job: JobStatus,
     pub(crate) operation_id: Option<String>,
     pub(crate) job_hash: Option<String>,
+    pub(crate) state: StatePlan,
     pub(crate) suspended: bool,
     pub(crate) upgrading: bool,
     /// A problem that the pass itself met.
@@ -29,16 +32,27 @@ pub(crate) fn session_job_status(
     generation: i64,
     now: Timestamp,
 ) -> SessionJobStatus {
-    let job_status = known.pushed.map_or_else(|| known.job.clone(), job::pushed);
+    let job_status = with_state(
+        known.pushed.map_or_else(|| known.job.clone(), job::pushed),
+        known,
+        previous,
+    );
     let state = job_status.state;
+    let started = job_status.job_id.is_some();
+    let hold = known.state.hold.as_ref();
     let problem = known
         .problem
         .clone()
+        .or_else(|| hold.and_then(problem::of_hold))
         .or_else(|| recorded_failure(&job_status))
         .or_else(|| problem::of_job(known.pushed, state))
         .or_else(|| problem::waiting(known.pushed).map(|text| Problem::passing("NoSlots", text)));
     let lifecycle = lifecycle(known, state);
-    let judgement = Judgement::of_job(lifecycle, state).with_problem(problem.as_ref());
+    let judgement = match hold {
+        Some(hold) if hold.failure().is_none() => Judgement::stopping(),
+        _ => Judgement::of_job(lifecycle, state),
+    };
+    let judgement = judgement.with_problem(problem.as_ref());
     SessionJobStatus {
         observed_generation: Some(generation),
         lifecycle_state: Some(lifecycle),
@@ -48,9 +62,24 @@ pub(crate) fn session_job_status(
         }),
         operation_id: known.operation_id.clone(),
         job_hash: known.job_hash.clone(),
+        recovery: known.state.recovery(&previous.recovery, started),
         error: problem.map(|problem| problem.message),
         conditions: assemble(&judgement, &previous.conditions, generation, now),
         job_status: Some(job_status),
+    }
+}
+
+/// A checkpoint counts for the submission that took it.
+fn with_state(job: JobStatus, known: &Known<'_>, previous: &SessionJobStatus) -> JobStatus {
+    let same = known.operation_id.is_some() && previous.operation_id == known.operation_id;
+    let before = previous.job_status.as_ref().filter(|_| same);
+    JobStatus {
+        upgrade_savepoint_path: known.state.upgrade.as_ref().map(|source| source.path.clone()),
+        checkpoint: job
+            .checkpoint
+            .filter(|_| known.operation_id.is_some())
+            .or_else(|| before.and_then(|before| before.checkpoint.clone())),
+        ..job
     }
 }
 

@@ -395,3 +395,38 @@ fn a_session_job_that_waits_for_slots_says_so() {
         )
     );
 }
+
+#[test]
+fn the_newest_checkpoint_of_the_jobs_own_is_shown_and_outlives_its_job_manager() {
+    let cluster = cluster(json!({}));
+    let with = |path: &str| {
+        let mut job = pushed_job("op", "RUNNING");
+        job.checkpoints = Some(thalweg_proto::cluster::v1::CheckpointStatus {
+            latest_id: 3,
+            latest_path: path.into(),
+            latest_completed_ms: 1_800_000_000_000,
+            latest_size: 4096,
+            ..Default::default()
+        });
+        facts(&cluster, Some(snapshot(vec![job])))
+    };
+    let own = "s3://b/c/0123456789abcdef0123456789abcdef/chk-3";
+    let status = judge_with(&cluster, &with(own), &status_of(&cluster, "op"));
+    let shown = serde_json::to_value(&status.job_status.as_ref().unwrap().checkpoint).unwrap();
+    assert_eq!(
+        shown,
+        json!({"id": 3, "path": own, "completedTime": "2027-01-15T08:00:00Z", "sizeBytes": 4096})
+    );
+    assert_eq!(status.recovery.job_started, Some(true));
+    let later = judge_with(&cluster, &facts(&cluster, None), &status);
+    assert_eq!(
+        later.job_status.unwrap().checkpoint,
+        status.job_status.unwrap().checkpoint
+    );
+    let restored = judge_with(
+        &cluster,
+        &with("s3://b/sp/savepoint-1"),
+        &status_of(&cluster, "op"),
+    );
+    assert_eq!(restored.job_status.unwrap().checkpoint, None);
+}

@@ -184,19 +184,58 @@ fn the_resources_memory_wins_over_the_configurations() {
 
 #[test]
 fn what_needs_checkpoints_is_refused_rather_than_ignored() {
-    for mode in ["savepoint", "last-state"] {
-        assert_refused(
-            json!({"job": {"upgradeMode": mode}}),
-            &["spec.job.upgradeMode", mode, "set it to stateless"],
-        );
-    }
     assert_refused(
-        json!({"job": {"initialSavepointPath": "s3://b/sp"}}),
-        &["spec.job.initialSavepointPath"],
+        json!({"job": {"upgradeMode": "last-state"}}),
+        &[
+            "spec.job.upgradeMode: \"last-state\"",
+            "execution.checkpointing.interval",
+            "execution.checkpointing.dir",
+            "spec.flinkConfiguration",
+        ],
+    );
+    assert_refused(
+        json!({"job": {"upgradeMode": "savepoint"}}),
+        &["spec.job.upgradeMode", "execution.checkpointing.savepoint-dir"],
+    );
+    assert_refused(
+        json!({"job": {"initialSavepointPath": "s3://b/sp "}}),
+        &["spec.job.initialSavepointPath", "\"s3://b/sp \" is not a path"],
     );
     assert_refused(
         json!({"jobManager": {"replicas": 2}}),
         &["spec.jobManager.replicas", "high availability"],
+    );
+}
+
+#[test]
+fn upgrade_modes_take_the_names_that_their_keys_had_in_flink_1() {
+    for (mode, configuration) in [
+        (
+            "last-state",
+            json!({"execution.checkpointing": {"interval": "1 s"}, "state.checkpoints.dir": "s3://b/c"}),
+        ),
+        ("savepoint", json!({"state.savepoints.dir": "s3://b/sp"})),
+        ("stateless", json!({})),
+    ] {
+        let job =
+            json!({"upgradeMode": mode, "initialSavepointPath": "s3://b/sp", "allowNonRestoredState": true});
+        let job = cluster(json!({"job": job, "flinkConfiguration": configuration}))
+            .job
+            .unwrap();
+        assert_eq!(job.upgrade_mode.as_str(), mode);
+        assert_eq!(job.initial_savepoint_path.as_deref(), Some("s3://b/sp"));
+        assert!(job.allow_non_restored_state);
+    }
+}
+
+#[test]
+fn what_a_start_restores_from_is_no_configuration() {
+    assert_refused(
+        json!({"flinkConfiguration": {"execution.state-recovery.path": "s3://b/sp"}}),
+        &[
+            "spec.flinkConfiguration[execution.state-recovery.path]",
+            "spec.job.initialSavepointPath",
+        ],
     );
 }
 
@@ -272,11 +311,13 @@ fn every_problem_is_told_at_once() {
     let message = refused(
         json!({"job": {"upgradeMode": "savepoint", "package": {"uri": "x"}}, "jobManager": {"replicas": 3}}),
     );
-    assert_eq!(
-        message.split("; set").count() + message.matches("spec.job.package.uri").count(),
-        4,
-        "{message}"
-    );
+    for path in [
+        "spec.job.package.uri",
+        "spec.job.upgradeMode",
+        "spec.jobManager.replicas",
+    ] {
+        assert!(message.contains(path), "{message}");
+    }
 }
 
 #[test]

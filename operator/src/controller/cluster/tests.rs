@@ -3,13 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use thalweg_crds::FlinkApplication;
+use thalweg_proto::cluster::v1::TriggerSavepointResponse;
 
 use super::*;
 use crate::cluster::ClusterKind;
 use crate::cluster_watch::ClusterWatches;
 use crate::testing::{
-    NOT_FOUND, Played, Reply, Script, application, context, job_manager_objects, pushed_job, seconds_ago,
-    snapshot, task_manager_pod, validated, view,
+    FakeJobs, NOT_FOUND, Played, Reply, Script, application, context, job_manager_objects, merge, pushed_job,
+    seconds_ago, snapshot, task_manager_pod, validated, view,
 };
 
 fn running() -> Value {
@@ -316,11 +317,26 @@ async fn a_deleted_application_goes_when_its_pods_are_gone() {
 
     let mut application = application;
     with_status(&mut application, json!({"lifecycleState": "DELETING"}));
+    let owned_by = |uid: &str| {
+        json!({"uid": format!("of-{uid}"), "ownerReferences": [
+            {"apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkApplication", "name": "wc", "uid": uid}]})
+    };
+    let own = application.metadata.uid.clone().unwrap_or_default();
+    let found = [
+        ("/services/wc-rest", owned_by(&own)),
+        ("/configmaps/wc-config", owned_by("somebody else's")),
+    ];
     let script = Script::new(&application)
         .expect_reads("wc", NOT_FOUND, vec![])
+        .expect_looks_for_surroundings("wc", &found)
+        .expect("DELETE", "/services/wc-rest", Reply::Echo)
         .expect("PATCH", "/flinkapplications/wc", Reply::Resource);
     let (outcome, played) = once(&application, watches, script).await;
     assert_eq!(outcome.unwrap(), Action::await_change());
+    assert_eq!(
+        played.body("DELETE", "/wc-rest")["preconditions"]["uid"],
+        format!("of-{own}")
+    );
     assert_eq!(played.body("PATCH", "/wc")["metadata"]["finalizers"], json!([]));
     assert_eq!(played.reasons(), ["Cleanup"]);
 }
@@ -345,6 +361,7 @@ async fn a_deleted_application_that_never_came_up_goes_at_once() {
     let script = Script::new(&application)
         .expect("PATCH", status_path(), Reply::Resource)
         .expect_reads("wc", NOT_FOUND, vec![])
+        .expect_looks_for_surroundings("wc", &[])
         .expect(
             "PATCH",
             "/flinkapplications/wc",
@@ -373,5 +390,267 @@ async fn applications_of_one_name_in_two_namespaces_are_two() {
     let (outcome, played) = once(&other, ClusterWatches::new(), script).await;
     assert_eq!(outcome.unwrap_err().reason(), "ApiServerError");
     let status = &played.body("PATCH", "/status")["status"];
+    assert!(status["error"].as_str().unwrap().contains("etcd is away"));
+}
+
+/// An application with upgrade mode savepoint that runs as generation 1 and is wanted as `change` now.
+fn stateful(change: Value) -> (FlinkApplication, Value, Vec<Value>) {
+    let spec = |change: Value| {
+        let mut spec = json!({
+            "job": {"upgradeMode": "savepoint"},
+            "flinkConfiguration": {"execution.checkpointing.savepoint-dir": "s3://b/sp"},
+        });
+        merge(&mut spec, change);
+        spec
+    };
+    let cluster = validated(&application(spec(json!({})))).unwrap();
+    let (deployment, job_manager) = job_manager_objects(&cluster, "uid-1-1", running());
+    let pods = vec![job_manager, task_manager_pod(&cluster, 0, running())];
+    let mut changed = application(spec(change));
+    changed.metadata.generation = Some(2);
+    with_status(
+        &mut changed,
+        json!({
+            "operationId": "uid-1-1", "jobManagerHash": cluster.job_manager_hash(), "lifecycleState": "STABLE",
+            "jobStarted": true, "jobStatus": {"state": "RUNNING", "jobId": "0123456789abcdef0123456789abcdef"},
+        }),
+    );
+    (changed, deployment, pods)
+}
+
+fn says(job: thalweg_proto::cluster::v1::JobStatus) -> ClusterWatches {
+    let watches = ClusterWatches::new();
+    watches.set_view(&key(), "jm-1", view(snapshot(vec![job])));
+    watches
+}
+
+fn ended_stop(state: &str, path: &str, failure: Option<&str>) -> thalweg_proto::cluster::v1::JobStatus {
+    let failure = failure.map(|message| thalweg_proto::control::v1::Failure {
+        message: message.into(),
+        ..Default::default()
+    });
+    let stop = thalweg_proto::cluster::v1::SavepointStatus {
+        operation_id: "uid-1-2-stop".into(),
+        path: path.into(),
+        failure,
+        stops_job: true,
+        triggered_ms: 1,
+        ended_ms: 2,
+    };
+    thalweg_proto::cluster::v1::JobStatus {
+        savepoints: vec![stop],
+        ..pushed_job("uid-1-1", state)
+    }
+}
+
+/// The resource itself is read first: what the last pass wrote must not be missed.
+fn begins(application: &FlinkApplication, deployment: Value, pods: Vec<Value>) -> Script {
+    Script::new(application)
+        .expect("GET", "/flinkapplications/wc", Reply::Resource)
+        .expect_reads("wc", Reply::Json(deployment), pods)
+}
+
+/// A job that is about to stop keeps its config.yaml.
+fn surroundings_but_configuration(mut script: Script) -> Script {
+    for path in [
+        "/serviceaccounts/wc-jobmanager",
+        "/leases/wc-jobmanager",
+        "/roles/wc-jobmanager",
+        "/services/wc-jobmanager",
+        "/services/wc-rest",
+        "/rolebindings/wc-jobmanager",
+    ] {
+        script = script.expect("PATCH", path, Reply::Echo);
+    }
+    script
+}
+
+async fn once_with(
+    application: &FlinkApplication,
+    watches: ClusterWatches,
+    jobs: &Arc<FakeJobs>,
+    script: Script,
+) -> (Result<Action, ReconcileError>, Played) {
+    let (application, jobs) = (Arc::new(application.clone()), jobs.clone());
+    script
+        .play(async move |client| {
+            reconcile::<FlinkApplication>(application, context(client, watches, jobs)).await
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_stop_is_recorded_then_asked_for_and_nothing_is_replaced() {
+    let (application, deployment, pods) = stateful(json!({"job": {"args": ["--new"]}, "image": "thalweg:2"}));
+    let jobs = Arc::new(FakeJobs::default());
+    jobs.triggers
+        .lock()
+        .unwrap()
+        .push_back(Ok(TriggerSavepointResponse { failure: None }));
+    let script = begins(&application, deployment, pods).expect("PATCH", status_path(), Reply::Resource);
+    let script = surroundings_but_configuration(script).expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(pushed_job("uid-1-1", "RUNNING"));
+    let (outcome, played) = once_with(&application, watches, &jobs, script).await;
+    outcome.unwrap();
+    let intent = &played.requests[3].body["status"];
+    assert_eq!(
+        (&intent["savepointOperationId"], &intent["operationId"]),
+        (&json!("uid-1-2-stop"), &json!("uid-1-1"))
+    );
+    let asked = jobs.triggered.lock().unwrap()[0].clone();
+    assert_eq!(
+        (asked.operation_id.as_str(), asked.stop, asked.drain),
+        ("uid-1-2-stop", true, false)
+    );
+    let status = &played.body("PATCH", status_path())["status"];
+    assert_eq!(status["lifecycleState"], "UPGRADING");
+    assert_eq!(status["operationId"], "uid-1-1");
+    assert!(
+        played.reasons().contains(&"SavepointTriggered"),
+        "{:?}",
+        played.reasons()
+    );
+}
+
+#[tokio::test]
+async fn a_stop_that_got_no_answer_is_asked_for_again() {
+    let (application, deployment, pods) = stateful(json!({"job": {"args": ["--new"]}}));
+    let jobs = Arc::new(FakeJobs::default());
+    jobs.triggers
+        .lock()
+        .unwrap()
+        .push_back(Err(NoAnswer("Unavailable: gone".into())));
+    let script = begins(&application, deployment, pods).expect("PATCH", status_path(), Reply::Resource);
+    let script = surroundings_but_configuration(script).expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(pushed_job("uid-1-1", "RUNNING"));
+    let (outcome, played) = once_with(&application, watches, &jobs, script).await;
+    assert_eq!(outcome.unwrap_err().reason(), "JobManagerUnreachable");
+    // What was recorded stays recorded.
+    assert_eq!(
+        played.body("PATCH", status_path())["status"]["savepointOperationId"],
+        "uid-1-2-stop"
+    );
+}
+
+#[tokio::test]
+async fn a_stop_that_is_refused_is_told_and_leaves_the_job() {
+    let (application, deployment, pods) = stateful(json!({"job": {"state": "suspended"}}));
+    let jobs = Arc::new(FakeJobs::default());
+    let refusal = thalweg_proto::control::v1::Failure {
+        class: FailureClass::Fatal.into(),
+        message: "s3://b/sp: denied".into(),
+        detail: String::new(),
+    };
+    jobs.triggers
+        .lock()
+        .unwrap()
+        .push_back(Ok(TriggerSavepointResponse {
+            failure: Some(refusal),
+        }));
+    let script = begins(&application, deployment, pods).expect("PATCH", status_path(), Reply::Resource);
+    let script = surroundings_but_configuration(script).expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(pushed_job("uid-1-1", "RUNNING"));
+    let (outcome, played) = once_with(&application, watches, &jobs, script).await;
+    outcome.unwrap();
+    let status = &played.body("PATCH", status_path())["status"];
+    assert_eq!(status["savepointFailure"], "s3://b/sp: denied");
+    assert_eq!(status["jobStatus"]["state"], "RUNNING");
+    assert!(
+        played.reasons().contains(&"SavepointFailed"),
+        "{:?}",
+        played.reasons()
+    );
+}
+
+#[tokio::test]
+async fn a_stopped_job_is_recorded_with_its_path_before_its_job_manager_is_replaced() {
+    let (mut application, deployment, pods) = stateful(json!({"job": {"parallelism": 3}}));
+    application
+        .status
+        .get_or_insert_default()
+        .recovery
+        .savepoint_operation_id = Some("uid-1-2-stop".into());
+    let script = begins(&application, deployment, pods)
+        .expect("PATCH", status_path(), Reply::Resource)
+        .expect_surroundings("wc")
+        .expect("PATCH", "/deployments/wc-jobmanager", Reply::Echo)
+        .expect("POST", "/pods", Reply::Echo)
+        .expect("POST", "/pods", Reply::Echo)
+        .expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(ended_stop("FINISHED", "s3://b/sp/1", None));
+    let (outcome, played) = once(&application, watches, script).await;
+    outcome.unwrap();
+    let intent = &played.requests[3].body["status"];
+    assert_eq!(
+        (
+            &intent["operationId"],
+            &intent["restorePath"],
+            &intent["restoreClaimMode"]
+        ),
+        (&json!("uid-1-2"), &json!("s3://b/sp/1"), &json!("NO_CLAIM"))
+    );
+    assert_eq!(intent["savepointOperationId"], Value::Null);
+    let deployment = played.body("PATCH", "/deployments/wc-jobmanager").to_string();
+    assert!(
+        deployment.contains("execution.state-recovery.path=s3://b/sp/1"),
+        "{deployment}"
+    );
+    let reasons = played.reasons();
+    assert!(
+        reasons.contains(&"SavepointCompleted") && reasons.contains(&"RestoringFrom"),
+        "{reasons:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_suspended_jobs_path_is_recorded_before_its_job_manager_goes() {
+    let (mut application, deployment, pods) = stateful(json!({"job": {"state": "suspended"}}));
+    application
+        .status
+        .get_or_insert_default()
+        .recovery
+        .savepoint_operation_id = Some("uid-1-2-stop".into());
+    let script = begins(&application, deployment, pods)
+        .expect("PATCH", status_path(), Reply::Resource)
+        .expect_surroundings("wc")
+        .expect("DELETE", "/deployments/wc-jobmanager", Reply::Echo)
+        .expect("DELETE", "-0", Reply::Echo)
+        .expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(ended_stop("FINISHED", "s3://b/sp/1", None));
+    let (outcome, played) = once(&application, watches, script).await;
+    outcome.unwrap();
+    let intent = &played.requests[3].body["status"];
+    assert_eq!(intent["jobStatus"]["upgradeSavepointPath"], "s3://b/sp/1");
+    assert_eq!(intent["operationId"], Value::Null);
+    let status = &played.body("PATCH", status_path())["status"];
+    assert_eq!(
+        (
+            &status["lifecycleState"],
+            &status["jobStatus"]["upgradeSavepointPath"]
+        ),
+        (&json!("SUSPENDED"), &json!("s3://b/sp/1"))
+    );
+    assert!(played.reasons().contains(&"SavepointCompleted"));
+}
+
+#[tokio::test]
+async fn what_fails_behind_the_record_does_not_take_it_back() {
+    let (mut application, deployment, pods) = stateful(json!({"job": {"state": "suspended"}}));
+    application
+        .status
+        .get_or_insert_default()
+        .recovery
+        .savepoint_operation_id = Some("uid-1-2-stop".into());
+    let script = begins(&application, deployment, pods)
+        .expect("PATCH", status_path(), Reply::Resource)
+        .expect_surroundings("wc")
+        .expect("DELETE", "/deployments/wc-jobmanager", Reply::Echo)
+        .expect("DELETE", "-0", Reply::Error(500, "InternalError", "etcd is away"))
+        .expect("PATCH", status_path(), Reply::Resource);
+    let watches = says(ended_stop("FINISHED", "s3://b/sp/1", None));
+    let (outcome, played) = once(&application, watches, script).await;
+    assert_eq!(outcome.unwrap_err().reason(), "ApplyFailed");
+    let status = &played.body("PATCH", status_path())["status"];
+    assert_eq!(status["jobStatus"]["upgradeSavepointPath"], "s3://b/sp/1");
     assert!(status["error"].as_str().unwrap().contains("etcd is away"));
 }

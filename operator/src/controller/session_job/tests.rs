@@ -14,6 +14,7 @@ use crate::testing::{
 };
 
 const STATUS: &str = "/flinksessionjobs/counts/status";
+const ITSELF: &str = "/flinksessionjobs/counts";
 const SESSION: &str = "/flinksessions/shared";
 
 fn job(spec: Value, status: Value) -> FlinkSessionJob {
@@ -137,7 +138,10 @@ async fn a_session_that_does_not_answer_is_waited_for() {
 #[tokio::test]
 async fn an_invalid_job_is_told_and_not_submitted() {
     let job = job(json!({"job": {"upgradeMode": "savepoint"}}), Value::Null);
-    let script = Script::new(&job).expect("PATCH", STATUS, Reply::Resource);
+    let script =
+        Script::new(&job)
+            .expect("GET", ITSELF, Reply::Resource)
+            .expect("PATCH", STATUS, Reply::Resource);
     let (outcome, played) = once(&job, reachable(vec![]), &Arc::default(), script).await;
     outcome.unwrap();
     let status = &played.body("PATCH", STATUS)["status"];
@@ -339,4 +343,96 @@ async fn a_deleted_job_that_was_never_submitted_goes_at_once() {
     );
     let (_, played) = once(&job, ClusterWatches::new(), &Arc::default(), script).await;
     assert!(released(&played));
+}
+
+#[tokio::test]
+async fn a_first_submission_restores_from_the_initial_savepoint() {
+    let job = job(
+        json!({"job": {"initialSavepointPath": "s3://b/sp/0", "allowNonRestoredState": true}}),
+        Value::Null,
+    );
+    let jobs = answering(Submitted::JobId("id".into()));
+    let script = Script::new(&job)
+        .expect("GET", ITSELF, Reply::Resource)
+        .expect("GET", SESSION, the_session())
+        .expect("PATCH", STATUS, Reply::Resource)
+        .expect("PATCH", STATUS, Reply::Resource);
+    let (outcome, played) = once(&job, reachable(vec![]), &jobs, script).await;
+    outcome.unwrap();
+    assert_eq!(played.requests[2].body["status"]["restorePath"], "s3://b/sp/0");
+    let request = jobs.submitted.lock().unwrap()[0].clone();
+    let expected = RestoreSettings {
+        path: "s3://b/sp/0".into(),
+        allow_non_restored_state: true,
+        claim_mode: "NO_CLAIM".into(),
+    };
+    assert_eq!(request.restore, Some(expected));
+    assert!(played.reasons().contains(&"RestoringFrom"));
+}
+
+#[tokio::test]
+async fn a_suspended_job_with_upgrade_mode_savepoint_is_stopped_with_one_and_resumes_from_it() {
+    let spec = |state: &str| {
+        json!({
+            "job": {"upgradeMode": "savepoint", "state": state},
+            "flinkConfiguration": {"execution.checkpointing.savepoint-dir": "s3://b/sp"},
+        })
+    };
+    let hash = hash_of(&job(spec("running"), Value::Null));
+    let mut suspended = job(
+        spec("suspended"),
+        json!({"operationId": "uid-3-1", "jobHash": hash, "lifecycleState": "STABLE"}),
+    );
+    suspended.metadata.generation = Some(2);
+    let begins = |job: &FlinkSessionJob| {
+        Script::new(job)
+            .expect("GET", ITSELF, Reply::Resource)
+            .expect("GET", SESSION, the_session())
+            .expect("PATCH", STATUS, Reply::Resource)
+    };
+    let jobs = Arc::new(FakeJobs::default());
+    let begun = thalweg_proto::cluster::v1::TriggerSavepointResponse { failure: None };
+    jobs.triggers.lock().unwrap().push_back(Ok(begun));
+    let script = begins(&suspended).expect("PATCH", STATUS, Reply::Resource);
+    let running = reachable(vec![pushed_job("uid-3-1", "RUNNING")]);
+    let (outcome, played) = once(&suspended, running, &jobs, script).await;
+    outcome.unwrap();
+    assert_eq!(
+        played.requests[2].body["status"]["savepointOperationId"],
+        "uid-3-2-stop"
+    );
+    assert_eq!(jobs.triggered.lock().unwrap()[0].operation_id, "uid-3-2-stop");
+
+    suspended.status = Some(serde_json::from_value(played.body("PATCH", STATUS)["status"].clone()).unwrap());
+    let mut stopped = pushed_job("uid-3-1", "FINISHED");
+    stopped.savepoints = vec![thalweg_proto::cluster::v1::SavepointStatus {
+        operation_id: "uid-3-2-stop".into(),
+        path: "s3://b/sp/1".into(),
+        stops_job: true,
+        ended_ms: 1,
+        ..Default::default()
+    }];
+    let (_, played) = once(&suspended, reachable(vec![stopped]), &jobs, begins(&suspended)).await;
+    let status = played.body("PATCH", STATUS)["status"].clone();
+    assert_eq!(
+        (
+            &status["jobStatus"]["upgradeSavepointPath"],
+            &status["lifecycleState"]
+        ),
+        (&json!("s3://b/sp/1"), &json!("SUSPENDED"))
+    );
+    assert!(played.reasons().contains(&"SavepointCompleted"));
+
+    let mut resumed = job(spec("running"), status);
+    resumed.metadata.generation = Some(3);
+    let jobs = answering(Submitted::JobId("id".into()));
+    let script = begins(&resumed).expect("PATCH", STATUS, Reply::Resource);
+    once(&resumed, reachable(vec![]), &jobs, script).await.0.unwrap();
+    let request = jobs.submitted.lock().unwrap()[0].clone();
+    assert_eq!(request.operation_id, "uid-3-3");
+    assert_eq!(request.restore.unwrap().path, "s3://b/sp/1");
+    assert_eq!(
+        request.configuration["execution.checkpointing.externalized-checkpoint-retention"],
+        "RETAIN_ON_CANCELLATION"
+    );
 }
