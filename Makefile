@@ -9,13 +9,18 @@ THALWEG_CACHE ?= $(HOME)/.cache/thalweg
 CARGO_TARGET_DIR ?= $(THALWEG_CACHE)/target
 export THALWEG_CACHE CARGO_TARGET_DIR
 
-CLUSTER := e2e/cluster/cluster
+# Not CLUSTER, which make would hand to `e2e/demo` in place of the caller's.
+CLUSTER_SCRIPT := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 DEBUG_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/debug
 RELEASE_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/release
 # Where image contexts and archives are laid out.
 BUILD ?= $(THALWEG_CACHE)/build
 PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p misbehaving
+# Tools that no Debian package has, pinned and built into the cache. A folder a version: another version is another target.
+TOOLS := $(THALWEG_CACHE)/tools
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 # The whole workspace at once: one set of features for each dependency, so that binaries and tests share one build.
 EVERYTHING := --workspace --all-targets
 
@@ -27,7 +32,7 @@ help: ## This list
 
 .PHONY: deps
 deps: ## Install the Debian packages that are missing (as root)
-	$(CLUSTER) deps
+	$(CLUSTER_SCRIPT) deps
 
 .PHONY: build
 build: ## Debug binaries and tests
@@ -62,8 +67,13 @@ lint: ## rustfmt and clippy, warnings denied
 	cargo clippy $(EVERYTHING) -- -D warnings
 
 .PHONY: deny
-deny: ## Licences, duplicates and sources of dependencies (needs cargo-deny)
-	cargo deny check bans licenses sources
+deny: $(CARGO_DENY) ## Licences, duplicates and sources of dependencies
+	$(CARGO_DENY) --log-level error check --deny unmatched-skip --deny unnecessary-skip bans licenses sources
+
+# From source, some minutes and once; a folder of its own, since tools share no dependency's features with the workspace.
+$(CARGO_DENY):
+	CARGO_TARGET_DIR="$(TOOLS)/target" cargo install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root "$(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)"
+	rm -rf "$(TOOLS)/target"
 
 .PHONY: unit
 unit: build ## Tests that need no cluster
@@ -73,7 +83,7 @@ unit: build ## Tests that need no cluster
 
 .PHONY: cluster
 cluster: ## The parts of the throw-away cluster, built into the cache (the first time: long)
-	$(CLUSTER) build
+	$(CLUSTER_SCRIPT) build
 
 .PHONY: charts
 charts: cluster ## Lint the charts and render them with several value sets

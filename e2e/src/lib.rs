@@ -7,10 +7,12 @@
 pub mod kafka;
 pub mod manifest;
 pub mod namespace;
+pub mod s3;
 pub mod surroundings;
 pub mod text;
 pub mod wait;
 
 pub use namespace::{TestNamespace, with_namespace};
+pub use s3::S3;
 pub use surroundings::Surroundings;
 pub use wait::eventually;

@@ -2,6 +2,8 @@
 
 use anyhow::Context;
 
+use crate::s3::S3;
+
 /// What `e2e/run` tells the tests.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -11,6 +13,10 @@ pub struct Surroundings {
     pub prometheus: String,
     /// Image with the runtime and the example job packages.
     pub job_image: String,
+    /// An archive with the word count package.
+    pub package: String,
+    /// The S3 server.
+    pub s3: S3,
     /// Namespace of the operator.
     pub operator_namespace: String,
     /// A file of real text with 100,000 lines or more.
@@ -26,6 +32,8 @@ impl Surroundings {
             kafka: variable("THALWEG_TEST_KAFKA")?,
             prometheus: variable("THALWEG_TEST_PROMETHEUS")?,
             job_image: variable("THALWEG_TEST_JOB_IMAGE")?,
+            package: variable("THALWEG_TEST_PACKAGE")?,
+            s3: S3::parse(&variable("THALWEG_TEST_S3")?)?,
             operator_namespace: variable("THALWEG_TEST_OPERATOR_NAMESPACE")?,
             text: variable("THALWEG_TEST_TEXT")?,
         })

@@ -1,11 +1,12 @@
 //! Runs in `make test-full`, beside the sample.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, PostParams};
+use kube::core::ObjectMeta;
 use serde_json::json;
-use thalweg_crds::{FlinkSession, FlinkSessionJob};
+use thalweg_crds::{FlinkApplication, FlinkSession, FlinkSessionJob};
 use thalweg_e2e::{TestNamespace, eventually, kafka, manifest, with_namespace};
 
 use crate::steps::*;
@@ -276,6 +277,108 @@ async fn prometheus_has_a_series_of_every_kind_of_process() -> anyhow::Result<()
         delete_application_leaves_nothing(&ns, "wc").await
     })
     .await
+}
+
+/// The image has only the runtime's part in this: the job comes from a bucket, and the TaskManagers have it from the JobManager.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_in_s3_is_run_with_keys_of_the_configuration_or_of_a_secret() -> anyhow::Result<()> {
+    with_namespace("s3", |ns| async move {
+        let content = std::fs::read(&ns.around.package)?;
+        let uri = ns
+            .around
+            .s3
+            .put(&format!("{}/word count.tar.gz", ns.name), content)
+            .await?;
+        let topics = word_count_topics(&ns, 10_000, 2).await?;
+        ns.apply(&from_s3(&ns, "configured", &uri, Some(&topics))).await?;
+        application_in_state(&ns, "configured", "FINISHED").await?;
+        expect_exact_counts(&ns, &topics)?;
+
+        let topics = word_count_topics(&ns, 10_000, 2).await?;
+        let mut application = from_s3(&ns, "secret", &uri, Some(&topics));
+        let keys = application["spec"]["flinkConfiguration"]
+            .as_object_mut()
+            .context("a configuration")?;
+        keys.retain(|key, _| !key.ends_with("-key"));
+        application["spec"]["jobManager"]["podTemplate"] = json!({"spec": {"containers": [
+            {"name": "flink-main-container", "envFrom": [{"secretRef": {"name": "s3"}}]}]}});
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some("s3".into()),
+                ..ObjectMeta::default()
+            },
+            string_data: Some(
+                [
+                    ("AWS_ACCESS_KEY_ID".to_owned(), ns.around.s3.access_key.clone()),
+                    (
+                        "AWS_SECRET_ACCESS_KEY".to_owned(),
+                        ns.around.s3.secret_key.clone(),
+                    ),
+                ]
+                .into(),
+            ),
+            ..Secret::default()
+        };
+        ns.api::<Secret>().create(&PostParams::default(), &secret).await?;
+        ns.apply(&application).await?;
+        application_in_state(&ns, "secret", "FINISHED").await?;
+        expect_exact_counts(&ns, &topics)
+    })
+    .await
+}
+
+/// What is wrong with an address or with keys in S3 is one line of status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_s3_does_not_give_says_why() -> anyhow::Result<()> {
+    with_namespace("s3-refused", |ns| async move {
+        let uri = ns.around.s3.uri("nowhere/job.tar.gz");
+        ns.apply(&from_s3(&ns, "key", &uri, None)).await?;
+        let bucket = "s3://no-such-bucket/job.tar.gz";
+        ns.apply(&from_s3(&ns, "bucket", bucket, None)).await?;
+        let mut wrong = from_s3(&ns, "secret", &uri, None);
+        wrong["spec"]["flinkConfiguration"]["s3.secret-key"] = "wrong".into();
+        ns.apply(&wrong).await?;
+        let mut wrong = from_s3(&ns, "access", &uri, None);
+        wrong["spec"]["flinkConfiguration"]["s3.access-key"] = "nobody".into();
+        ns.apply(&wrong).await?;
+        let mut wrong = from_s3(&ns, "endpoint", &uri, None);
+        wrong["spec"]["flinkConfiguration"]["s3.endpoint"] = "ftp://elsewhere".into();
+        ns.apply(&wrong).await?;
+
+        let missing = format!("there is no package at {uri}");
+        for (name, text) in [
+            ("key", missing.as_str()),
+            ("bucket", "there is no bucket no-such-bucket"),
+            ("secret", "access is denied (SignatureDoesNotMatch"),
+            ("access", "No user exists with the provided access key ID"),
+            ("endpoint", "s3.endpoint \"ftp://elsewhere\""),
+        ] {
+            application_error(&ns, name, text).await?;
+            let status = ns.api::<FlinkApplication>().get(name).await?.status;
+            let error = status.unwrap_or_default().error.unwrap_or_default();
+            ensure!(
+                !error.contains('\n') && !error.contains('<'),
+                "one clear line: {error:?}"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Word count from S3; bounded, over topics, if there are some.
+fn from_s3(ns: &TestNamespace, name: &str, uri: &str, topics: Option<&WordCountTopics>) -> serde_json::Value {
+    let mut args = Vec::new();
+    if let Some(topics) = topics {
+        args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+        args.push("--bounded");
+    }
+    let mut application = manifest::application(&ns.around, name, "", 2, &args);
+    application["spec"]["job"]["package"]["uri"] = uri.into();
+    for (key, value) in ns.around.s3.configuration() {
+        application["spec"]["flinkConfiguration"][key] = value;
+    }
+    application
 }
 
 fn session(ns: &TestNamespace, name: &str, task_managers: u32) -> serde_json::Value {

@@ -2,4 +2,5 @@
 
 mod full;
 mod sample;
+mod state;
 mod steps;

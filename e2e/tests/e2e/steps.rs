@@ -51,6 +51,56 @@ pub(crate) fn expect_exact_counts(ns: &TestNamespace, topics: &WordCountTopics) 
     Ok(())
 }
 
+/// As [`expect_exact_counts`], and the output has one record a word of the text: nothing was counted again.
+pub(crate) fn expect_each_word_once(ns: &TestNamespace, topics: &WordCountTopics) -> anyhow::Result<()> {
+    expect_exact_counts(ns, topics)?;
+    let records = kafka::read_counts(&ns.around.kafka, &topics.output)?.records as u64;
+    let words: u64 = count_words(topics.lines.iter().map(String::as_str)).values().sum();
+    ensure!(records == words, "{records} records for {words} words");
+    Ok(())
+}
+
+/// Adds lines of the same text to the input.
+pub(crate) fn produce_more(
+    ns: &TestNamespace,
+    topics: &mut WordCountTopics,
+    lines: usize,
+) -> anyhow::Result<()> {
+    let more: Vec<String> = topics.lines.iter().take(lines).cloned().collect();
+    let lines = more.iter().map(String::as_str);
+    kafka::produce_lines(&ns.around.kafka, &topics.input, 4, lines)?;
+    topics.lines.extend(more);
+    Ok(())
+}
+
+/// Word count with checkpoints and savepoints in S3, upgraded with a savepoint.
+pub(crate) fn checkpointed(
+    ns: &TestNamespace,
+    name: &str,
+    topics: &WordCountTopics,
+    parallelism: u32,
+) -> serde_json::Value {
+    let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+    let mut application = manifest::application(&ns.around, name, "word-count", parallelism, &args);
+    let folder = |kind: &str| ns.around.s3.uri(&format!("{}/{kind}", ns.name)).into();
+    let configuration = &mut application["spec"]["flinkConfiguration"];
+    for (key, value) in ns.around.s3.configuration() {
+        configuration[key] = value;
+    }
+    configuration["execution.checkpointing.interval"] = "500 ms".into();
+    configuration["execution.checkpointing.dir"] = folder("checkpoints");
+    configuration["execution.checkpointing.savepoint-dir"] = folder("savepoints");
+    application["spec"]["job"]["upgradeMode"] = "savepoint".into();
+    application
+}
+
+/// The newest complete checkpoint of an application's job; 0 = none.
+pub(crate) async fn checkpoint_id(ns: &TestNamespace, name: &str) -> anyhow::Result<i64> {
+    let status = ns.api::<FlinkApplication>().get(name).await?.status.unwrap_or_default();
+    let checkpoint = status.job_status.and_then(|job| job.checkpoint);
+    Ok(checkpoint.map_or(0, |checkpoint| checkpoint.id))
+}
+
 pub(crate) async fn start_word_count(
     ns: &TestNamespace,
     name: &str,

@@ -1,0 +1,238 @@
+//! A job's state outlives its pods: savepoints, checkpoints, and what is lost in between. Runs in `make test-full`.
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use thalweg_crds::FlinkApplication;
+use thalweg_e2e::{TestNamespace, eventually, kafka, manifest, with_namespace};
+
+use crate::steps::*;
+
+const PARTITIONS: i32 = 4;
+
+/// Word count with checkpoints on the cluster's S3.
+fn application(ns: &TestNamespace, topics: &WordCountTopics, parallelism: u32, upgrade_mode: &str) -> Value {
+    let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+    let mut application = manifest::application(&ns.around, "wc", "word-count", parallelism, &args);
+    let spec = &mut application["spec"];
+    spec["job"]["upgradeMode"] = upgrade_mode.into();
+    let s3 = &ns.around.s3;
+    let mut configuration = s3.configuration();
+    let own = json!({
+        "taskmanager.numberOfTaskSlots": "2",
+        "execution.checkpointing.interval": "1 s",
+        "execution.checkpointing.dir": s3.uri(&format!("{}/checkpoints", ns.name)),
+        "execution.checkpointing.savepoint-dir": s3.uri(&format!("{}/savepoints", ns.name)),
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "100",
+        "restart-strategy.fixed-delay.delay": "100 ms",
+    });
+    configuration.extend(own.as_object().cloned().unwrap_or_default());
+    spec["flinkConfiguration"] = configuration.into();
+    application
+}
+
+/// More lines, which the counts must have in the end.
+fn add_lines(ns: &TestNamespace, topics: &mut WordCountTopics, count: usize) -> anyhow::Result<()> {
+    let more: Vec<String> = topics.lines.iter().take(count).cloned().collect();
+    let lines = more.iter().map(String::as_str);
+    kafka::produce_lines(&ns.around.kafka, &topics.input, PARTITIONS, lines)?;
+    topics.lines.extend(more);
+    Ok(())
+}
+
+async fn exact_counts(ns: &TestNamespace, topics: &WordCountTopics) -> anyhow::Result<()> {
+    eventually("the counts to be exact", || async {
+        expect_exact_counts(ns, topics)
+    })
+    .await
+}
+
+/// The job has completed a checkpoint newer than this one; its number.
+async fn checkpoint_after(ns: &TestNamespace, id: i64) -> anyhow::Result<i64> {
+    eventually(&format!("a checkpoint after {id}"), || async {
+        let status = ns
+            .api::<FlinkApplication>()
+            .get("wc")
+            .await?
+            .status
+            .unwrap_or_default();
+        let job = status.job_status.context("no job yet")?;
+        let newest = job.checkpoint.context("no checkpoint yet")?.id;
+        ensure!(newest > id, "the newest is {newest}");
+        Ok(newest)
+    })
+    .await
+}
+
+async fn restarted(ns: &TestNamespace) -> anyhow::Result<()> {
+    eventually("the restart to show in status", || async {
+        let status = ns
+            .api::<FlinkApplication>()
+            .get("wc")
+            .await?
+            .status
+            .unwrap_or_default();
+        let restarts = status.job_status.and_then(|job| job.restarts);
+        ensure!(restarts.unwrap_or(0) >= 1, "no restart yet");
+        Ok(())
+    })
+    .await?;
+    application_in_state(ns, "wc", "RUNNING").await?;
+    Ok(())
+}
+
+/// The job went on from a checkpoint, not from the beginning.
+async fn restored_from_a_checkpoint(ns: &TestNamespace) -> anyhow::Result<()> {
+    eventually("the restored checkpoint to show in metrics", || async {
+        let selector = format!(
+            "flink_jobmanager_job_lastCheckpointRestoreTimestamp{{namespace=\"{}\"}}",
+            ns.name
+        );
+        ensure!(query(ns, &selector).await? > 0.0, "none was restored");
+        Ok(())
+    })
+    .await
+}
+
+/// Suspended with a savepoint, lines come meanwhile, resumed with another parallelism: each line counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_suspended_with_a_savepoint_goes_on_from_it_with_another_parallelism() -> anyhow::Result<()> {
+    with_namespace("savepoint", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, PARTITIONS).await?;
+        ns.apply(&application(&ns, &topics, 2, "savepoint")).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        exact_counts(&ns, &topics).await?;
+        checkpoint_after(&ns, 0).await?;
+
+        let mut suspended = application(&ns, &topics, 2, "savepoint");
+        suspended["spec"]["job"]["state"] = "suspended".into();
+        ns.apply(&suspended).await?;
+        let resting = application_in_state(&ns, "wc", "SUSPENDED").await?;
+        let job = resting.status.unwrap_or_default().job_status.unwrap_or_default();
+        let path = job.upgrade_savepoint_path.context("status has the savepoint")?;
+        let folder = ns.around.s3.uri(&format!("{}/savepoints", ns.name));
+        ensure!(
+            path.starts_with(&folder),
+            "the savepoint is in its folder: {path}"
+        );
+        eventually("its pods to go", || async {
+            let pods = ns.pods("app.kubernetes.io/component").await?;
+            ensure!(pods.is_empty(), "{} are left", pods.len());
+            Ok(())
+        })
+        .await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+
+        ns.apply(&application(&ns, &topics, 4, "savepoint")).await?;
+        let resumed = application_in_state(&ns, "wc", "RUNNING").await?;
+        let restored = resumed.status.unwrap_or_default().recovery.restore_path;
+        ensure!(
+            restored.as_deref() == Some(path.as_str()),
+            "it went on from {restored:?}, not {path}"
+        );
+        exact_counts(&ns, &topics).await?;
+        let reasons = event_reasons(&ns, "wc").await?;
+        for reason in ["SavepointTriggered", "SavepointCompleted", "RestoringFrom"] {
+            ensure!(
+                reasons.iter().any(|one| one == reason),
+                "{reason} is not among {reasons:?}"
+            );
+        }
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// A change of the spec with upgrade mode last-state: the new start goes on from the checkpoints of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_by_last_state_goes_on_from_the_newest_checkpoint() -> anyhow::Result<()> {
+    with_namespace("last-state", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, PARTITIONS).await?;
+        ns.apply(&application(&ns, &topics, 4, "last-state")).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        exact_counts(&ns, &topics).await?;
+        checkpoint_after(&ns, 0).await?;
+        ns.apply(&application(&ns, &topics, 2, "last-state")).await?;
+        eventually("the new start to go on from a checkpoint", || async {
+            let status = ns
+                .api::<FlinkApplication>()
+                .get("wc")
+                .await?
+                .status
+                .unwrap_or_default();
+            ensure!(status.recovery.restore_path.is_some(), "not started again yet");
+            Ok(())
+        })
+        .await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        exact_counts(&ns, &topics).await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// A deleted TaskManager pod costs a restart from the newest checkpoint and no line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_task_manager_pod_loses_no_state() -> anyhow::Result<()> {
+    with_namespace("state-kill", |ns| async move {
+        let mut topics = word_count_topics(&ns, 50_000, PARTITIONS).await?;
+        ns.apply(&application(&ns, &topics, 4, "savepoint")).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        let before = checkpoint_after(&ns, 0).await?;
+        let pods = ns.pods("app.kubernetes.io/component=taskmanager").await?;
+        let victim = pods.first().context("there is a TaskManager pod")?.name_any();
+        ns.api::<Pod>()
+            .delete(&victim, &DeleteParams::default().grace_period(0))
+            .await?;
+        restarted(&ns).await?;
+        restored_from_a_checkpoint(&ns).await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+        exact_counts(&ns, &topics).await?;
+        checkpoint_after(&ns, before).await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// TaskManagers that go over their ephemeral storage are evicted; once they have room again, each line has counted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_task_manager_pod_loses_no_state() -> anyhow::Result<()> {
+    with_namespace("state-evict", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, PARTITIONS).await?;
+        let roomy = application(&ns, &topics, 2, "savepoint");
+        ns.apply(&roomy).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        exact_counts(&ns, &topics).await?;
+        checkpoint_after(&ns, 0).await?;
+
+        // A log of everything, which counts as the pod's storage, and room for hardly any.
+        let mut tight = roomy.clone();
+        tight["spec"]["taskManager"]["resource"]["ephemeralStorage"] = "1m".into();
+        tight["spec"]["taskManager"]["podTemplate"] = json!({"spec": {"containers": [{
+            "name": "flink-main-container", "env": [{"name": "RUST_LOG", "value": "trace"}],
+        }]}});
+        ns.apply(&tight).await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+        eventually("a TaskManager pod to be evicted", || async {
+            let pods = ns.pods("app.kubernetes.io/component=taskmanager").await?;
+            let evicted = pods.iter().any(|pod| {
+                let status = pod.status.as_ref();
+                status.and_then(|status| status.reason.as_deref()) == Some("Evicted")
+            });
+            ensure!(evicted, "not yet");
+            Ok(())
+        })
+        .await?;
+        ns.apply(&roomy).await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+        exact_counts(&ns, &topics).await?;
+        restarted(&ns).await?;
+        restored_from_a_checkpoint(&ns).await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
