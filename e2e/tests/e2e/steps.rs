@@ -55,7 +55,9 @@ pub(crate) fn expect_exact_counts(ns: &TestNamespace, topics: &WordCountTopics) 
 pub(crate) fn expect_each_word_once(ns: &TestNamespace, topics: &WordCountTopics) -> anyhow::Result<()> {
     expect_exact_counts(ns, topics)?;
     let records = kafka::read_counts(&ns.around.kafka, &topics.output)?.records as u64;
-    let words: u64 = count_words(topics.lines.iter().map(String::as_str)).values().sum();
+    let words: u64 = count_words(topics.lines.iter().map(String::as_str))
+        .values()
+        .sum();
     ensure!(records == words, "{records} records for {words} words");
     Ok(())
 }
@@ -94,9 +96,25 @@ pub(crate) fn checkpointed(
     application
 }
 
+/// Waits for some more complete checkpoints: the newest covers all that was read before.
+pub(crate) async fn checkpoints_go_on(ns: &TestNamespace, name: &str) -> anyhow::Result<()> {
+    let wanted = checkpoint_id(ns, name).await? + 4;
+    eventually("checkpoints to go on", || async {
+        let newest = checkpoint_id(ns, name).await?;
+        ensure!(newest >= wanted, "the newest is {newest}, {wanted} is waited for");
+        Ok(())
+    })
+    .await
+}
+
 /// The newest complete checkpoint of an application's job; 0 = none.
-pub(crate) async fn checkpoint_id(ns: &TestNamespace, name: &str) -> anyhow::Result<i64> {
-    let status = ns.api::<FlinkApplication>().get(name).await?.status.unwrap_or_default();
+async fn checkpoint_id(ns: &TestNamespace, name: &str) -> anyhow::Result<i64> {
+    let status = ns
+        .api::<FlinkApplication>()
+        .get(name)
+        .await?
+        .status
+        .unwrap_or_default();
     let checkpoint = status.job_status.and_then(|job| job.checkpoint);
     Ok(checkpoint.map_or(0, |checkpoint| checkpoint.id))
 }

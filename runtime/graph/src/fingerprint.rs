@@ -208,9 +208,7 @@ mod tests {
         assert!(!same);
         assert_eq!(
             difference.as_deref(),
-            Some(
-                "operator 2 \"Flat Map\": side outputs \"\" was expected, it is \"late (word: STRING)\""
-            )
+            Some("operator 2 \"Flat Map\": side outputs \"\" was expected, it is \"late (word: STRING)\"")
         );
         let (mut expected, mut actual) = (word_count(), word_count());
         with_output(&mut expected, "late");

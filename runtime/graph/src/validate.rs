@@ -209,7 +209,9 @@ mod tests {
         assert!(refused(|graph| graph.edges[1].target = 2).contains("goes back"));
         assert!(refused(|graph| graph.edges[0].partitioner = 99).contains("unknown partitioner"));
         assert!(refused(|graph| graph.edges[0].input = 1).contains("not numbered from 0"));
-        assert!(refused(|graph| graph.edges[0].side_output = 1).contains("side output 1, which does not exist"));
+        assert!(
+            refused(|graph| graph.edges[0].side_output = 1).contains("side output 1, which does not exist")
+        );
         assert!(refused(|graph| graph.nodes[1].operator_id.clear()).contains("is not an id"));
     }
 

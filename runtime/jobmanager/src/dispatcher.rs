@@ -290,6 +290,9 @@ impl Dispatcher {
                     failure,
                 };
                 self.with_job(execution.job, now_ms, |master, now_ms| {
+                    if let Some(metrics) = &update.metrics {
+                        master.note_metrics(execution, metrics);
+                    }
                     master.task_state(report, update.final_snapshot, now_ms)
                 });
             }

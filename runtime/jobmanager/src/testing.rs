@@ -381,14 +381,25 @@ impl ScriptedTaskManager {
         }
     }
 
+    /// Says of all tasks that ever came that they have finished, with what they counted to their end.
+    pub(crate) async fn finish_all(&self, records_in: u64) {
+        for execution in self.executions() {
+            let update = TaskStateUpdate {
+                execution: Some(execution.clone()),
+                state: TaskState::Finished.into(),
+                metrics: Some(counters(execution, records_in)),
+                ..TaskStateUpdate::default()
+            };
+            self.send(self.epoch, Message::TaskState(update)).await;
+        }
+    }
+
     /// Counters of all tasks that ever came.
     pub(crate) async fn heartbeat(&self, records_in: u64) {
-        let tasks = self.executions().into_iter().map(|execution| TaskMetrics {
-            execution: Some(execution),
-            records_in,
-            busy_ms_per_second: 250.0,
-            ..TaskMetrics::default()
-        });
+        let tasks = self
+            .executions()
+            .into_iter()
+            .map(|execution| counters(execution, records_in));
         let heartbeat = TaskManagerHeartbeat {
             tasks: tasks.collect(),
             ..Default::default()
@@ -410,6 +421,15 @@ impl ScriptedTaskManager {
     /// Vanishes, as a killed process does.
     pub(crate) fn kill(self) {
         self.task.abort();
+    }
+}
+
+fn counters(execution: ExecutionAttempt, records_in: u64) -> TaskMetrics {
+    TaskMetrics {
+        execution: Some(execution),
+        records_in,
+        busy_ms_per_second: 250.0,
+        ..TaskMetrics::default()
     }
 }
 

@@ -43,6 +43,10 @@ const EVENT_QUEUE: usize = 256;
 
 /// What tasks tell.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few a second at most; they are moved, not kept"
+)]
 pub enum TaskEvent {
     /// A task's state has changed.
     State(TaskReport),
@@ -381,6 +385,7 @@ pub(crate) fn state_update(
         execution: Some(attempt.clone()),
         state: state.into(),
         failure: failure.map(failure_message),
+        metrics: None,
         final_snapshot: None,
     }
 }

@@ -232,6 +232,13 @@ async fn counters_of_tasks_come_from_the_newest_heartbeat() {
         ),
         (&json!("ok"), &json!(0.25))
     );
+    task_manager.finish_all(50).await;
+    running.until(job, "FINISHED").await;
+    assert_eq!(
+        records().await,
+        100,
+        "a finished job shows what was counted to the end"
+    );
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ impl Link {
         mut tasks: Vec<control::TaskMetrics>,
         allocated_bytes: fn() -> u64,
     ) -> Result<(), WorkerError> {
-        let report = match event {
+        let mut report = match event {
             TaskEvent::State(report) => report,
             TaskEvent::Acknowledge(acknowledge) => {
                 return self
@@ -202,6 +202,7 @@ impl Link {
             }
         };
         if let Some(metrics) = report.metrics {
+            report.update.metrics = Some(metrics.clone());
             tasks.push(metrics);
             self.beat(tasks, allocated_bytes).await?;
         }

@@ -93,6 +93,7 @@ impl Worker {
         } else {
             let update = TaskStateUpdate {
                 final_snapshot: None,
+                metrics: None,
                 ..update.clone()
             };
             self.tasks.insert(key, update);

@@ -238,6 +238,7 @@ async fn what_a_finished_task_left_behind_is_in_later_checkpoints_and_comes_back
         execution: Some(tasks[0].clone()),
         state: control::TaskState::Finished.into(),
         failure: None,
+        metrics: None,
         final_snapshot: Some(TaskSnapshot {
             operators: vec![list_of(&format!("{:032x}", 1)), list_of(&format!("{:032x}", 3))],
         }),
