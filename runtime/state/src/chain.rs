@@ -426,27 +426,39 @@ impl SnapshotTicket {
             self.done = true;
             return Ok(run.into_iter().collect());
         };
-        self.chain.chain().stored(sequence, run);
+        // Noting and looking are one step: a later snapshot, which needs this run, can't be told the chain before this one is, so
+        // a merged run is never known to an earlier snapshot only.
+        let mut settled = {
+            let mut chain = self.chain.chain();
+            chain.stored(sequence, run);
+            settle(&mut chain, sequence)
+        };
         self.chain.0.changed.notify_waiters();
-        loop {
+        while settled.is_none() {
             let changed = self.chain.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            {
-                let mut chain = self.chain.chain();
-                match chain.state_at(sequence) {
-                    ChainState::Complete(runs) => {
-                        chain.release(sequence);
-                        self.done = true;
-                        return Ok(runs);
-                    }
-                    // Its run builds on what isn't there; dropping the ticket says so.
-                    ChainState::Broken => return Err(ChainBroken),
-                    ChainState::Waiting => {}
-                }
+            settled = settle(&mut self.chain.chain(), sequence);
+            if settled.is_none() {
+                changed.await;
             }
-            changed.await;
         }
+        // Dropping a ticket whose run builds on what isn't there says so.
+        let runs = settled.flatten().ok_or(ChainBroken)?;
+        self.done = true;
+        Ok(runs)
+    }
+}
+
+/// The runs of a snapshot once all of them are there; `Some(None)` if one never will be.
+fn settle(chain: &mut RunChain, sequence: u64) -> Option<Option<Vec<KeyedRun>>> {
+    match chain.state_at(sequence) {
+        ChainState::Complete(runs) => {
+            chain.release(sequence);
+            Some(Some(runs))
+        }
+        ChainState::Broken => Some(None),
+        ChainState::Waiting => None,
     }
 }
 

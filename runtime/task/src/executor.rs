@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use crate::assemble::{Place, assemble};
 use crate::checkpoint::barrier::Barrier;
 use crate::checkpoint::restore;
-use crate::checkpoint::upload::{Uploader, declined, refusal};
+use crate::checkpoint::upload::{Uploader, refusal};
 use crate::clock::Clock;
 use crate::error::TaskError;
 use crate::mailbox::Mailbox;
@@ -188,7 +188,7 @@ impl TaskExecutor {
     ) -> Result<(), Failure> {
         let tasks = self.shared.lock();
         let Some(task) = tasks.get(execution) else {
-            return Err(refusal(format!("{execution} does not run here any more")));
+            return Ok(()); // how it ended has been reported, which says all that a refusal would
         };
         if task.state != TaskState::Running {
             return Err(refusal(format!("{execution} is not running yet")));
@@ -264,11 +264,7 @@ impl Shared {
             tracing::warn!(task = %plan.task_name, message = %failure.message, detail = %failure.detail, "task failed");
         }
         self.lock().remove(&plan.execution);
-        // What came too late for the task; nothing more comes, since it is not among the running.
-        for barrier in mailbox.take().into_iter().flat_map(|mail| mail.triggers) {
-            let failure = refusal(format!("{} has ended", plan.task_name));
-            self.tell(declined(plan.attempt.clone(), barrier.id, failure));
-        }
+        // Triggers that came too late need no answer: the report says more.
         let mut update = state_update(&plan.attempt, state, failure);
         update.final_snapshot = final_snapshot;
         self.send(TaskReport {

@@ -488,7 +488,8 @@ impl<'a> Fetcher<'a> {
         if self.sender.room() == Room::Closed {
             return Err(Abort::Cancelled);
         }
-        if self.commits.interval.is_some() {
+        // With checkpoints only what a complete one holds is committed.
+        if self.commits.interval.is_some() && !self.task.checkpointing {
             let handed = self.task.shared.handed();
             if let Err(error) = self.commits.commit(&self.consumer, &handed, CommitMode::Sync) {
                 tracing::warn!(%error, "the last Kafka offsets were not committed");

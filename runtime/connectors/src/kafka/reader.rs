@@ -42,6 +42,8 @@ struct Positions {
     handed: Vec<SplitPosition>,
     /// Its own of the restored splits, until it has found them at the brokers.
     restored: Vec<SplitPosition>,
+    /// What is restored knows of every partition that there was.
+    restored_complete: bool,
     discovered: bool,
     /// Of the newest complete checkpoint, until they are committed.
     to_commit: Option<Vec<PartitionOffset>>,
@@ -94,7 +96,7 @@ impl ReaderShared {
         match positions.discovered {
             true => reader_state(true, &positions.handed),
             // It goes on where it was to go on; what else there is it doesn't know yet.
-            false => reader_state(!positions.restored.is_empty(), &positions.restored),
+            false => reader_state(positions.restored_complete, &positions.restored),
         }
     }
 }
@@ -119,6 +121,7 @@ impl KafkaSourceReader {
             |partition: &TopicPartition| split_owner(partition, context.parallelism) == context.subtask;
         let positions = Positions {
             restored: restored.as_ref().map_or_else(Vec::new, |splits| splits.of(mine)),
+            restored_complete: restored.as_ref().is_some_and(|splits| splits.complete),
             ..Positions::default()
         };
         let shared = Arc::new(ReaderShared {

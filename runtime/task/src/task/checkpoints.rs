@@ -225,9 +225,6 @@ impl Task {
 
     /// What later checkpoints must hold of this task: a source's splits would be read again by a restored job otherwise.
     pub(super) fn finish(&mut self) -> Result<Ending, TaskError> {
-        if !self.checkpoints.enabled {
-            return Ok(Ending::Finished(None));
-        }
         let barrier = last_barrier(self.checkpoints.last + 1);
         let source = self.input.snapshot(barrier.id)?;
         let nodes = self.chain.snapshot(&barrier, source.as_deref(), Extent::Lists)?;

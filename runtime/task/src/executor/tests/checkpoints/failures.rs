@@ -113,16 +113,14 @@ fn state_that_is_gone_fails_the_task_with_the_operator_and_the_checkpoint() {
 }
 
 #[test]
-fn a_task_that_does_not_run_declines() {
+fn a_trigger_for_a_task_that_has_ended_needs_no_answer() {
     let (mut job, _) = job_with(counting(), ScriptedSource::new(vec![], Then::Wait));
     let attempt = job.sources()[0].clone();
     let execution = execution_id(&attempt).unwrap();
     let trigger = control::TriggerCheckpoint::default();
-    let refused = job.process.executor.trigger(&execution, &trigger).unwrap_err();
     assert!(
-        refused.message.contains("does not run here"),
-        "{}",
-        refused.message
+        job.process.executor.trigger(&execution, &trigger).is_ok(),
+        "it does not run here"
     );
     job.deploy(None);
     assert!(job.process.executor.trigger(&execution, &trigger).is_ok());
