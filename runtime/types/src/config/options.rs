@@ -153,7 +153,7 @@ options! {
         TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", Some("3 min");
     }
     section "Checkpoints and savepoints" {
-        /// Where keyed state lives: hashmap = in memory; rocksdb, forst or disk = in memory as far as it fits, the rest on the local disk.
+        /// Where keyed state lives: hashmap = in memory; over its part of the memory the job fails with a message.
         STATE_BACKEND: StateBackend = "state.backend.type", Some("hashmap"), formerly &["state.backend"];
         /// How often checkpoints are taken; unset = never. Needs execution.checkpointing.dir.
         CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", None, only |value| value.is_none_or(|value| value >= Duration::from_millis(10)), "a duration from \"10 ms\"";
