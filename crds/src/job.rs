@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 /// A packaged job and how it is to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.savepointRedeployNonce) || has(self.initialSavepointPath)",
+    "message": "savepointRedeployNonce needs initialSavepointPath: the job starts anew from it",
+    "fieldPath": ".savepointRedeployNonce"
+}]))]
 pub struct JobSpec {
     /// The job package.
     pub package: Package,
@@ -25,13 +30,23 @@ pub struct JobSpec {
     /// `execution.checkpointing.savepoint-dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_mode: Option<UpgradeMode>,
-    /// Savepoint or retained checkpoint that the first start restores from; has no effect once the job has started.
+    /// Savepoint or retained checkpoint that the first start restores from; has no effect once the job has started, but for
+    /// `savepointRedeployNonce`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub initial_savepoint_path: Option<String>,
     /// Start although the savepoint holds state that no operator of the job claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_non_restored_state: Option<bool>,
+    /// Another value drops the job's state and starts it anew from `initialSavepointPath`, whatever its upgrade mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_redeploy_nonce: Option<i64>,
+    /// Another value takes a savepoint of the running job, as a FlinkStateSnapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_trigger_nonce: Option<i64>,
+    /// Another value takes a checkpoint of the running job out of turn, as a FlinkStateSnapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_trigger_nonce: Option<i64>,
 }
 
 impl JobSpec {

@@ -4,11 +4,12 @@
 //!   FlinkApplication   one job with a JobManager and TaskManagers of its own
 //!   FlinkSession       a long-running JobManager and TaskManagers that many jobs share
 //!   FlinkSessionJob    one job in a FlinkSession
+//!   FlinkStateSnapshot one savepoint or checkpoint of a job
 //!
-//!   application, session, session_job   the three kinds: spec, printer columns, scale
+//!   application, session, session_job, snapshot   the kinds: spec, printer columns, scale
 //!   cluster, job                        the parts of a spec that kinds share
 //!   configuration, memory               how values of a spec are read (flattening, sizes)
-//!   status                              what the operator reports
+//!   status, job_snapshots               what the operator reports
 //!   generate                            the CustomResourceDefinitions, as YAML
 //! ```
 //!
@@ -24,17 +25,24 @@ pub mod cluster;
 pub mod configuration;
 pub mod generate;
 pub mod job;
+pub mod job_snapshots;
 pub mod memory;
 mod schema;
 pub mod session;
 pub mod session_job;
+pub mod snapshot;
 pub mod status;
 
 pub use application::{FlinkApplication, FlinkApplicationSpec};
 pub use cluster::{ClusterFields, ImagePullPolicy, IngressSpec, ProcessSpec, Resource};
 pub use job::{JobSpec, JobStateSpec, Package, UpgradeMode};
+pub use job_snapshots::{PendingSnapshot, RequestedSnapshots, Savepoint, SavepointInfo};
 pub use session::{FlinkSession, FlinkSessionSpec};
 pub use session_job::{FlinkSessionJob, FlinkSessionJobSpec};
+pub use snapshot::{
+    CheckpointSpec, FlinkStateSnapshot, FlinkStateSnapshotSpec, JobKind, JobReference, SavepointFormatType,
+    SavepointSpec, SnapshotState, SnapshotTriggerType, SnapshotType, StateSnapshotStatus,
+};
 pub use status::{
     CheckpointStatus, ClaimMode, ClusterStatus, JobManagerDeploymentStatus, JobSlotStatus, JobState,
     JobStatus, LifecycleState, RecoveryStatus, SessionJobStatus, SlotStatus, TaskManagerStatus,

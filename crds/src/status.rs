@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::job_snapshots::{RequestedSnapshots, SavepointInfo};
+
 /// Status of a FlinkApplication or FlinkSession.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -43,6 +45,9 @@ pub struct ClusterStatus {
     /// Where the job's state is, from one start to the next.
     #[serde(flatten)]
     pub recovery: RecoveryStatus,
+    /// What the operator has asked for by FlinkStateSnapshots of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<RequestedSnapshots>,
     /// What is wrong, in one line; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -77,6 +82,9 @@ pub struct SessionJobStatus {
     /// Where the job's state is, from one start to the next.
     #[serde(flatten)]
     pub recovery: RecoveryStatus,
+    /// What the operator has asked for by FlinkStateSnapshots of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<RequestedSnapshots>,
     /// What is wrong, in one line; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -114,6 +122,9 @@ pub struct JobStatus {
     /// Its newest completed checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
+    /// Its savepoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_info: Option<SavepointInfo>,
     /// The savepoint with which the job was stopped, or the folder of its checkpoints: the next start restores from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_savepoint_path: Option<String>,
@@ -157,6 +168,9 @@ pub struct RecoveryStatus {
     /// Whether a job of this resource has ever started: from then on `spec.job.initialSavepointPath` has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_started: Option<bool>,
+    /// `spec.job.savepointRedeployNonce` as it was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint_redeploy_nonce: Option<i64>,
 }
 
 /// Whose a snapshot is that a job starts from; Flink's RecoveryClaimMode.

@@ -9,7 +9,7 @@ use kube::core::{DynamicObject, ObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use rand::Rng;
 use serde_json::Value;
-use thalweg_crds::{FlinkApplication, FlinkSession, FlinkSessionJob};
+use thalweg_crds::{FlinkApplication, FlinkSession, FlinkSessionJob, FlinkStateSnapshot};
 
 use crate::surroundings::Surroundings;
 
@@ -82,6 +82,7 @@ impl TestNamespace {
             "FlinkApplication" => kube::core::ApiResource::erase::<FlinkApplication>(&()),
             "FlinkSession" => kube::core::ApiResource::erase::<FlinkSession>(&()),
             "FlinkSessionJob" => kube::core::ApiResource::erase::<FlinkSessionJob>(&()),
+            "FlinkStateSnapshot" => kube::core::ApiResource::erase::<FlinkStateSnapshot>(&()),
             other => anyhow::bail!("{other} is none of our kinds"),
         };
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.name, &resource);
@@ -124,6 +125,17 @@ impl TestNamespace {
         }
         for job in self.api::<FlinkSessionJob>().list(&ListParams::default()).await? {
             eprintln!("FlinkSessionJob {}: {:#?}", job.name_any(), job.status);
+        }
+        for snapshot in self
+            .api::<FlinkStateSnapshot>()
+            .list(&ListParams::default())
+            .await?
+        {
+            eprintln!(
+                "FlinkStateSnapshot {}: {:#?}",
+                snapshot.name_any(),
+                snapshot.status
+            );
         }
         for event in self.api::<Event>().list(&ListParams::default()).await? {
             let reason = event.reason.unwrap_or_default();

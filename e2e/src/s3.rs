@@ -46,6 +46,18 @@ impl S3 {
         Ok(self.uri(key))
     }
 
+    /// Whether there is an object at this URI.
+    pub async fn exists(&self, uri: &str) -> anyhow::Result<bool> {
+        let key = uri
+            .strip_prefix(&format!("s3://{}/", self.bucket))
+            .with_context(|| format!("{uri} is not in bucket {}", self.bucket))?;
+        match self.store()?.head(&Path::parse(key)?).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("{uri} can't be looked at")),
+        }
+    }
+
     /// Where an object is.
     pub fn uri(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)

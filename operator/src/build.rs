@@ -6,6 +6,7 @@
 //!             +--> Services: headless (control), REST; Ingress
 //!             +--> Deployment                                   the JobManager
 //!             +--> Pods                                         the TaskManagers
+//!   PendingSnapshot --> FlinkStateSnapshot                      belongs to nobody
 //! ```
 //! Each object carries the owner reference and the labels of `names`.
 
@@ -17,6 +18,7 @@ mod pod;
 mod rbac;
 mod service;
 mod service_account;
+mod snapshot;
 mod task_manager;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ pub(crate) use lease::lease;
 pub(crate) use rbac::{role, role_binding};
 pub(crate) use service::{job_manager_service, rest_service};
 pub(crate) use service_account::service_account;
+pub(crate) use snapshot::{SnapshotOf, snapshot, snapshot_labels};
 pub(crate) use task_manager::task_manager;
 
 use crate::cluster::Cluster;

@@ -10,6 +10,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use thalweg_crds::UpgradeMode;
 
+use crate::policy::Policy;
+
 /// Which kind a cluster comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClusterKind {
@@ -80,6 +82,15 @@ pub(crate) struct Job {
     pub(crate) initial_savepoint_path: Option<String>,
     #[serde(skip)]
     pub(crate) allow_non_restored_state: bool,
+    /// Part of the hash: another one is another start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) savepoint_redeploy_nonce: Option<i64>,
+    #[serde(skip)]
+    pub(crate) savepoint_trigger_nonce: Option<i64>,
+    #[serde(skip)]
+    pub(crate) checkpoint_trigger_nonce: Option<i64>,
+    #[serde(skip)]
+    pub(crate) policy: Policy,
 }
 
 /// The Ingress, its template rendered.
@@ -171,6 +182,11 @@ impl Cluster {
 
 /// 16 hex digits over a value's JSON, whose maps are sorted.
 pub(crate) fn hash(value: &serde_json::Value) -> String {
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    hex::encode(digest.get(..8).unwrap_or_default())
+    hash_bytes(value.to_string().as_bytes(), 8)
+}
+
+/// The first bytes of the SHA-256, in hex.
+pub(crate) fn hash_bytes(bytes: &[u8], length: usize) -> String {
+    let digest = Sha256::digest(bytes);
+    hex::encode(digest.get(..length).unwrap_or_default())
 }

@@ -13,6 +13,8 @@ use crate::apply::Applied;
 use crate::cluster_watch::ClusterWatches;
 use crate::job_client::JobClient;
 use crate::metrics::Metrics;
+use crate::snapshot_client::SnapshotClient;
+use crate::snapshot_index::SnapshotIndex;
 
 /// First wait after an error; doubles up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -25,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) watches: ClusterWatches,
     pub(crate) jobs: Arc<dyn JobClient>,
+    pub(crate) snapshot_client: Arc<dyn SnapshotClient>,
+    pub(crate) snapshots: SnapshotIndex,
     pub(crate) applied: Applied,
     /// Image of resources that name none.
     pub(crate) default_image: Option<String>,

@@ -7,8 +7,11 @@
 //! ```
 
 pub(crate) mod cluster;
+mod departure;
+mod requests;
 pub(crate) mod resource;
 pub(crate) mod session_job;
+pub(crate) mod snapshot;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -25,7 +28,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use thalweg_crds::{FlinkApplication, FlinkSession, FlinkSessionJob, LifecycleState};
+use thalweg_crds::{
+    FlinkApplication, FlinkSession, FlinkSessionJob, FlinkStateSnapshot, JobKind, LifecycleState,
+};
 use tokio::sync::{broadcast, watch};
 
 use crate::apply::ApplyError;
@@ -59,6 +64,8 @@ pub(crate) enum ReconcileError {
     },
     #[error("the resource can't be read: {}", explain(.0))]
     Read(#[source] kube::Error),
+    #[error("the labels can't be written: {}", explain(.0))]
+    Labels(#[source] kube::Error),
     #[error(transparent)]
     NoAnswer(#[from] crate::job_client::NoAnswer),
 }
@@ -69,7 +76,7 @@ impl ReconcileError {
         match self {
             Self::Dereference(_) | Self::Session { .. } | Self::Read(_) => "dereference",
             Self::Apply(_) => "apply",
-            Self::Status(_) => "status",
+            Self::Status(_) | Self::Labels(_) => "status",
             Self::Finalizer(_) => "finalizer",
             Self::NoAnswer(_) => "job-manager",
         }
@@ -84,6 +91,7 @@ impl ReconcileError {
             Self::Dereference(_)
             | Self::Session { .. }
             | Self::Read(_)
+            | Self::Labels(_)
             | Self::Status(_)
             | Self::Finalizer(_) => "ApiServerError",
         }
@@ -135,6 +143,7 @@ pub(crate) async fn run(context: Arc<Context>, namespaces: &[String], stop: watc
         ));
         controllers.push(cluster_controller::<FlinkSession>(&context, scope, stop.clone()));
         controllers.push(session_job_controller(&context, scope, stop.clone()));
+        controllers.push(snapshot_controller(&context, scope, stop.clone()));
     }
     futures::future::join_all(controllers).await;
 }
@@ -244,6 +253,67 @@ fn session_job_controller(
         .run(session_job::reconcile, retry::<FlinkSessionJob>, context.clone())
         .for_each(log_outcome)
         .boxed()
+}
+
+fn snapshot_controller(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    stop: watch::Receiver<bool>,
+) -> BoxFuture<'static, ()> {
+    let controller = Controller::new(
+        api::<FlinkStateSnapshot>(context, scope),
+        watcher::Config::default(),
+    );
+    let store = controller.store();
+    context.snapshots.add(store.clone());
+    context.metrics.add_source({
+        let store = store.clone();
+        move || store.state().iter().map(|one| snapshot_state(one)).collect()
+    });
+    let pushed = pushed_status(context.watches.subscribe(), store, {
+        let scope = scope.map(str::to_owned);
+        move |key, store| {
+            let in_scope = scope.as_deref().is_none_or(|scope| scope == key.namespace);
+            if in_scope {
+                snapshots_of_cluster(store, key)
+            } else {
+                Vec::new()
+            }
+        }
+    });
+    controller
+        .reconcile_on(pushed)
+        .graceful_shutdown_on(stopped(stop))
+        .run(snapshot::reconcile, retry::<FlinkStateSnapshot>, context.clone())
+        .for_each(log_outcome)
+        .boxed()
+}
+
+fn snapshot_state(snapshot: &FlinkStateSnapshot) -> ResourceState {
+    let state = snapshot.status.as_ref().and_then(|status| status.state);
+    ResourceState {
+        kind: snapshot::KIND,
+        namespace: snapshot.namespace().unwrap_or_default(),
+        lifecycle_state: state.unwrap_or_default().as_str(),
+    }
+}
+
+/// Those that wait for something, of an application's job, or of any session job: which session is theirs is in another resource.
+fn snapshots_of_cluster(
+    store: &Store<FlinkStateSnapshot>,
+    key: &ClusterKey,
+) -> Vec<ObjectRef<FlinkStateSnapshot>> {
+    let all = store.state();
+    let concerned = all.iter().filter(|one| {
+        let same_namespace = one.namespace().as_deref() == Some(key.namespace.as_str());
+        let reference = one.spec.job_reference.as_ref();
+        let of_cluster = reference.is_some_and(|job| match key.kind {
+            ClusterKind::Application => job.kind == JobKind::FlinkApplication && job.name == key.name,
+            ClusterKind::Session => job.kind == JobKind::FlinkSessionJob,
+        });
+        same_namespace && of_cluster && !snapshot::settled(one)
+    });
+    concerned.map(|one| ObjectRef::from_obj(one.as_ref())).collect()
 }
 
 fn jobs_of_session(

@@ -1,7 +1,10 @@
 //! Kubernetes events: one for each transition and each new error. Which ones is a pure comparison of two statuses.
 
 use kube::runtime::events::{Event, EventType};
-use thalweg_crds::{ClusterStatus, JobState, LifecycleState, RecoveryStatus, SessionJobStatus};
+use thalweg_crds::{
+    ClusterStatus, JobState, LifecycleState, RecoveryStatus, SessionJobStatus, SnapshotState,
+    StateSnapshotStatus,
+};
 
 /// What of a status makes events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,6 +192,29 @@ pub(crate) fn of_state(before: Recovery<'_>, after: Recovery<'_>, note: Option<&
         events.push(event(EventType::Normal, "RestoringFrom", "Restore", path));
     }
     events
+}
+
+/// The events of a snapshot's way.
+pub(crate) fn of_snapshot(before: &StateSnapshotStatus, after: &StateSnapshotStatus) -> Vec<Event> {
+    let state = after.state.unwrap_or_default();
+    let moved = before.state.unwrap_or_default() != state;
+    let error = after.error.as_deref().unwrap_or_default();
+    let (type_, reason, note) = match state {
+        SnapshotState::InProgress if moved => {
+            let id = after.trigger_id.as_deref().unwrap_or_default();
+            (EventType::Normal, "SnapshotTriggered", format!("its id is {id}"))
+        }
+        SnapshotState::Completed if moved => {
+            let path = after.path.as_deref().unwrap_or("not known any more");
+            (EventType::Normal, "SnapshotCompleted", format!("it is at {path}"))
+        }
+        SnapshotState::Abandoned if moved => (EventType::Warning, "SnapshotAbandoned", error.to_owned()),
+        _ if before.failures != after.failures || before.error != after.error && !error.is_empty() => {
+            (EventType::Warning, "SnapshotError", error.to_owned())
+        }
+        _ => return Vec::new(),
+    };
+    vec![event(type_, reason, "Snapshot", note)]
 }
 
 /// An event; its note may have 1 KiB.

@@ -1,4 +1,4 @@
-//! The Thalweg operator: makes FlinkApplications, FlinkSessions and FlinkSessionJobs what their specs say.
+//! The Thalweg operator: makes FlinkApplications, FlinkSessions, FlinkSessionJobs and FlinkStateSnapshots what their specs say.
 //!
 //! ```text
 //!   custom resource --> controller: dereference -> validate -> plan -> build -> apply -> status
@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Two replicas run; one leads by a Lease (`lease`), the other waits. `validate`, `plan`, `build`, `status` and `events`
-//! are pure; I/O is in `dereference`, `apply`, `controller`, `cluster_watch`, `job_client`, `lease` and `http`.
+//! are pure; I/O is in `dereference`, `apply`, `controller`, `cluster_watch`,
+//! `job_client`, `snapshot_client`, `lease` and `http`.
 
 mod apply;
 mod build;
@@ -26,6 +27,9 @@ mod metrics;
 mod names;
 mod observe;
 mod plan;
+mod policy;
+mod snapshot_client;
+mod snapshot_index;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -151,6 +155,8 @@ async fn lead(
         metrics: metrics.clone(),
         watches,
         jobs: Arc::new(job_client::GrpcJobClient),
+        snapshot_client: Arc::new(snapshot_client::RestSnapshotClient::new().context("an HTTP client")?),
+        snapshots: snapshot_index::SnapshotIndex::default(),
         applied: apply::Applied::default(),
         default_image: settings.runtime_image.clone().filter(|image| !image.is_empty()),
         clock: Timestamp::now,

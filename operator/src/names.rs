@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, ClusterKind};
 
 /// Field manager of server-side apply, and `app.kubernetes.io/managed-by`.
 pub(crate) const MANAGER: &str = "thalweg-operator";
-/// Finalizer of the three kinds.
+/// Finalizer of our kinds.
 pub(crate) const FINALIZER: &str = "thalweg.dev/operator";
 /// The container that runs Thalweg in each pod, as in Flink's own Kubernetes integration.
 pub(crate) const MAIN_CONTAINER: &str = "flink-main-container";
@@ -19,6 +19,14 @@ pub(crate) const LABEL_KIND: &str = "thalweg.dev/kind";
 /// Hash of what a pod was built from: another hash means that the pod is replaced.
 pub(crate) const LABEL_SPEC_HASH: &str = "thalweg.dev/spec-hash";
 pub(crate) const LABEL_ORDINAL: &str = "thalweg.dev/ordinal";
+// Of FlinkStateSnapshots; the official operator's.
+pub(crate) const LABEL_SNAPSHOT_TYPE: &str = "snapshot.type";
+pub(crate) const LABEL_SNAPSHOT_TRIGGER_TYPE: &str = "snapshot.trigger-type";
+pub(crate) const LABEL_SNAPSHOT_STATE: &str = "snapshot.state";
+pub(crate) const LABEL_JOB_REFERENCE_KIND: &str = "job-reference.kind";
+pub(crate) const LABEL_JOB_REFERENCE_NAME: &str = "job-reference.name";
+/// On a FlinkStateSnapshot that a nonce asked for: the nonce.
+pub(crate) const ANNOTATION_TRIGGER_NONCE: &str = "thalweg.dev/trigger-nonce";
 /// On the JobManager's Deployment: which start of it this is.
 pub(crate) const ANNOTATION_OPERATION_ID: &str = "thalweg.dev/operation-id";
 

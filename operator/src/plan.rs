@@ -11,7 +11,10 @@
 //! same; a job whose end is recorded never runs again under the same operation id.
 
 pub(crate) mod cleanup;
+pub(crate) mod deletion;
 pub(crate) mod session_job;
+pub(crate) mod snapshot;
+pub(crate) mod snapshots;
 pub(crate) mod state;
 mod task_managers;
 #[cfg(test)]
@@ -146,6 +149,7 @@ fn next_start(
     let state = StatePlan {
         restore,
         note,
+        redeploy_nonce: cluster.job.as_ref().and_then(|job| job.savepoint_redeploy_nonce),
         ..StatePlan::default()
     };
     let operation_id = Some(format!("{}-{}", cluster.uid, cluster.generation));

@@ -9,7 +9,9 @@
 pub(crate) mod conditions;
 pub(crate) mod job;
 mod problem;
+pub(crate) mod savepoints;
 pub(crate) mod session_job;
+pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +69,7 @@ pub(crate) fn cluster_status(
         operation_id: plan.operation_id.clone(),
         job_manager_hash: plan.operation_id.as_ref().map(|_| plan.job_manager_hash.clone()),
         recovery: plan.state.recovery(&previous.recovery, started),
+        snapshots: previous.snapshots.clone(),
         error: problem.map(|problem| problem.message),
         conditions: assemble(&judgement, &previous.conditions, cluster.generation, now),
     }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::needless_pass_by_value)] // `json!(...)` reads better at the call without `&`
 
+pub(crate) mod server;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +17,7 @@ use kube::client::Body;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use thalweg_crds::{ClusterStatus, FlinkApplication, FlinkSession};
+use thalweg_crds::{ClusterStatus, FlinkApplication, FlinkSession, FlinkStateSnapshot};
 use thalweg_proto::cluster::v1::{
     CancelJobRequest, CancelJobResponse, ClusterSnapshot, JobStatus, SubmitJobRequest, SubmitJobResponse,
     TriggerSavepointRequest, TriggerSavepointResponse,
@@ -29,6 +31,8 @@ use crate::context::{Attempts, Context};
 use crate::controller::resource::owner_reference;
 use crate::job_client::{JobClient, NoAnswer};
 use crate::metrics::Metrics;
+use crate::snapshot_client::{Begun, Progress, SnapshotCall, SnapshotClient};
+use crate::snapshot_index::SnapshotIndex;
 use crate::validate::{Invalid, Request as Validation, validate};
 
 /// The tests' present: no test looks at a real clock.
@@ -395,23 +399,97 @@ impl JobClient for FakeJobs {
     }
 }
 
+/// A JobManager's REST that answers by a list.
+#[derive(Default)]
+pub(crate) struct FakeRest {
+    pub(crate) begun: Mutex<VecDeque<Result<Begun, NoAnswer>>>,
+    pub(crate) progress: Mutex<VecDeque<Progress>>,
+    pub(crate) disposals: Mutex<VecDeque<Progress>>,
+    /// What was asked, in this order.
+    pub(crate) asked: Mutex<Vec<String>>,
+}
+
+impl FakeRest {
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl SnapshotClient for FakeRest {
+    fn trigger<'a>(&'a self, _: &'a str, call: &'a SnapshotCall) -> BoxFuture<'a, Result<Begun, NoAnswer>> {
+        self.note(format!("trigger {}", call.trigger_id));
+        let answer = self.begun.lock().unwrap().pop_front();
+        let answer = answer.expect("an unexpected trigger");
+        Box::pin(async move { answer })
+    }
+
+    fn progress<'a>(
+        &'a self,
+        _: &'a str,
+        call: &'a SnapshotCall,
+    ) -> BoxFuture<'a, Result<Progress, NoAnswer>> {
+        self.note(format!("progress {}", call.trigger_id));
+        let answer = self.progress.lock().unwrap().pop_front();
+        let answer = answer.expect("an unexpected question");
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn dispose<'a>(&'a self, _: &'a str, path: &'a str) -> BoxFuture<'a, Result<String, NoAnswer>> {
+        self.note(format!("dispose {path}"));
+        Box::pin(async { Ok("disposal-1".to_owned()) })
+    }
+
+    fn disposal<'a>(&'a self, _: &'a str, id: &'a str) -> BoxFuture<'a, Result<Progress, NoAnswer>> {
+        self.note(format!("disposal {id}"));
+        let answer = self.disposals.lock().unwrap().pop_front();
+        let answer = answer.expect("an unexpected question");
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+/// A FlinkStateSnapshot `default/snap` of application `wc`.
+pub(crate) fn state_snapshot(spec: Value, status: Value) -> FlinkStateSnapshot {
+    let mut all = json!({
+        "apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkStateSnapshot",
+        "metadata": {
+            "name": "snap", "namespace": "default", "uid": "uid-9", "generation": 1, "resourceVersion": "10",
+            "labels": {},
+        },
+        "spec": {"jobReference": {"kind": "FlinkApplication", "name": "wc"}},
+        "status": status,
+    });
+    merge(&mut all["spec"], spec);
+    serde_json::from_value(all).unwrap()
+}
+
 /// A context on a scripted API server.
 pub(crate) fn context(client: Client, watches: ClusterWatches, jobs: Arc<FakeJobs>) -> Arc<Context> {
+    Arc::new(plain_context(client, watches, jobs))
+}
+
+/// The same, to be changed.
+pub(crate) fn plain_context(client: Client, watches: ClusterWatches, jobs: Arc<FakeJobs>) -> Context {
     let reporter = Reporter {
         controller: "thalweg-operator".into(),
         instance: Some("test".into()),
     };
-    Arc::new(Context {
+    Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
         metrics: Arc::new(Metrics::new().unwrap()),
         watches,
         jobs,
+        snapshot_client: Arc::new(FakeRest::default()),
+        snapshots: SnapshotIndex::default(),
         applied: Applied::default(),
         default_image: Some("default:1".into()),
         clock: now,
         attempts: Attempts::default(),
-    })
+    }
 }
 
 /// A TaskManager pod's JSON, as the API server has it.

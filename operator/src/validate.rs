@@ -26,6 +26,7 @@ use thalweg_crds::{
 };
 
 use crate::cluster::{Cluster, ClusterKind, Job, Process};
+use crate::policy::{self, CHECKPOINT_DIR, Policy, RequiredKey, SAVEPOINT_DIR};
 
 /// A JobManager below this has no room for a package's extraction.
 const JOB_MANAGER_MEMORY_MIN: u64 = 64 << 20;
@@ -60,25 +61,16 @@ const OPERATOR_KEYS: [(&str, &str); 12] = [
 const RECOVERY_KEYS: &str = "what a start restores from is spec.job.initialSavepointPath, and later follows from \
      spec.job.upgradeMode";
 
-/// What an upgrade mode can't work without: the key, the name that it had in Flink 1, an example.
+/// What an upgrade mode can't work without.
 const LAST_STATE_KEYS: [RequiredKey; 2] = [
     (
         "execution.checkpointing.interval",
         "execution.checkpointing.interval",
         "30 s",
     ),
-    (
-        "execution.checkpointing.dir",
-        "state.checkpoints.dir",
-        "s3://bucket/checkpoints",
-    ),
+    CHECKPOINT_DIR,
 ];
-const SAVEPOINT_KEYS: [RequiredKey; 1] = [(
-    "execution.checkpointing.savepoint-dir",
-    "state.savepoints.dir",
-    "s3://bucket/savepoints",
-)];
-type RequiredKey = (&'static str, &'static str, &'static str);
+const SAVEPOINT_KEYS: [RequiredKey; 1] = [SAVEPOINT_DIR];
 
 /// One thing wrong with a resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,7 +174,7 @@ pub(crate) fn validate(request: &Request<'_>) -> Result<Cluster, Invalid> {
             .map(|job| self::job(job, &configuration, &mut problems)),
         job_manager,
         task_manager,
-        configuration,
+        configuration: for_processes(configuration),
         ingress,
         name,
         namespace,
@@ -203,10 +195,16 @@ pub(crate) fn validate_session_job(
     let configuration = configuration(configuration_spec, &mut problems);
     let job = self::job(job, &configuration, &mut problems);
     if problems.0.is_empty() {
-        Ok((job, configuration))
+        Ok((job, for_processes(configuration)))
     } else {
         Err(Invalid { problems: problems.0 })
     }
+}
+
+/// Without what only the operator reads.
+fn for_processes(mut configuration: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    policy::strip(&mut configuration);
+    configuration
 }
 
 /// The schema has the same rule; it is repeated for an API server without CEL.
@@ -458,6 +456,7 @@ fn job(spec: &JobSpec, configuration: &BTreeMap<String, String>, problems: &mut 
             format!("{parallelism} is not from 1 to {PARALLELISM_MAX}"),
         );
     }
+    let policy = snapshot_policy(spec, configuration, problems);
     Job {
         package_uri: spec.package.uri.clone(),
         package_sha256: spec.package.sha256.clone(),
@@ -467,7 +466,58 @@ fn job(spec: &JobSpec, configuration: &BTreeMap<String, String>, problems: &mut 
         upgrade_mode,
         initial_savepoint_path,
         allow_non_restored_state: spec.allow_non_restored_state.unwrap_or(false),
+        savepoint_redeploy_nonce: spec.savepoint_redeploy_nonce,
+        savepoint_trigger_nonce: spec.savepoint_trigger_nonce,
+        checkpoint_trigger_nonce: spec.checkpoint_trigger_nonce,
+        policy,
     }
+}
+
+/// The operator's own keys, and what is needed for the snapshots that they and the nonces ask for.
+fn snapshot_policy(
+    spec: &JobSpec,
+    configuration: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> Policy {
+    let policy = Policy::parse(configuration, |key, message| {
+        problems.add(format!("spec.flinkConfiguration[{key}]"), message);
+    });
+    if spec.savepoint_redeploy_nonce.is_some()
+        && spec
+            .initial_savepoint_path
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+    {
+        problems.add(
+            "spec.job.savepointRedeployNonce",
+            "needs spec.job.initialSavepointPath: the job starts anew from it",
+        );
+    }
+    let mut needs: Vec<(String, RequiredKey)> = policy
+        .needs()
+        .into_iter()
+        .map(|(key, needed)| (format!("spec.flinkConfiguration[{key}]"), needed))
+        .collect();
+    if spec.savepoint_trigger_nonce.is_some() {
+        needs.push(("spec.job.savepointTriggerNonce".into(), SAVEPOINT_DIR));
+    }
+    if spec.checkpoint_trigger_nonce.is_some() {
+        needs.push(("spec.job.checkpointTriggerNonce".into(), CHECKPOINT_DIR));
+    }
+    for (path, (key, former, example)) in needs {
+        if !is_set(configuration, key) && !is_set(configuration, former) {
+            problems.add(
+                path,
+                format!("needs {key} (as in {example:?}) in spec.flinkConfiguration; add it"),
+            );
+        }
+    }
+    policy
+}
+
+fn is_set(configuration: &BTreeMap<String, String>, key: &str) -> bool {
+    configuration.get(key).is_some_and(|value| !value.is_empty())
 }
 
 fn check_upgrade_mode(mode: UpgradeMode, configuration: &BTreeMap<String, String>, problems: &mut Problems) {
@@ -476,7 +526,7 @@ fn check_upgrade_mode(mode: UpgradeMode, configuration: &BTreeMap<String, String
         UpgradeMode::LastState => &LAST_STATE_KEYS,
         UpgradeMode::Savepoint => &SAVEPOINT_KEYS,
     };
-    let set = |key: &str| configuration.get(key).is_some_and(|value| !value.is_empty());
+    let set = |key: &str| is_set(configuration, key);
     let missing: Vec<String> = required
         .iter()
         .filter(|(key, former, _)| !set(key) && !set(former))

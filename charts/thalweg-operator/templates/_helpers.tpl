@@ -54,8 +54,12 @@ leases also because it may give a JobManager only what it has itself.
 - apiGroups: [thalweg.dev]
   resources: [flinkapplications, flinksessions, flinksessionjobs]
   verbs: [get, list, watch, patch]
+# Those of nonces, intervals and upgrades the operator makes itself, and deletes when they are too many.
 - apiGroups: [thalweg.dev]
-  resources: [flinkapplications/status, flinksessions/status, flinksessionjobs/status]
+  resources: [flinkstatesnapshots]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [thalweg.dev]
+  resources: [flinkapplications/status, flinksessions/status, flinksessionjobs/status, flinkstatesnapshots/status]
   verbs: [get, patch]
 # Owner references that block deletion (OwnerReferencesPermissionEnforcement).
 - apiGroups: [thalweg.dev]

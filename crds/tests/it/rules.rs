@@ -129,3 +129,89 @@ fn the_session_of_a_session_job_is_immutable() {
         "sessionName can't be changed",
     );
 }
+
+fn snapshot(spec: Value) -> Value {
+    json!({"metadata": {"name": "before-upgrade"}, "spec": spec})
+}
+
+fn of_word_count(kind: Value) -> Value {
+    let mut spec = json!({"jobReference": {"kind": "FlinkApplication", "name": "word-count"}});
+    spec.as_object_mut()
+        .unwrap()
+        .extend(kind.as_object().unwrap().clone());
+    snapshot(spec)
+}
+
+#[test]
+fn a_snapshot_is_a_savepoint_or_a_checkpoint_of_a_job() {
+    for kind in [
+        json!({"savepoint": {}}),
+        json!({"checkpoint": {}}),
+        json!({"savepoint": {"path": "s3://b/sp", "disposeOnDelete": false}, "backoffLimit": 2}),
+    ] {
+        assert_eq!(
+            refusals("FlinkStateSnapshot", &of_word_count(kind), None),
+            Vec::<String>::new()
+        );
+    }
+    for kind in [json!({}), json!({"savepoint": {}, "checkpoint": {}})] {
+        assert_refused(
+            "FlinkStateSnapshot",
+            &of_word_count(kind),
+            None,
+            "exactly one of savepoint and checkpoint",
+        );
+    }
+    assert_refused(
+        "FlinkStateSnapshot",
+        &snapshot(json!({"savepoint": {}})),
+        None,
+        "jobReference must name the job",
+    );
+}
+
+#[test]
+fn a_savepoint_that_exists_needs_its_path_and_no_job() {
+    let existing = snapshot(json!({"savepoint": {"alreadyExists": true, "path": "s3://b/sp/savepoint-1"}}));
+    assert_eq!(
+        refusals("FlinkStateSnapshot", &existing, None),
+        Vec::<String>::new()
+    );
+    assert_refused(
+        "FlinkStateSnapshot",
+        &snapshot(json!({"savepoint": {"alreadyExists": true}})),
+        None,
+        "alreadyExists needs path",
+    );
+}
+
+#[test]
+fn of_a_snapshot_only_its_disposal_and_its_tries_can_be_changed() {
+    let old = of_word_count(json!({"savepoint": {}}));
+    let kept = of_word_count(json!({"savepoint": {"disposeOnDelete": false}, "backoffLimit": 1}));
+    assert_eq!(
+        refusals("FlinkStateSnapshot", &kept, Some(&old)),
+        Vec::<String>::new()
+    );
+    let mut other = old.clone();
+    other["spec"]["jobReference"]["name"] = "other".into();
+    for (changed, words) in [
+        (other, "jobReference can't be changed"),
+        (of_word_count(json!({"checkpoint": {}})), "nor the reverse"),
+        (
+            of_word_count(json!({"savepoint": {"path": "s3://b"}})),
+            "path can't be changed",
+        ),
+    ] {
+        assert_refused("FlinkStateSnapshot", &changed, Some(&old), words);
+    }
+}
+
+#[test]
+fn a_redeployment_needs_the_savepoint_that_it_starts_from() {
+    let mut object = application("a", json!({"uri": "local:///p"}));
+    object["spec"]["job"]["savepointRedeployNonce"] = 1.into();
+    assert_refused("FlinkApplication", &object, None, "needs initialSavepointPath");
+    object["spec"]["job"]["initialSavepointPath"] = "s3://b/sp/1".into();
+    assert_eq!(refusals("FlinkApplication", &object, None), Vec::<String>::new());
+}

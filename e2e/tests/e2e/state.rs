@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
-use thalweg_crds::FlinkApplication;
+use thalweg_crds::{FlinkApplication, FlinkStateSnapshot, SnapshotState};
 use thalweg_e2e::{TestNamespace, eventually, kafka, manifest, with_namespace};
 
 use crate::steps::*;
@@ -232,6 +232,114 @@ async fn an_evicted_task_manager_pod_loses_no_state() -> anyhow::Result<()> {
         exact_counts(&ns, &topics).await?;
         restarted(&ns).await?;
         restored_from_a_checkpoint(&ns).await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// The snapshots of `wc` that were taken for this reason, all of them complete.
+async fn completed_snapshots(
+    ns: &TestNamespace,
+    trigger_type: &str,
+) -> anyhow::Result<Vec<FlinkStateSnapshot>> {
+    let labels = format!("job-reference.name=wc,snapshot.trigger-type={trigger_type}");
+    eventually(&format!("a completed snapshot, {trigger_type}"), || async {
+        let found = ns
+            .api::<FlinkStateSnapshot>()
+            .list(&ListParams::default().labels(&labels))
+            .await?
+            .items;
+        let done = |one: &FlinkStateSnapshot| {
+            let status = one.status.as_ref();
+            status.and_then(|status| status.state) == Some(SnapshotState::Completed)
+        };
+        ensure!(!found.is_empty() && found.iter().all(done), "not yet");
+        Ok(found)
+    })
+    .await
+}
+
+fn path_of(snapshot: &FlinkStateSnapshot) -> anyhow::Result<String> {
+    let status = snapshot.status.clone().unwrap_or_default();
+    status.path.context("a complete snapshot has a path")
+}
+
+/// A savepoint by a resource, one by a nonce and one at the deletion; the job starts again from the first, with another parallelism and
+/// each line counted once; and a savepoint goes with its resource.
+#[tokio::test(flavor = "multi_thread")]
+async fn savepoints_are_taken_restored_and_disposed_of_as_resources() -> anyhow::Result<()> {
+    with_namespace("snapshot", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, PARTITIONS).await?;
+        let mut first = application(&ns, &topics, 2, "savepoint");
+        first["spec"]["flinkConfiguration"]["kubernetes.operator.job.savepoint-on-deletion"] = "true".into();
+        ns.apply(&first).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("the first counts", || async {
+            expect_each_word_once(&ns, &topics)
+        })
+        .await?;
+        checkpoint_after(&ns, 0).await?;
+
+        ns.apply(&json!({
+            "apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkStateSnapshot", "metadata": {"name": "by-hand"},
+            "spec": {"jobReference": {"kind": "FlinkApplication", "name": "wc"}, "savepoint": {}, "backoffLimit": 2},
+        }))
+        .await?;
+        let by_hand = path_of(&completed_snapshots(&ns, "MANUAL").await?[0])?;
+        let folder = ns.around.s3.uri(&format!("{}/savepoints/savepoint-", ns.name));
+        ensure!(by_hand.starts_with(&folder), "the savepoint is at {by_hand}");
+        ensure!(
+            ns.around.s3.exists(&format!("{by_hand}/_metadata")).await?,
+            "{by_hand} is in storage"
+        );
+        let reasons = event_reasons(&ns, "by-hand").await?;
+        for reason in ["SnapshotTriggered", "SnapshotCompleted"] {
+            ensure!(reasons.iter().any(|one| one == reason), "{reason}: {reasons:?}");
+        }
+
+        first["spec"]["job"]["checkpointTriggerNonce"] = 1.into();
+        ns.apply(&first).await?;
+        eventually("the checkpoint of the nonce", || async {
+            let all = completed_snapshots(&ns, "MANUAL").await?;
+            let checkpoint = all.iter().find(|one| one.spec.checkpoint.is_some());
+            let path = path_of(checkpoint.context("there is none yet")?)?;
+            ensure!(path.contains("/chk-"), "it is at {path}");
+            Ok(())
+        })
+        .await?;
+
+        delete_application_leaves_nothing(&ns, "wc").await?;
+        let at_deletion = path_of(&completed_snapshots(&ns, "UPGRADE").await?[0])?;
+        ensure!(at_deletion != by_hand, "it has a savepoint of its own");
+        add_lines(&ns, &mut topics, 5_000)?;
+
+        let mut second = application(&ns, &topics, 4, "savepoint");
+        second["spec"]["job"]["initialSavepointPath"] = by_hand.as_str().into();
+        ns.apply(&second).await?;
+        let resumed = application_in_state(&ns, "wc", "RUNNING").await?;
+        let restored = resumed.status.unwrap_or_default().recovery.restore_path;
+        ensure!(restored.as_deref() == Some(by_hand.as_str()), "from {restored:?}");
+        eventually("the counts to go on", || async {
+            expect_each_word_once(&ns, &topics)
+        })
+        .await?;
+
+        checkpoint_after(&ns, 0).await?;
+        ns.api::<FlinkStateSnapshot>()
+            .delete("by-hand", &DeleteParams::default())
+            .await?;
+        eventually("the savepoint to go with its resource", || async {
+            let left = ns.api::<FlinkStateSnapshot>().get_opt("by-hand").await?;
+            ensure!(left.is_none(), "the resource is still there");
+            let stored = ns.around.s3.exists(&format!("{by_hand}/_metadata")).await?;
+            ensure!(!stored, "{by_hand} is still in storage");
+            Ok(())
+        })
+        .await?;
+        ensure!(
+            ns.around.s3.exists(&format!("{at_deletion}/_metadata")).await?,
+            "the operator's own stays"
+        );
         delete_application_leaves_nothing(&ns, "wc").await
     })
     .await

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   finalizer -> validate -> dereference -> observe -> plan -> (intent to status) -> apply -> (stop) -> status, events
-//!   deleted:     dereference -> observe -> plan_cleanup -> delete -> surroundings -> finalizer off
+//!                (FlinkStateSnapshots: created, the surplus deleted)
+//!   deleted:     (stop with savepoint) -> dereference -> observe -> plan_cleanup -> delete -> surroundings -> finalizer off
 //! ```
 //! Invariants: the operation id of a new JobManager, and what it restores from, are in status before the JobManager is made;
 //! the id of a stop with savepoint before it is asked for; what the job left before its JobManager goes.
@@ -13,20 +14,25 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use thalweg_crds::{ClusterStatus, LifecycleState};
+use thalweg_crds::{ClusterStatus, JobKind, JobState, LifecycleState, RequestedSnapshots};
 use thalweg_proto::cluster::v1::TriggerSavepointRequest;
 use thalweg_proto::control::v1::FailureClass;
 
+use super::departure::{Departure, Leaving, depart, is_active};
+use super::requests::{
+    create_pending, delete_surplus, in_status, pending, running_since, stopped_with, without_pending,
+};
 use super::resource::{
     ClusterResource, add_finalizer, has_finalizer, keeps_state, owner_reference, read, remove_finalizer,
     write_status,
 };
 use super::{RESYNC, ReconcileError, record, resource_key};
 use crate::apply::{apply, delete_deployment, delete_pods};
-use crate::build::RPC_PORT;
+use crate::build::{RPC_PORT, SnapshotOf};
 use crate::cleanup::{Departing, delete_surroundings};
 use crate::cluster::Cluster;
 use crate::cluster_watch::ClusterKey;
@@ -36,8 +42,12 @@ use crate::events::{Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
 use crate::observe::{Facts, observe};
 use crate::plan::cleanup::plan_cleanup;
-use crate::plan::state::Hold;
-use crate::plan::{Plan, plan};
+use crate::plan::deletion::Deleted;
+use crate::plan::snapshots::{Requests, request};
+use crate::plan::state::{Hold, job_manager};
+use crate::plan::{Goal, JobManagerAction, Plan, job_of, plan};
+use crate::policy::has_operator_keys;
+use crate::status::savepoints::savepoint_info;
 use crate::status::{Problem, cluster_deleting, cluster_failure, cluster_intent, cluster_status};
 use crate::validate::{Request, validate};
 
@@ -64,7 +74,14 @@ pub(crate) async fn reconcile<K: ClusterResource>(
 
 async fn pass<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
     let recovery = resource.cluster_status().map(|status| &status.recovery);
-    if resource.meta().deletion_timestamp.is_none() && keeps_state(resource.job(), recovery) {
+    let configuration = resource.fields().flink_configuration.as_ref();
+    let deleted = resource.meta().deletion_timestamp.is_some();
+    let fresh = if deleted {
+        asks_for_departure(resource)
+    } else {
+        keeps_state(resource.job(), configuration, recovery)
+    };
+    if fresh {
         return match read(&context.client, resource).await? {
             Some(fresh) => pass_over(&fresh, context).await,
             None => Ok(Action::await_change()),
@@ -105,16 +122,7 @@ async fn converge<K: ClusterResource>(
 ) -> Result<Action, ReconcileError> {
     let before = recorded.clone();
     let owner = owner_reference(resource);
-    let request = Request {
-        kind: K::KIND,
-        metadata: resource.meta(),
-        owner: &owner,
-        fields: resource.fields(),
-        job: resource.job(),
-        status: resource.cluster_status(),
-        default_image: context.default_image.as_deref(),
-    };
-    let cluster = match validate(&request) {
+    let cluster = match validate(&request_of(resource, context, &owner)) {
         Ok(cluster) => cluster,
         Err(invalid) => {
             report(
@@ -147,13 +155,16 @@ async fn converge<K: ClusterResource>(
         return Ok(Action::requeue(NAME_TAKEN_RECHECK));
     }
     let mut plan = plan(&cluster, &before, &facts, context.now());
-    *recorded = write_intent(resource, context, &cluster, &plan, &before).await?;
+    let (requested, due) = requested(&cluster, &plan, &facts, &before, context);
+    *recorded = write_intent(resource, context, &cluster, &plan, &before, requested.as_ref()).await?;
     apply(&context.client, &context.applied, &cluster, &plan).await?;
     if let Some(hold) = plan.state.hold.take() {
         let address = facts.view.as_ref().map(|view| view.address.as_str());
         plan.state.hold = Some(trigger(context, address.unwrap_or_default(), hold).await?);
     }
-    let after = cluster_status(&cluster, &plan, &facts, &before, context.now());
+    let mut after = cluster_status(&cluster, &plan, &facts, &before, context.now());
+    after.snapshots = requested;
+    tell_savepoint(&mut after, &before, &cluster, &facts, context);
     if after != *recorded {
         write_status(&context.client, resource, &after).await?;
     }
@@ -165,7 +176,110 @@ async fn converge<K: ClusterResource>(
         plan.state.note.as_deref(),
     ));
     context.publish(events, &about).await;
-    Ok(Action::requeue(plan.recheck_after.unwrap_or(RESYNC).min(RESYNC)))
+    *recorded = after;
+    keep_snapshots(resource, context, &cluster, recorded).await?;
+    let next = [plan.recheck_after, due, Some(RESYNC)]
+        .into_iter()
+        .flatten()
+        .min();
+    Ok(Action::requeue(next.unwrap_or(RESYNC)))
+}
+
+/// The snapshots that are asked for, as they are recorded, and when time alone asks for another.
+fn requested(
+    cluster: &Cluster,
+    plan: &Plan,
+    facts: &Facts,
+    before: &ClusterStatus,
+    context: &Context,
+) -> (Option<RequestedSnapshots>, Option<Duration>) {
+    let Some(job) = &cluster.job else {
+        return (None, None);
+    };
+    let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
+    let settled = plan.job_manager == JobManagerAction::Keep && plan.goal == Goal::Run;
+    let pushed = job_of(snapshot, plan.operation_id.as_deref()).filter(|_| settled);
+    let wanted = Requests {
+        name: &cluster.name,
+        job,
+        first: before.observed_generation.is_none(),
+        running_since: running_since(pushed),
+        stopped_with: stopped_with(&before.recovery, &plan.state),
+        now: context.now(),
+    };
+    let (record, due) = request(&wanted, &before.snapshots.clone().unwrap_or_default());
+    (in_status(record), due)
+}
+
+fn snapshots_of(cluster: &Cluster) -> SnapshotOf<'_> {
+    SnapshotOf {
+        kind: JobKind::FlinkApplication,
+        namespace: &cluster.namespace,
+        name: &cluster.name,
+    }
+}
+
+/// Adds the newest savepoint to the job's status.
+fn tell_savepoint(
+    after: &mut ClusterStatus,
+    before: &ClusterStatus,
+    cluster: &Cluster,
+    facts: &Facts,
+    context: &Context,
+) {
+    let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
+    let pushed = job_of(snapshot, before.operation_id.as_deref());
+    let Some(pushed) = pushed.filter(|job| !job.savepoints.is_empty()) else {
+        return;
+    };
+    let recorded = before
+        .job_status
+        .as_ref()
+        .and_then(|job| job.savepoint_info.as_ref());
+    let known = context.snapshots.of_job(&snapshots_of(cluster));
+    let info = savepoint_info(Some(pushed), recorded, &known);
+    if let Some(job) = after.job_status.as_mut().filter(|_| info.is_some()) {
+        job.savepoint_info = info;
+    }
+}
+
+/// Creates the snapshots that are recorded, and deletes those that are too many.
+async fn keep_snapshots<K: ClusterResource>(
+    resource: &K,
+    context: &Context,
+    cluster: &Cluster,
+    recorded: &mut ClusterStatus,
+) -> Result<(), ReconcileError> {
+    let Some(job) = &cluster.job else { return Ok(()) };
+    let of = snapshots_of(cluster);
+    let all = pending(recorded.snapshots.as_ref());
+    if !all.is_empty() {
+        create_pending(&context.client, &of, job, all).await?;
+        recorded.snapshots = without_pending(recorded.snapshots.take());
+        write_status(&context.client, resource, recorded).await?;
+    }
+    let running = recorded.job_status.as_ref().and_then(|job| job.state) == Some(JobState::Running);
+    if running {
+        let in_use: Vec<&str> = recorded.recovery.restore_path.as_deref().into_iter().collect();
+        delete_surplus(context, &of, job, &in_use).await?;
+    }
+    Ok(())
+}
+
+fn request_of<'a, K: ClusterResource>(
+    resource: &'a K,
+    context: &'a Context,
+    owner: &'a OwnerReference,
+) -> Request<'a> {
+    Request {
+        kind: K::KIND,
+        metadata: resource.meta(),
+        owner,
+        fields: resource.fields(),
+        job: resource.job(),
+        status: resource.cluster_status(),
+        default_image: context.default_image.as_deref(),
+    }
 }
 
 /// Reads the cluster's objects and follows its JobManager's stream.
@@ -228,10 +342,12 @@ async fn write_intent<K: ClusterResource>(
     cluster: &Cluster,
     plan: &Plan,
     before: &ClusterStatus,
+    requested: Option<&RequestedSnapshots>,
 ) -> Result<ClusterStatus, ReconcileError> {
-    let Some(intended) = cluster_intent(cluster, plan, before) else {
+    let Some(mut intended) = cluster_intent(cluster, plan, before) else {
         return Ok(before.clone());
     };
+    intended.snapshots = requested.cloned();
     write_status(&context.client, resource, &intended).await?;
     Ok(intended)
 }
@@ -255,6 +371,50 @@ async fn report<K: ClusterResource>(
     Ok(())
 }
 
+/// Whether its configuration may ask for a savepoint before it goes.
+fn asks_for_departure<K: ClusterResource>(resource: &K) -> bool {
+    resource.job().is_some() && has_operator_keys(resource.fields().flink_configuration.as_ref())
+}
+
+/// Stops the job with a savepoint before anything is deleted, if that is asked for.
+async fn stop_first<K: ClusterResource>(
+    resource: &K,
+    context: &Context,
+    status: &ClusterStatus,
+    since: Duration,
+) -> Result<Departure, ReconcileError> {
+    if !asks_for_departure(resource) {
+        return Ok(Departure::Go);
+    }
+    let owner = owner_reference(resource);
+    // What is invalid asks for nothing.
+    let Ok(cluster) = validate(&request_of(resource, context, &owner)) else {
+        return Ok(Departure::Go);
+    };
+    let Some(job) = &cluster.job else {
+        return Ok(Departure::Go);
+    };
+    let facts = look(resource, context).await?;
+    let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
+    let recorded = status.job_status.as_ref();
+    let leaving = Leaving {
+        of: snapshots_of(&cluster),
+        job,
+        facts: Deleted {
+            uid: &cluster.uid,
+            policy: &job.policy,
+            recovery: &status.recovery,
+            active: is_active(status.operation_id.as_deref(), &status.recovery, recorded),
+            upgrade_path: recorded.and_then(|job| job.upgrade_savepoint_path.as_deref()),
+            pushed: job_of(snapshot, status.operation_id.as_deref()),
+            job_manager: job_manager(&facts, snapshot),
+            since,
+        },
+        address: facts.view.as_ref().map_or("", |view| view.address.as_str()),
+    };
+    depart(context, resource, status, &leaving).await
+}
+
 async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
     if !has_finalizer(resource) {
         return Ok(Action::await_change());
@@ -262,10 +422,19 @@ async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result
     let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
     let now = context.now();
-    let before = resource.cluster_status().cloned().unwrap_or_default();
-    if before.lifecycle_state != Some(LifecycleState::Deleting) {
-        let after = cluster_deleting(&before, resource.meta().generation.unwrap_or_default(), now);
-        write_status(&context.client, resource, &after).await?;
+    let mut status = resource.cluster_status().cloned().unwrap_or_default();
+    if status.lifecycle_state != Some(LifecycleState::Deleting) {
+        status = cluster_deleting(&status, resource.meta().generation.unwrap_or_default(), now);
+        write_status(&context.client, resource, &status).await?;
+    }
+    let deleted_at = resource
+        .meta()
+        .deletion_timestamp
+        .as_ref()
+        .map_or(now, |time| time.0);
+    let since = Duration::try_from(now.duration_since(deleted_at)).unwrap_or_default();
+    if let Departure::Wait(wait) = stop_first(resource, context, &status, since).await? {
+        return Ok(Action::requeue(wait));
     }
     context.watches.stop(&ClusterKey {
         kind: K::KIND,
@@ -275,11 +444,6 @@ async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result
     let found = dereference(&context.client, K::KIND, &namespace, &name).await?;
     let uid = resource.uid().unwrap_or_default();
     let facts = observe(&uid, found.deployment.as_ref(), &found.pods, None);
-    let deleted_at = resource
-        .meta()
-        .deletion_timestamp
-        .as_ref()
-        .map_or(now, |time| time.0);
     let plan = plan_cleanup(&facts, deleted_at, now);
     if plan.delete_deployment {
         delete_deployment(&context.client, &namespace, &name).await?;

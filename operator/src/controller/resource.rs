@@ -1,5 +1,6 @@
 //! What the kinds have in common as resources: finalizer, status, owner reference.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -8,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use thalweg_crds::{
     ClusterFields, ClusterStatus, FlinkApplication, FlinkSession, JobSpec, RecoveryStatus, UpgradeMode,
 };
@@ -16,6 +17,7 @@ use thalweg_crds::{
 use super::{ReconcileError, explain};
 use crate::cluster::ClusterKind;
 use crate::names::{FINALIZER, MANAGER};
+use crate::policy::has_operator_keys;
 
 /// A custom resource of ours.
 pub(crate) trait CustomResource:
@@ -109,8 +111,21 @@ pub(crate) async fn read<K: CustomResource>(
     Ok(found.filter(|found| found.uid() == resource.uid()))
 }
 
-/// Whether a job's state is kept between its starts.
-pub(crate) fn keeps_state(job: Option<&JobSpec>, recovery: Option<&RecoveryStatus>) -> bool {
+/// Whether a pass over a resource decides what must not be decided twice: its job's state is kept between its starts, or snapshots
+/// are asked for.
+pub(crate) fn keeps_state(
+    job: Option<&JobSpec>,
+    configuration: Option<&BTreeMap<String, Value>>,
+    recovery: Option<&RecoveryStatus>,
+) -> bool {
+    let nonces = |job: &JobSpec| {
+        job.savepoint_trigger_nonce.is_some()
+            || job.checkpoint_trigger_nonce.is_some()
+            || job.savepoint_redeploy_nonce.is_some()
+    };
+    if job.is_some_and(|job| nonces(job) || has_operator_keys(configuration)) {
+        return true;
+    }
     let mode = job.and_then(|job| job.upgrade_mode).unwrap_or_default();
     mode != UpgradeMode::Stateless
         || job.is_some_and(|job| job.initial_savepoint_path.is_some())

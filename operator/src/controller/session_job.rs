@@ -19,25 +19,37 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use thalweg_crds::{
-    FlinkSession, FlinkSessionJob, JobState, JobStatus, LifecycleState, SessionJobStatus, UpgradeMode,
+    FlinkSession, FlinkSessionJob, JobKind, JobState, JobStatus, LifecycleState, SavepointInfo,
+    SessionJobStatus, UpgradeMode,
 };
+use thalweg_proto::cluster::v1::JobStatus as PushedJob;
 use thalweg_proto::cluster::v1::submit_job_response::Result as Submitted;
 use thalweg_proto::cluster::v1::{CancelJobRequest, PackageReference, RestoreSettings, SubmitJobRequest};
 use thalweg_proto::control::v1::{Failure, FailureClass};
 
 use super::cluster::trigger;
+use super::departure::{Departure, Leaving, depart, is_active};
+use super::requests::{
+    create_pending, delete_surplus, in_status, pending, running_since, stopped_with, without_pending,
+};
 use super::resource::{add_finalizer, has_finalizer, keeps_state, read, remove_finalizer, write_status};
 use super::{RESYNC, ReconcileError, record, resource_key};
-use crate::build::RETENTION_KEY;
+use crate::build::{RETENTION_KEY, SnapshotOf};
 use crate::cluster::{ClusterKind, Job, hash};
 use crate::cluster_watch::{ClusterKey, View};
 use crate::context::Context;
 use crate::events::{Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
+use crate::plan::deletion::Deleted;
 use crate::plan::job_of;
 use crate::plan::session_job::{JobStep, Wanted, plan_session_job};
-use crate::plan::state::{RestoreSource, StatePlan, recorded_hold, recorded_restore, recorded_upgrade};
+use crate::plan::snapshots::{Requests, request};
+use crate::plan::state::{
+    JobManagerVoice, RestoreSource, StatePlan, recorded_hold, recorded_restore, recorded_upgrade,
+};
+use crate::policy::has_operator_keys;
 use crate::status::Problem;
+use crate::status::savepoints::savepoint_info;
 use crate::status::session_job::{Known, session_job_deleting, session_job_status};
 use crate::validate::validate_session_job;
 
@@ -68,7 +80,13 @@ pub(crate) async fn reconcile(
 
 async fn pass(job: &FlinkSessionJob, context: &Context) -> Result<Action, ReconcileError> {
     let recovery = job.status.as_ref().map(|status| &status.recovery);
-    if job.metadata.deletion_timestamp.is_none() && keeps_state(Some(&job.spec.job), recovery) {
+    let configuration = job.spec.flink_configuration.as_ref();
+    let fresh = if job.metadata.deletion_timestamp.is_some() {
+        has_operator_keys(configuration)
+    } else {
+        keeps_state(Some(&job.spec.job), configuration, recovery)
+    };
+    if fresh {
         return match read(&context.client, job).await? {
             Some(fresh) => pass_over(&fresh, context).await,
             None => Ok(Action::await_change()),
@@ -120,8 +138,10 @@ async fn pass_over(job: &FlinkSessionJob, context: &Context) -> Result<Action, R
     let mut known = Known {
         pushed,
         suspended: spec.suspended,
+        savepoint_info: newest_savepoint(job, context, pushed, &before),
         ..recorded(&before)
     };
+    let due = ask_for_snapshots(job, context, &spec, &before, &step, &mut known);
     match step {
         JobStep::Nothing => known.state.hold = None,
         JobStep::Wait => known.problem = Some(waiting_for_session(job, session.is_some(), view.as_ref())),
@@ -195,9 +215,84 @@ async fn pass_over(job: &FlinkSessionJob, context: &Context) -> Result<Action, R
             }
         }
     }
-    finish(job, context, &before, &known).await?;
+    let after = finish(job, context, &before, &known).await?;
+    keep_snapshots(job, context, &spec, after).await?;
     let retried = known.problem.as_ref().is_some_and(|problem| !problem.fatal);
-    Ok(Action::requeue(if retried { SESSION_RECHECK } else { RESYNC }))
+    let recheck = if retried { SESSION_RECHECK } else { RESYNC };
+    Ok(Action::requeue(due.unwrap_or(recheck).min(recheck)))
+}
+
+fn newest_savepoint(
+    job: &FlinkSessionJob,
+    context: &Context,
+    pushed: Option<&PushedJob>,
+    before: &SessionJobStatus,
+) -> Option<SavepointInfo> {
+    let pushed = pushed.filter(|job| !job.savepoints.is_empty())?;
+    let recorded = before
+        .job_status
+        .as_ref()
+        .and_then(|job| job.savepoint_info.as_ref());
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    let known = context.snapshots.of_job(&snapshots_of(&namespace, &name));
+    savepoint_info(Some(pushed), recorded, &known)
+}
+
+fn snapshots_of<'a>(namespace: &'a str, name: &'a str) -> SnapshotOf<'a> {
+    SnapshotOf {
+        kind: JobKind::FlinkSessionJob,
+        namespace,
+        name,
+    }
+}
+
+/// Records the snapshots that are asked for; when time alone asks for another.
+fn ask_for_snapshots(
+    job: &FlinkSessionJob,
+    context: &Context,
+    spec: &Job,
+    before: &SessionJobStatus,
+    step: &JobStep,
+    known: &mut Known<'_>,
+) -> Option<Duration> {
+    let left = match step {
+        JobStep::Submit { state, .. } | JobStep::Rest { state } => stopped_with(&before.recovery, state),
+        _ => None,
+    };
+    let wanted = Requests {
+        name: &job.name_any(),
+        job: spec,
+        first: before.observed_generation.is_none(),
+        running_since: running_since(known.pushed.filter(|_| *step == JobStep::Nothing)),
+        stopped_with: left,
+        now: context.now(),
+    };
+    let (record, due) = request(&wanted, &before.snapshots.clone().unwrap_or_default());
+    known.snapshots = in_status(record);
+    due
+}
+
+/// Creates the snapshots that are recorded, and deletes those that are too many.
+async fn keep_snapshots(
+    job: &FlinkSessionJob,
+    context: &Context,
+    spec: &Job,
+    mut recorded: SessionJobStatus,
+) -> Result<(), ReconcileError> {
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    let of = snapshots_of(&namespace, &name);
+    let all = pending(recorded.snapshots.as_ref());
+    if !all.is_empty() {
+        create_pending(&context.client, &of, spec, all).await?;
+        recorded.snapshots = without_pending(recorded.snapshots.take());
+        write_status(&context.client, job, &recorded).await?;
+    }
+    let running = recorded.job_status.as_ref().and_then(|job| job.state) == Some(JobState::Running);
+    if running {
+        let in_use: Vec<&str> = recorded.recovery.restore_path.as_deref().into_iter().collect();
+        delete_surplus(context, &of, spec, &in_use).await?;
+    }
+    Ok(())
 }
 
 /// What status says already.
@@ -214,6 +309,7 @@ fn recorded(before: &SessionJobStatus) -> Known<'static> {
             upgrade: recorded_upgrade(&before.recovery, before.job_status.as_ref()),
             hold: recorded_hold(&before.recovery),
             note: None,
+            redeploy_nonce: None,
         },
         ..Known::default()
     }
@@ -372,6 +468,7 @@ async fn write_intent(
         operation_id: known.operation_id.clone(),
         job_hash: known.job_hash.clone(),
         recovery,
+        snapshots: known.snapshots.clone().or_else(|| before.snapshots.clone()),
         job_status: before.job_status.clone().filter(|_| same),
         ..before.clone()
     };
@@ -396,7 +493,7 @@ async fn finish(
     context: &Context,
     before: &SessionJobStatus,
     known: &Known<'_>,
-) -> Result<(), ReconcileError> {
+) -> Result<SessionJobStatus, ReconcileError> {
     let generation = job.metadata.generation.unwrap_or_default();
     let after = session_job_status(known, before, generation, context.now());
     if after != *before {
@@ -407,18 +504,59 @@ async fn finish(
         events.extend(of_state(Recovery::from(before), Recovery::from(&after), note));
         context.publish(events, &about).await;
     }
-    Ok(())
+    Ok(after)
+}
+
+/// Stops the job with a savepoint before anything is ended, if that is asked for.
+async fn stop_first(
+    job: &FlinkSessionJob,
+    context: &Context,
+    status: &SessionJobStatus,
+    session_exists: bool,
+    since: Duration,
+) -> Result<Departure, ReconcileError> {
+    let configuration = job.spec.flink_configuration.as_ref();
+    if !session_exists || !has_operator_keys(configuration) {
+        return Ok(Departure::Go);
+    }
+    // What is invalid asks for nothing.
+    let Ok((spec, _)) = validate_session_job(&job.spec.job, configuration) else {
+        return Ok(Departure::Go);
+    };
+    let view = context.watches.view(&session_key(job));
+    let snapshot = view.as_ref().and_then(|view| view.snapshot.as_deref());
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    let recorded = status.job_status.as_ref();
+    let leaving = Leaving {
+        of: snapshots_of(&namespace, &name),
+        job: &spec,
+        facts: Deleted {
+            uid: &job.uid().unwrap_or_default(),
+            policy: &spec.policy,
+            recovery: &status.recovery,
+            active: is_active(status.operation_id.as_deref(), &status.recovery, recorded),
+            upgrade_path: recorded.and_then(|job| job.upgrade_savepoint_path.as_deref()),
+            pushed: job_of(snapshot, status.operation_id.as_deref()),
+            job_manager: match snapshot {
+                Some(_) => JobManagerVoice::Answers,
+                None => JobManagerVoice::Silent,
+            },
+            since,
+        },
+        address: view.as_ref().map_or("", |view| view.address.as_str()),
+    };
+    depart(context, job, status, &leaving).await
 }
 
 async fn clean_up(job: &FlinkSessionJob, context: &Context) -> Result<Action, ReconcileError> {
     if !has_finalizer(job) {
         return Ok(Action::await_change());
     }
-    let before = job.status.clone().unwrap_or_default();
+    let mut before = job.status.clone().unwrap_or_default();
     let now = context.now();
     if before.lifecycle_state != Some(LifecycleState::Deleting) {
-        let after = session_job_deleting(&before, job.metadata.generation.unwrap_or_default(), now);
-        write_status(&context.client, job, &after).await?;
+        before = session_job_deleting(&before, job.metadata.generation.unwrap_or_default(), now);
+        write_status(&context.client, job, &before).await?;
     }
     let deleted_at = job
         .metadata
@@ -427,6 +565,9 @@ async fn clean_up(job: &FlinkSessionJob, context: &Context) -> Result<Action, Re
         .map_or(now, |time| time.0);
     let since = Duration::try_from(now.duration_since(deleted_at)).unwrap_or_default();
     let session = find_session(job, context).await?;
+    if let Departure::Wait(wait) = stop_first(job, context, &before, session.is_some(), since).await? {
+        return Ok(Action::requeue(wait));
+    }
     match end_job(job, context, &before, session.is_some(), since).await {
         Ending::Done(note) => {
             remove_finalizer(&context.client, job).await?;

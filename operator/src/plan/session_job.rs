@@ -98,6 +98,7 @@ pub(crate) fn plan_session_job(
             operation_id: fresh(),
             state: StatePlan {
                 restore: taken(wanted.job, &status.recovery, source),
+                redeploy_nonce: wanted.job.savepoint_redeploy_nonce,
                 note,
                 ..StatePlan::default()
             },
@@ -144,6 +145,10 @@ mod tests {
             upgrade_mode,
             initial_savepoint_path: None,
             allow_non_restored_state: false,
+            savepoint_redeploy_nonce: None,
+            savepoint_trigger_nonce: None,
+            checkpoint_trigger_nonce: None,
+            policy: crate::policy::Policy::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 //!                 otherwise --> Next: as last-state
 //!     last-state            --> Next: the folder of its checkpoints, else what it started from itself
 //!     stateless             --> Next: nothing
+//!     another savepointRedeployNonce --> Next: initialSavepointPath, whatever the mode; no stop
 //! ```
 //! Invariants: a stop has one id, written to status before it is asked for, and is waited for whatever the spec says
 //! meanwhile; what the next start takes is in status before the old JobManager goes; a restore that was recorded for a start
@@ -121,6 +122,8 @@ pub(crate) struct StatePlan {
     pub(crate) upgrade: Option<RestoreSource>,
     pub(crate) hold: Option<Hold>,
     pub(crate) note: Option<String>,
+    /// The redeploy nonce that a new start acts on.
+    pub(crate) redeploy_nonce: Option<i64>,
 }
 
 impl StatePlan {
@@ -133,6 +136,7 @@ impl StatePlan {
             savepoint_operation_id: self.hold.as_ref().and_then(Hold::operation_id).map(str::to_owned),
             savepoint_failure: self.hold.as_ref().and_then(Hold::failure).map(str::to_owned),
             job_started: if started { Some(true) } else { previous.job_started },
+            savepoint_redeploy_nonce: self.redeploy_nonce.or(previous.savepoint_redeploy_nonce),
         }
     }
 }
@@ -168,9 +172,26 @@ pub(crate) fn taken(
     recovery: &RecoveryStatus,
     source: Option<RestoreSource>,
 ) -> Option<RestoreSource> {
+    if redeploys(job, recovery) {
+        return job
+            .initial_savepoint_path
+            .as_deref()
+            .map(RestoreSource::savepoint);
+    }
     source
         .filter(|_| job.upgrade_mode != UpgradeMode::Stateless)
         .or_else(|| initial(job, recovery))
+}
+
+/// Whether the job is to drop its state and start anew from `initialSavepointPath`.
+fn redeploys(job: &Job, recovery: &RecoveryStatus) -> bool {
+    let nonce = job.savepoint_redeploy_nonce;
+    nonce.is_some() && nonce != recovery.savepoint_redeploy_nonce
+}
+
+fn redeployment(job: &Job) -> String {
+    let path = job.initial_savepoint_path.as_deref().unwrap_or_default();
+    format!("{path} (spec.job.savepointRedeployNonce: what state the job had is dropped)")
 }
 
 /// `initialSavepointPath` until a job has started.
@@ -210,10 +231,11 @@ pub(super) fn decide_in_session(
             },
         });
     }
-    if status.operation_id.is_none() {
+    let dropped = !wanted.job.suspended && redeploys(wanted.job, recovery);
+    if status.operation_id.is_none() || dropped {
         return Transition::Next {
             source: None,
-            note: None,
+            note: (dropped && status.operation_id.is_some()).then(|| redeployment(wanted.job)),
         };
     }
     old.leave()
@@ -268,10 +290,12 @@ pub(super) fn decide(
             },
         });
     }
-    if operation_id.is_none() && deployed.is_none() {
+    let dropped = !job.suspended && redeploys(job, recovery);
+    if operation_id.is_none() && deployed.is_none() || dropped {
+        let started = operation_id.is_some() || deployed.is_some();
         return Transition::Next {
             source: None,
-            note: None,
+            note: (dropped && started).then(|| redeployment(job)),
         };
     }
     old.leave()
@@ -287,7 +311,8 @@ pub(crate) enum JobManagerVoice {
     Gone,
 }
 
-fn job_manager(facts: &Facts, snapshot: Option<&ClusterSnapshot>) -> JobManagerVoice {
+/// How much it can tell.
+pub(crate) fn job_manager(facts: &Facts, snapshot: Option<&ClusterSnapshot>) -> JobManagerVoice {
     let pod = facts.current_job_manager();
     match snapshot {
         Some(_) => JobManagerVoice::Answers,

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use thalweg_crds::{JobState, LifecycleState};
+use thalweg_crds::{JobState, LifecycleState, SnapshotState};
 
 use super::Problem;
 
@@ -91,6 +91,25 @@ impl Judgement {
                 verdict(true, "JobManagerStarting", message),
             )
         }
+    }
+
+    /// Of a snapshot; `message`: what it waits for, or why it never will be there.
+    pub(crate) fn of_snapshot(state: SnapshotState, message: &str, error: Option<&str>) -> Self {
+        let reason = match state {
+            SnapshotState::TriggerPending => "TriggerPending",
+            SnapshotState::InProgress => "InProgress",
+            SnapshotState::Completed => "Completed",
+            SnapshotState::Failed => "Failed",
+            SnapshotState::Abandoned => "Abandoned",
+        };
+        let mut judgement = Self::new(
+            verdict(state == SnapshotState::Completed, reason, message),
+            verdict(!state.is_terminal(), reason, message),
+        );
+        if let Some(error) = error {
+            judgement.degraded = verdict(true, "SnapshotError", error);
+        }
+        judgement
     }
 
     /// Of a resource that is being deleted.

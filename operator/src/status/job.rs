@@ -22,6 +22,10 @@ pub(super) fn application(plan: &Plan, facts: &Facts, previous: &ClusterStatus) 
             .checkpoint
             .filter(|_| plan.operation_id.is_some())
             .or_else(|| before.and_then(|before| before.checkpoint.clone())),
+        savepoint_info: previous
+            .job_status
+            .as_ref()
+            .and_then(|before| before.savepoint_info.clone()),
         ..job
     }
 }
@@ -75,6 +79,7 @@ pub(crate) fn pushed(job: &PushedJob) -> JobStatus {
         restarts: Some(job.restarts.into()),
         last_failure: job.last_failure.as_ref().map(|failure| failure.message.clone()),
         checkpoint: own_checkpoint(job).map(checkpoint),
+        savepoint_info: None,
         upgrade_savepoint_path: None,
     }
 }
@@ -88,7 +93,7 @@ fn checkpoint(pushed: &PushedCheckpoints) -> CheckpointStatus {
     }
 }
 
-fn time(milliseconds: u64) -> Option<Time> {
+pub(super) fn time(milliseconds: u64) -> Option<Time> {
     let seconds = i64::try_from(milliseconds / 1000)
         .ok()
         .filter(|seconds| *seconds > 0)?;

@@ -1,7 +1,9 @@
 //! The status of a FlinkSessionJob.
 
 use k8s_openapi::jiff::Timestamp;
-use thalweg_crds::{JobSlotStatus, JobState, JobStatus, LifecycleState, SessionJobStatus};
+use thalweg_crds::{
+    JobSlotStatus, JobState, JobStatus, LifecycleState, RequestedSnapshots, SavepointInfo, SessionJobStatus,
+};
 use thalweg_proto::cluster::v1::JobStatus as PushedJob;
 
 use crate::plan::state::StatePlan;
@@ -19,6 +21,10 @@ pub(crate) struct Known<'a> {
     pub(crate) operation_id: Option<String>,
     pub(crate) job_hash: Option<String>,
     pub(crate) state: StatePlan,
+    /// What the operator has asked for by FlinkStateSnapshots; none: as recorded.
+    pub(crate) snapshots: Option<RequestedSnapshots>,
+    /// The newest savepoint; none: as recorded.
+    pub(crate) savepoint_info: Option<SavepointInfo>,
     pub(crate) suspended: bool,
     pub(crate) upgrading: bool,
     /// A problem that the pass itself met.
@@ -63,6 +69,7 @@ pub(crate) fn session_job_status(
         operation_id: known.operation_id.clone(),
         job_hash: known.job_hash.clone(),
         recovery: known.state.recovery(&previous.recovery, started),
+        snapshots: known.snapshots.clone().or_else(|| previous.snapshots.clone()),
         error: problem.map(|problem| problem.message),
         conditions: assemble(&judgement, &previous.conditions, generation, now),
         job_status: Some(job_status),
@@ -79,6 +86,10 @@ fn with_state(job: JobStatus, known: &Known<'_>, previous: &SessionJobStatus) ->
             .checkpoint
             .filter(|_| known.operation_id.is_some())
             .or_else(|| before.and_then(|before| before.checkpoint.clone())),
+        savepoint_info: known.savepoint_info.clone().or_else(|| {
+            let recorded = previous.job_status.as_ref()?;
+            recorded.savepoint_info.clone()
+        }),
         ..job
     }
 }

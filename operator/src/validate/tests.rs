@@ -344,3 +344,46 @@ fn number_and_state_are_no_reason_to_replace_a_pod() {
     assert_eq!(before.job_manager_hash(), after.job_manager_hash());
     assert_eq!(before.task_manager_hash(), after.task_manager_hash());
 }
+
+#[test]
+fn what_asks_for_snapshots_needs_their_folder() {
+    let nonces = json!({"job": {"savepointTriggerNonce": 1, "checkpointTriggerNonce": 1}});
+    assert_refused(
+        nonces,
+        &[
+            "spec.job.savepointTriggerNonce: needs execution.checkpointing.savepoint-dir",
+            "spec.job.checkpointTriggerNonce: needs execution.checkpointing.dir",
+        ],
+    );
+    let keys = json!({"flinkConfiguration": {
+        "kubernetes.operator.periodic.savepoint.interval": "6 h",
+        "kubernetes.operator.job.savepoint-on-deletion": "true",
+    }});
+    assert_refused(
+        keys,
+        &[
+            "spec.flinkConfiguration[kubernetes.operator.periodic.savepoint.interval]: needs",
+            "spec.flinkConfiguration[kubernetes.operator.job.savepoint-on-deletion]: needs",
+        ],
+    );
+    let former = cluster(json!({
+        "job": {"savepointTriggerNonce": 1},
+        "flinkConfiguration": {"state.savepoints.dir": "s3://b/sp"},
+    }));
+    assert_eq!(former.job.unwrap().savepoint_trigger_nonce, Some(1));
+}
+
+#[test]
+fn the_operators_keys_are_refused_by_name() {
+    assert_refused(
+        json!({"flinkConfiguration": {"kubernetes.operator.savepoint.history.max.count": "many"}}),
+        &[
+            "spec.flinkConfiguration[kubernetes.operator.savepoint.history.max.count]",
+            "many",
+        ],
+    );
+    assert_refused(
+        json!({"job": {"savepointRedeployNonce": 1}}),
+        &["spec.job.savepointRedeployNonce: needs spec.job.initialSavepointPath"],
+    );
+}

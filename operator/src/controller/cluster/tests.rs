@@ -1,5 +1,7 @@
 //! FlinkApplications against a scripted API server.
 
+mod snapshots;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use thalweg_crds::FlinkApplication;
@@ -576,6 +578,8 @@ async fn a_stopped_job_is_recorded_with_its_path_before_its_job_manager_is_repla
         .expect("PATCH", "/deployments/wc-jobmanager", Reply::Echo)
         .expect("POST", "/pods", Reply::Echo)
         .expect("POST", "/pods", Reply::Echo)
+        .expect("PATCH", status_path(), Reply::Resource)
+        .expect("POST", "/flinkstatesnapshots", Reply::Echo)
         .expect("PATCH", status_path(), Reply::Resource);
     let watches = says(ended_stop("FINISHED", "s3://b/sp/1", None));
     let (outcome, played) = once(&application, watches, script).await;
@@ -615,6 +619,8 @@ async fn a_suspended_jobs_path_is_recorded_before_its_job_manager_goes() {
         .expect_surroundings("wc")
         .expect("DELETE", "/deployments/wc-jobmanager", Reply::Echo)
         .expect("DELETE", "-0", Reply::Echo)
+        .expect("PATCH", status_path(), Reply::Resource)
+        .expect("POST", "/flinkstatesnapshots", Reply::Echo)
         .expect("PATCH", status_path(), Reply::Resource);
     let watches = says(ended_stop("FINISHED", "s3://b/sp/1", None));
     let (outcome, played) = once(&application, watches, script).await;

@@ -412,7 +412,16 @@ async fn a_suspended_job_with_upgrade_mode_savepoint_is_stopped_with_one_and_res
         ended_ms: 1,
         ..Default::default()
     }];
-    let (_, played) = once(&suspended, reachable(vec![stopped]), &jobs, begins(&suspended)).await;
+    let script = begins(&suspended)
+        .expect("POST", "/flinkstatesnapshots", Reply::Echo)
+        .expect("PATCH", STATUS, Reply::Resource);
+    let (_, played) = once(&suspended, reachable(vec![stopped]), &jobs, script).await;
+    let made = played.body("POST", "/flinkstatesnapshots");
+    assert_eq!(made["metadata"]["name"], "counts-savepoint-upgrade-1800000000000");
+    assert_eq!(
+        made["spec"]["jobReference"],
+        json!({"kind": "FlinkSessionJob", "name": "counts"})
+    );
     let status = played.body("PATCH", STATUS)["status"].clone();
     assert_eq!(
         (
@@ -435,4 +444,134 @@ async fn a_suspended_job_with_upgrade_mode_savepoint_is_stopped_with_one_and_res
         request.configuration["execution.checkpointing.externalized-checkpoint-retention"],
         "RETAIN_ON_CANCELLATION"
     );
+}
+
+/// A running job with this change of its spec, as status records it.
+fn running_with(change: Value, status: Value) -> FlinkSessionJob {
+    let mut spec = json!({"flinkConfiguration": {
+        "execution.checkpointing.dir": "s3://b/c", "execution.checkpointing.savepoint-dir": "s3://b/sp",
+    }});
+    merge(&mut spec, change);
+    let hash = hash_of(&job(spec.clone(), Value::Null));
+    let mut all = json!({
+        "observedGeneration": 1, "operationId": "uid-3-1", "jobHash": hash, "lifecycleState": "STABLE",
+        "jobStarted": true, "jobStatus": {"state": "RUNNING", "jobId": "0123456789abcdef0123456789abcdef"},
+    });
+    merge(&mut all, status);
+    job(spec, all)
+}
+
+#[tokio::test]
+async fn a_session_jobs_nonce_is_recorded_before_its_snapshot_is_created() {
+    let job = running_with(
+        json!({"job": {"checkpointTriggerNonce": 2}}),
+        json!({"snapshots": {"checkpointTriggerNonce": 1}}),
+    );
+    let script = Script::new(&job)
+        .expect("GET", ITSELF, Reply::Resource)
+        .expect("GET", SESSION, the_session())
+        .expect("PATCH", STATUS, Reply::Resource)
+        .expect("POST", "/flinkstatesnapshots", Reply::Echo)
+        .expect("PATCH", STATUS, Reply::Resource);
+    let watches = reachable(vec![pushed_job("uid-3-1", "RUNNING")]);
+    let (outcome, played) = once(&job, watches, &Arc::default(), script).await;
+    outcome.unwrap();
+    let name = "counts-checkpoint-manual-1800000000000";
+    let recorded = &played.requests[2].body["status"]["snapshots"];
+    assert_eq!(
+        (
+            &recorded["checkpointTriggerNonce"],
+            &recorded["pending"][0]["name"]
+        ),
+        (&json!(2), &json!(name))
+    );
+    let made = played.body("POST", "/flinkstatesnapshots");
+    assert_eq!(
+        (&made["metadata"]["name"], &made["spec"]["checkpoint"]),
+        (&json!(name), &json!({}))
+    );
+    let status = &played.body("PATCH", STATUS)["status"];
+    assert_eq!(status["snapshots"], json!({"checkpointTriggerNonce": 2}));
+}
+
+#[tokio::test]
+async fn a_session_jobs_redeploy_nonce_cancels_it_and_submits_it_from_its_initial_savepoint() {
+    let spec = |nonce: i64| {
+        json!({"job": {
+            "upgradeMode": "savepoint", "initialSavepointPath": "s3://b/sp/7", "savepointRedeployNonce": nonce,
+        }})
+    };
+    let before = running_with(spec(1), json!({"savepointRedeployNonce": 1}));
+    let mut job = running_with(spec(2), Value::Null);
+    job.status = before.status;
+    job.metadata.generation = Some(2);
+    let begins = || {
+        Script::new(&job)
+            .expect("GET", ITSELF, Reply::Resource)
+            .expect("GET", SESSION, the_session())
+            .expect("PATCH", STATUS, Reply::Resource)
+    };
+    let jobs = answering(Submitted::JobId("id".into()));
+    let cancelled = CancelJobResponse {
+        state: "CANCELLING".into(),
+    };
+    jobs.cancels.lock().unwrap().push_back(Ok(cancelled));
+    let running = reachable(vec![pushed_job("uid-3-1", "RUNNING")]);
+    let (outcome, _) = once(&job, running, &jobs, begins()).await;
+    outcome.unwrap();
+    assert_eq!(jobs.cancelled.lock().unwrap().len(), 1);
+
+    let canceled = reachable(vec![pushed_job("uid-3-1", "CANCELED")]);
+    let script = begins().expect("PATCH", STATUS, Reply::Resource);
+    let (outcome, played) = once(&job, canceled, &jobs, script).await;
+    outcome.unwrap();
+    let intent = &played.requests[2].body["status"];
+    assert_eq!(
+        (&intent["restorePath"], &intent["savepointRedeployNonce"]),
+        (&json!("s3://b/sp/7"), &json!(2))
+    );
+    let request = jobs.submitted.lock().unwrap()[0].clone();
+    assert_eq!(request.restore.unwrap().path, "s3://b/sp/7");
+}
+
+#[tokio::test]
+async fn a_deleted_session_job_is_stopped_with_a_savepoint_before_its_resource_goes() {
+    let option = json!({"flinkConfiguration": {"kubernetes.operator.job.savepoint-on-deletion": true}});
+    let mut job = running_with(option, json!({"lifecycleState": "DELETING"}));
+    job.metadata.deletion_timestamp = Some(Time(seconds_ago(1)));
+    let jobs = Arc::new(FakeJobs::default());
+    let begun = thalweg_proto::cluster::v1::TriggerSavepointResponse { failure: None };
+    jobs.triggers.lock().unwrap().push_back(Ok(begun));
+    let script = Script::new(&job)
+        .expect("GET", ITSELF, Reply::Resource)
+        .expect("GET", SESSION, the_session())
+        .expect("PATCH", STATUS, Reply::Resource);
+    let running = reachable(vec![pushed_job("uid-3-1", "RUNNING")]);
+    let (outcome, played) = once(&job, running, &jobs, script).await;
+    assert_eq!(outcome.unwrap(), Action::requeue(Duration::from_secs(2)));
+    let id = "uid-3-delete-1-stop";
+    let status = played.body("PATCH", STATUS)["status"].clone();
+    assert_eq!(status["savepointOperationId"], id);
+
+    job.status = Some(serde_json::from_value(status).unwrap());
+    let mut stopped = pushed_job("uid-3-1", "FINISHED");
+    stopped.savepoints = vec![thalweg_proto::cluster::v1::SavepointStatus {
+        operation_id: id.into(),
+        path: "s3://b/sp/9".into(),
+        stops_job: true,
+        ended_ms: 1,
+        ..Default::default()
+    }];
+    let script = Script::new(&job)
+        .expect("GET", ITSELF, Reply::Resource)
+        .expect("GET", SESSION, the_session())
+        .expect("PATCH", STATUS, Reply::Resource)
+        .expect("POST", "/flinkstatesnapshots", Reply::Echo)
+        .expect("PATCH", STATUS, Reply::Resource)
+        .expect("PATCH", ITSELF, Reply::Resource);
+    let (outcome, played) = once(&job, reachable(vec![stopped]), &jobs, script).await;
+    assert_eq!(outcome.unwrap(), Action::await_change());
+    let made = played.body("POST", "/flinkstatesnapshots");
+    assert_eq!(made["spec"]["savepoint"]["path"], "s3://b/sp/9");
+    assert_eq!(played.reasons(), ["SavepointCompleted", "Cleanup"]);
 }

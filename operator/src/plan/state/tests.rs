@@ -724,3 +724,63 @@ fn a_change_that_is_taken_back_at_any_time_ends_in_a_running_job_with_its_state(
         }
     }
 }
+
+fn redeploying(mode: &str, nonce: i64, generation: i64) -> Cluster {
+    let job = json!({"job": {"initialSavepointPath": SAVEPOINT, "savepointRedeployNonce": nonce}});
+    wanted(mode, job, generation)
+}
+
+#[test]
+fn a_redeploy_nonce_that_is_there_at_the_first_start_is_acted_on_by_it() {
+    let cluster = redeploying("last-state", 1, 1);
+    let first = decide(&cluster, &ClusterStatus::default(), &Facts::default());
+    assert_eq!(first.state.restore, source(SAVEPOINT, ClaimMode::NoClaim));
+    assert_eq!(first.state.note, None, "there is no state to drop");
+    let recorded = after(&cluster, &first, &Facts::default(), &ClusterStatus::default());
+    assert_eq!(recorded.recovery.savepoint_redeploy_nonce, Some(1));
+    let facts = deployed(&cluster, "uid-1-1", Some(pushed_job("uid-1-1", "RUNNING")));
+    let next = decide(&cluster, &recorded, &facts);
+    assert_eq!(next.job_manager, JobManagerAction::Keep);
+}
+
+#[test]
+fn another_redeploy_nonce_drops_the_state_in_every_upgrade_mode() {
+    for mode in ["stateless", "last-state", "savepoint"] {
+        let old = redeploying(mode, 1, 1);
+        let mut status = started(&old, "op");
+        status.recovery.savepoint_redeploy_nonce = Some(1);
+        let job = with_checkpoint(pushed_job("op", "RUNNING"));
+        let facts = deployed(&old, "op", Some(job));
+        let new = redeploying(mode, 2, 2);
+        let plan = decide(&new, &status, &facts);
+        assert_eq!(
+            (plan.job_manager, plan.operation_id.as_deref(), plan.goal),
+            (JobManagerAction::Apply, Some("uid-1-2"), Goal::Run)
+        );
+        assert_eq!(plan.state.restore, source(SAVEPOINT, ClaimMode::NoClaim));
+        // Killed behind the record: the same start from the same savepoint.
+        let intent = cluster_intent(&new, &plan, &status).unwrap();
+        let again = decide(&new, &intent, &facts);
+        assert_eq!(
+            (again.job_manager, again.operation_id, again.state.restore),
+            (JobManagerAction::Apply, plan.operation_id, plan.state.restore)
+        );
+    }
+}
+
+#[test]
+fn a_suspended_job_is_redeployed_when_it_is_resumed() {
+    let old = redeploying("savepoint", 1, 1);
+    let mut status = started(&old, "op");
+    status.operation_id = None;
+    status.recovery.savepoint_redeploy_nonce = Some(1);
+    status.recovery.upgrade_claim_mode = Some(ClaimMode::NoClaim);
+    status.job_status.get_or_insert_default().upgrade_savepoint_path = Some("s3://b/sp/of-suspension".into());
+    let plan = decide(&redeploying("savepoint", 2, 3), &status, &Facts::default());
+    assert_eq!(plan.state.restore, source(SAVEPOINT, ClaimMode::NoClaim));
+    let same = decide(&redeploying("savepoint", 1, 3), &status, &Facts::default());
+    assert_eq!(
+        same.state.restore,
+        source("s3://b/sp/of-suspension", ClaimMode::NoClaim)
+    );
+}
