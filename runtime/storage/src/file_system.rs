@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::future::join;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -14,10 +15,12 @@ use thalweg_types::config::Configuration;
 use crate::object::{self, ClientSettings};
 use crate::uri::{self, Location, Scheme};
 use crate::writer::{PART_BYTES, blocking};
-use crate::{FileWriter, StorageError, local};
+use crate::{FileWriter, LocalCopies, StorageError, local};
 
 /// Most bytes that [`FileSystem::read`] returns; longer files are read by range.
 const READ_LIMIT: u64 = 1 << 30;
+/// How often a deletion or a listing that failed in passing is tried.
+const TRIES: usize = 3;
 /// Most files that one listing returns.
 const LIST_LIMIT: usize = 1_000_000;
 
@@ -38,6 +41,8 @@ pub struct FileSystem {
     folder: Location,
     /// None for local files.
     store: Option<Arc<dyn ObjectStore>>,
+    /// Of its files, on this machine.
+    copies: Option<LocalCopies>,
 }
 
 /// Opens folders and shares connections between those of one bucket. Cheap to clone.
@@ -46,6 +51,7 @@ pub struct FileSystems {
     configuration: Arc<Configuration>,
     settings: ClientSettings,
     stores: Arc<Mutex<Stores>>,
+    copies: Option<LocalCopies>,
 }
 
 /// By scheme and bucket.
@@ -63,7 +69,15 @@ impl FileSystems {
             configuration: Arc::new(configuration),
             settings,
             stores: Arc::default(),
+            copies: None,
         }
+    }
+
+    /// The same, with copies on this machine of the files that [`crate::LocalCopiesSettings::of`] says.
+    #[must_use]
+    pub fn with_copies(mut self, copies: Option<LocalCopies>) -> Self {
+        self.copies = copies;
+        self
     }
 
     /// The folder of this URI; neither it nor its bucket is looked at yet.
@@ -89,8 +103,14 @@ impl FileSystems {
     }
 
     fn open(&self, folder: Location) -> Result<FileSystem, StorageError> {
+        let copies = self.copies.clone();
+        let copies = copies.filter(|copies| copies.is_copied(&folder.uri()));
         if folder.scheme == Scheme::File {
-            return Ok(FileSystem { folder, store: None });
+            return Ok(FileSystem {
+                folder,
+                store: None,
+                copies,
+            });
         }
         let key = (folder.scheme, folder.authority.clone());
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +125,7 @@ impl FileSystems {
         Ok(FileSystem {
             folder,
             store: Some(store),
+            copies,
         })
     }
 }
@@ -130,6 +151,7 @@ impl FileSystem {
         Self {
             folder: self.location(path),
             store: self.store.clone(),
+            copies: self.copies.clone(),
         }
     }
 
@@ -143,7 +165,17 @@ impl FileSystem {
             }
             return writer.finish().await;
         }
-        self.put(path, content, PutMode::Overwrite).await
+        let Some(copies) = &self.copies else {
+            return self.put(path, content, PutMode::Overwrite).await;
+        };
+        let uri = self.uri_of(path);
+        let copied = content.clone();
+        let copying = async { copies.writer(&uri).await?.write(copied).await };
+        let (copy, result) = join(copying, self.put(path, content, PutMode::Overwrite)).await;
+        if let (Some(copy), Ok(())) = (copy, &result) {
+            copy.finish().await;
+        }
+        result
     }
 
     /// Writes a file that isn't there; of several writers at a time one succeeds.
@@ -153,6 +185,15 @@ impl FileSystem {
 
     /// Begins a file whose size isn't known yet.
     pub async fn writer(&self, path: &str) -> Result<FileWriter, StorageError> {
+        let writer = self.writer_of_itself(path).await?;
+        let copy = match &self.copies {
+            Some(copies) => copies.writer(writer.uri()).await,
+            None => None,
+        };
+        Ok(writer.with_copy(copy))
+    }
+
+    async fn writer_of_itself(&self, path: &str) -> Result<FileWriter, StorageError> {
         let location = self.location(path);
         let uri = location.uri();
         match &self.store {
@@ -224,6 +265,11 @@ impl FileSystem {
         }
         let location = self.location(path);
         let uri = location.uri();
+        if let Some(copies) = &self.copies
+            && let Some(bytes) = copies.read(&uri, range.clone()).await
+        {
+            return Ok(bytes);
+        }
         let Some(store) = &self.store else {
             let source = local_path(&location)?;
             let result = blocking(&uri, move || local::read_range(&source, range)).await?;
@@ -276,27 +322,13 @@ impl FileSystem {
             return Ok(found.into_iter().map(file).collect());
         };
         let folder = key(&location)?;
-        let mut found = store.list(Some(&folder));
-        let mut files = Vec::new();
-        while let Some(meta) = found.next().await {
-            let meta = meta.map_err(|error| StorageError::from_store("list", &uri, &error))?;
-            let path: Vec<String> = match meta.location.prefix_match(&folder) {
-                Some(parts) => parts.map(|part| part.as_ref().to_owned()).collect(),
-                None => continue,
-            };
-            files.push(FileInfo {
-                path: below(&path.join("/")),
-                size: meta.size,
-                modified_ms: u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0),
-            });
-            if files.len() > LIST_LIMIT {
-                return Err(StorageError::Failed {
-                    step: "list",
-                    uri,
-                    message: format!("there are more than {LIST_LIMIT} files"),
-                });
-            }
-        }
+        let found = self.tried_again(|| list_keys(store, &folder, &uri)).await?;
+        let file = |(path, size, modified_ms): (String, u64, u64)| FileInfo {
+            path: below(&path),
+            size,
+            modified_ms,
+        };
+        let mut files: Vec<FileInfo> = found.into_iter().map(file).collect();
         files.sort_unstable_by(|left, right| left.path.cmp(&right.path));
         Ok(files)
     }
@@ -304,6 +336,10 @@ impl FileSystem {
     /// Deletes files. Those that aren't there are as good as deleted; the first failure is returned after all were tried.
     pub async fn delete(&self, paths: &[String]) -> Result<(), StorageError> {
         let locations: Vec<Location> = paths.iter().map(|path| self.location(path)).collect();
+        if let Some(copies) = &self.copies {
+            let uris: Vec<String> = locations.iter().map(Location::uri).collect();
+            copies.forget(uris.iter().map(String::as_str)).await;
+        }
         let Some(store) = &self.store else {
             return blocking(&self.uri(), move || {
                 let mut result = Ok(());
@@ -319,6 +355,10 @@ impl FileSystem {
             .await?;
         };
         let keys = locations.iter().map(key).collect::<Result<Vec<Path>, _>>()?;
+        self.tried_again(|| self.delete_keys(store, keys.clone())).await
+    }
+
+    async fn delete_keys(&self, store: &Arc<dyn ObjectStore>, keys: Vec<Path>) -> Result<(), StorageError> {
         let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
         let mut results = store.delete_stream(keys);
         let mut failure = Ok(());
@@ -331,6 +371,23 @@ impl FileSystem {
             }
         }
         failure
+    }
+
+    /// For what may be done twice, which a store's client doesn't know: it tries no POST again that timed out, and no
+    /// listing that was cut off.
+    async fn tried_again<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, StorageError>>,
+    {
+        for _ in 1..TRIES {
+            match work().await {
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%error, "it is tried again");
+                }
+                ended => return ended,
+            }
+        }
+        work().await
     }
 
     /// Deletes a folder in it and everything in there.
@@ -348,13 +405,17 @@ impl FileSystem {
             let result = blocking(&uri, move || local::delete_folder(&folder)).await?;
             return result.map_err(|error| StorageError::from_io("delete", &uri, &error));
         };
-        let keys = store.list(Some(&key(&location)?));
-        let keys = keys.map_ok(|meta| meta.location).boxed();
-        let deleted = store.delete_stream(keys).try_for_each(|_| async { Ok(()) }).await;
-        match deleted {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(StorageError::from_store("delete", &uri, &error)),
-        }
+        let folder = key(&location)?;
+        let delete = || async {
+            let keys = store.list(Some(&folder));
+            let keys = keys.map_ok(|meta| meta.location).boxed();
+            let deleted = store.delete_stream(keys).try_for_each(|_| async { Ok(()) }).await;
+            match deleted {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(StorageError::from_store("delete", &uri, &error)),
+            }
+        };
+        self.tried_again(delete).await
     }
 
     /// Writes a file, reads and deletes it: whether this folder can take checkpoints. For use at start.
@@ -383,6 +444,33 @@ impl FileSystem {
             ..self.folder.clone()
         }
     }
+}
+
+/// Path below the folder, size and time of change in ms of every object in it.
+async fn list_keys(
+    store: &Arc<dyn ObjectStore>,
+    folder: &Path,
+    uri: &str,
+) -> Result<Vec<(String, u64, u64)>, StorageError> {
+    let mut found = store.list(Some(folder));
+    let mut files = Vec::new();
+    while let Some(meta) = found.next().await {
+        let meta = meta.map_err(|error| StorageError::from_store("list", uri, &error))?;
+        let path: Vec<String> = match meta.location.prefix_match(folder) {
+            Some(parts) => parts.map(|part| part.as_ref().to_owned()).collect(),
+            None => continue,
+        };
+        let modified_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+        files.push((path.join("/"), meta.size, modified_ms));
+        if files.len() > LIST_LIMIT {
+            return Err(StorageError::Failed {
+                step: "list",
+                uri: uri.to_owned(),
+                message: format!("there are more than {LIST_LIMIT} files"),
+            });
+        }
+    }
+    Ok(files)
 }
 
 /// Paths come from metadata too: none leads out of its folder.

@@ -3,12 +3,14 @@
 //! ```text
 //!   "s3://bucket/checkpoints" --FileSystems::open_folder--> FileSystem --write, read_range, list, delete--> local disk
 //!            + s3.endpoint, s3.access-key ..                                                            \-> object store
+//!                                                         ^------- copies on this machine (copies.rs): LocalCopies
 //! ```
 //!
 //! Invariants: a file appears under its name only when all of it is written; what comes back from a successful write is
 //! durable; every request is tried a bounded number of times; every error names the URI that it is about and knows
 //! whether trying again later may help.
 
+mod copies;
 mod error;
 mod file_system;
 mod local;
@@ -16,6 +18,7 @@ mod object;
 mod uri;
 mod writer;
 
+pub use copies::{LocalCopies, LocalCopiesSettings};
 pub use error::StorageError;
 pub use file_system::{FileInfo, FileSystem, FileSystems};
 pub use object::ClientSettings;

@@ -16,6 +16,7 @@ use bytes::Bytes;
 const HIDDEN: &str = ".inprogress-";
 
 /// A file that is being written; removed again unless it is finished.
+#[derive(Debug)]
 pub(crate) struct StagedFile {
     file: File,
     staged: PathBuf,
@@ -59,6 +60,13 @@ impl StagedFile {
         }
         let folder = self.target.parent().unwrap_or(Path::new("/"));
         File::open(folder)?.sync_all()
+    }
+
+    /// Makes it visible; a crash of the machine may lose or damage it.
+    pub(crate) fn finish_unsynced(mut self) -> io::Result<()> {
+        fs::rename(&self.staged, &self.target)?;
+        self.finished = true;
+        Ok(())
     }
 }
 
@@ -148,6 +156,17 @@ pub(crate) fn list(folder: &Path, limit: usize) -> io::Result<Vec<(String, u64, 
     }
     files.sort_unstable();
     Ok(files)
+}
+
+/// Removes what a killed process was writing directly in a folder that is this process's alone.
+pub(crate) fn remove_staged(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(HIDDEN) {
+            delete(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// What isn't there is as good as deleted.

@@ -70,7 +70,7 @@ pub(crate) fn connect(
     settings: &ClientSettings,
 ) -> Result<Arc<dyn ObjectStore>, StorageError> {
     let built: object_store::Result<Arc<dyn ObjectStore>> = match location.scheme {
-        Scheme::S3 => s3(location, configuration, settings)
+        Scheme::S3 => s3(location, configuration, settings)?
             .build()
             .map(|store| Arc::new(store) as _),
         Scheme::Gs => GoogleCloudStorageBuilder::from_env()
@@ -96,7 +96,11 @@ pub(crate) fn connect(
 }
 
 /// Flink's keys go over the environment's (`AWS_ACCESS_KEY_ID` and so on), and those over the machine's identity.
-fn s3(location: &Location, configuration: &Configuration, settings: &ClientSettings) -> AmazonS3Builder {
+fn s3(
+    location: &Location,
+    configuration: &Configuration,
+    settings: &ClientSettings,
+) -> Result<AmazonS3Builder, StorageError> {
     // Malformed values are refused when a configuration is checked; here they are as good as none.
     let set = |option: &ConfigOption<Option<String>>| configuration.get(option).ok().flatten();
     let mut builder = AmazonS3Builder::from_env()
@@ -106,11 +110,13 @@ fn s3(location: &Location, configuration: &Configuration, settings: &ClientSetti
     let endpoint = set(&options::S3_ENDPOINT);
     let path_style = endpoint.is_some() || configuration.get(&options::S3_PATH_STYLE_ACCESS).unwrap_or(false);
     if let Some(endpoint) = endpoint {
-        let endpoint = match endpoint.contains("://") {
-            true => endpoint,
-            false => format!("https://{endpoint}"),
-        };
-        builder = builder.with_endpoint(endpoint);
+        let url = endpoint_url(&endpoint).ok_or_else(|| StorageError::Uri {
+            uri: location.uri(),
+            message: format!(
+                "s3.endpoint {endpoint:?} is not an HTTP address: http://host:port or https://host is expected"
+            ),
+        })?;
+        builder = builder.with_endpoint(url);
     }
     if let Some(region) = set(&options::S3_REGION) {
         builder = builder.with_region(region);
@@ -124,7 +130,14 @@ fn s3(location: &Location, configuration: &Configuration, settings: &ClientSetti
     if let Some(token) = set(&options::S3_SESSION_TOKEN) {
         builder = builder.with_token(token);
     }
-    builder.with_virtual_hosted_style_request(!path_style)
+    Ok(builder.with_virtual_hosted_style_request(!path_style))
+}
+
+/// A bare `host:port` is taken as https, as Flink's file systems do.
+fn endpoint_url(given: &str) -> Option<String> {
+    let (scheme, host) = given.split_once("://").unwrap_or(("https", given));
+    let is_host = !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace);
+    (matches!(scheme, "http" | "https") && is_host).then(|| format!("{scheme}://{host}"))
 }
 
 /// `container@account.dfs.core.windows.net`, with the account's key under Hadoop's name for it.
@@ -150,5 +163,20 @@ fn azure(
     match key {
         Some(key) => builder.with_access_key(key),
         None => builder,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_http_address() {
+        let url = |given| endpoint_url(given).unwrap_or_default();
+        assert_eq!(url("http://minio:9000"), "http://minio:9000");
+        assert_eq!(url("minio:9000"), "https://minio:9000");
+        for wrong in ["ftp://minio", "http://", "http://mi nio", ""] {
+            assert_eq!(endpoint_url(wrong), None, "{wrong:?}");
+        }
     }
 }

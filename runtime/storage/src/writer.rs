@@ -9,11 +9,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join;
 use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, UploadPart};
 
 use crate::StorageError;
+use crate::copies::CopyWriter;
 use crate::local::StagedFile;
 
 /// Object stores take no smaller parts but the last, and 10,000 of them: 80 GB a file.
@@ -26,6 +28,8 @@ pub struct FileWriter {
     uri: String,
     to: Target,
     written: u64,
+    /// None: there is no copy, or it was given up.
+    copy: Option<CopyWriter>,
 }
 
 enum Target {
@@ -49,6 +53,7 @@ impl FileWriter {
             uri,
             to: Target::Local(Some(file)),
             written: 0,
+            copy: None,
         }
     }
 
@@ -69,7 +74,14 @@ impl FileWriter {
                 collected_bytes: 0,
             })),
             written: 0,
+            copy: None,
         }
+    }
+
+    /// The file with a local copy.
+    pub(crate) fn with_copy(mut self, copy: Option<CopyWriter>) -> Self {
+        self.copy = copy;
+        self
     }
 
     /// The file's URI.
@@ -85,6 +97,20 @@ impl FileWriter {
     /// Adds bytes; waits while too many are under way. After an error the file can only be aborted.
     pub async fn write(&mut self, content: Bytes) -> Result<(), StorageError> {
         self.written += content.len() as u64;
+        let copy = self.copy.take();
+        let copied = content.clone();
+        let copying = async {
+            match copy {
+                Some(copy) => copy.write(copied).await,
+                None => None,
+            }
+        };
+        let (copy, result) = join(copying, self.write_itself(content)).await;
+        self.copy = copy.filter(|_| result.is_ok());
+        result
+    }
+
+    async fn write_itself(&mut self, content: Bytes) -> Result<(), StorageError> {
         match &mut self.to {
             Target::Local(slot) => {
                 let file = slot.take();
@@ -107,6 +133,15 @@ impl FileWriter {
 
     /// Makes the file visible and durable.
     pub async fn finish(mut self) -> Result<(), StorageError> {
+        let copy = self.copy.take();
+        self.finish_itself().await?;
+        if let Some(copy) = copy {
+            copy.finish().await;
+        }
+        Ok(())
+    }
+
+    async fn finish_itself(&mut self) -> Result<(), StorageError> {
         match &mut self.to {
             Target::Local(slot) => {
                 let file = slot.take();

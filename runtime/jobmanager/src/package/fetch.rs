@@ -1,17 +1,20 @@
-//! Where packages come from: the image, a file, the web; S3 is in `s3`.
+//! Where packages come from: the image, a file, the web, an object store.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
+use thalweg_storage::{FileSystems, StorageError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::PackageError;
 
 const CHUNK: usize = 256 << 10;
+/// What is asked for at a time of an object store.
+const PART: u64 = 8 << 20;
 /// Without a byte for so long, a transfer has failed.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A package's address, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +23,8 @@ pub enum PackageSource {
     Path(PathBuf),
     /// `http://` or `https://`.
     Http(String),
-    /// `s3://bucket/key`.
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// The object's key.
-        key: String,
-    },
+    /// In an object store: `s3://bucket/key` and so on.
+    Object(String),
 }
 
 impl PackageSource {
@@ -43,11 +41,10 @@ impl PackageSource {
         match scheme {
             "local" | "file" if rest.starts_with('/') => Ok(Self::Path(PathBuf::from(rest))),
             "http" | "https" if !rest.is_empty() => Ok(Self::Http(uri.to_owned())),
-            "s3" | "s3a" => match rest.split_once('/') {
-                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self::S3 {
-                    bucket: bucket.to_owned(),
-                    key: key.to_owned(),
-                }),
+            "s3" | "s3a" | "gs" | "abfs" | "abfss" => match rest.split_once('/') {
+                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
+                    Ok(Self::Object(uri.to_owned()))
+                }
                 _ => Err(wrong()),
             },
             _ => Err(wrong()),
@@ -117,6 +114,21 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// Part by part: each has its own time-out and tries, so a large package over a slow link takes its time.
+    pub(super) async fn object(&mut self, file_systems: &FileSystems) -> Result<(), PackageError> {
+        let opened = file_systems.open_uri(self.uri);
+        let (folder, name) = opened.map_err(|error| storage_error(self.uri, error))?;
+        loop {
+            let range = self.size..self.size + PART;
+            let part = folder.read_range(&name, range).await;
+            let part = part.map_err(|error| storage_error(self.uri, error))?;
+            self.write(&part).await?;
+            if (part.len() as u64) < PART {
+                return Ok(());
+            }
+        }
+    }
+
     pub(super) async fn http(&mut self, url: &str) -> Result<(), PackageError> {
         let failed = |error: reqwest::Error| self_fetch_error(self.uri, &error);
         let client = reqwest::Client::builder()
@@ -144,6 +156,20 @@ fn store_error(uri: &str, path: &Path, source: std::io::Error) -> PackageError {
         uri: uri.to_owned(),
         path: path.to_owned(),
         source,
+    }
+}
+
+fn storage_error(uri: &str, error: StorageError) -> PackageError {
+    let uri = uri.to_owned();
+    match error {
+        StorageError::NotFound { .. } => PackageError::Missing { uri },
+        StorageError::BucketMissing { bucket, .. } => PackageError::BucketMissing { uri, bucket },
+        StorageError::Denied { message, .. } => PackageError::Denied { uri, reason: message },
+        StorageError::Uri { message, .. } => PackageError::ObjectStore { uri, reason: message },
+        other => PackageError::Fetch {
+            uri,
+            reason: other.reason(),
+        },
     }
 }
 
@@ -181,14 +207,17 @@ mod tests {
             path("/opt/job.tar.gz")
         );
         assert_eq!(PackageSource::parse("job.tar").map_err(drop), path("job.tar"));
-        let object = PackageSource::S3 {
-            bucket: "b".to_owned(),
-            key: "jobs/a.tar".to_owned(),
-        };
-        assert_eq!(
-            PackageSource::parse("s3://b/jobs/a.tar").map_err(drop),
-            Ok(object)
-        );
+        for uri in [
+            "s3://b/jobs/a.tar",
+            "s3a://b/a.tar",
+            "gs://b/a.tar",
+            "abfss://c@a.dfs.core.windows.net/a.tar",
+        ] {
+            assert_eq!(
+                PackageSource::parse(uri).map_err(drop),
+                Ok(PackageSource::Object(uri.to_owned()))
+            );
+        }
     }
 
     #[test]
@@ -197,6 +226,7 @@ mod tests {
             "",
             "ftp://host/job",
             "s3://bucket",
+            "gs://bucket/",
             "local://relative",
             "https://",
         ] {

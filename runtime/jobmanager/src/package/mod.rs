@@ -12,7 +12,6 @@
 mod archive;
 mod fetch;
 mod manifest;
-mod s3;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,7 +33,7 @@ pub const MANIFEST_FILE: &str = "job.yaml";
 pub enum PackageError {
     /// The address is none that can be fetched.
     #[error(
-        "the package address {uri:?} is not understood: local://, file://, https:// or s3:// followed by a path is expected"
+        "the package address {uri:?} is not understood: local://, file://, https://, s3://, gs:// or abfss:// followed by a path is expected"
     )]
     Uri {
         /// What was given.
@@ -68,7 +67,7 @@ pub enum PackageError {
     },
     /// The store does not let us read it.
     #[error(
-        "the package {uri} can't be read, access is denied ({reason}): see s3.access-key and s3.secret-key"
+        "the package {uri} can't be read, access is denied ({reason}): see s3.access-key and s3.secret-key or what else the store's key is configured by"
     )]
     Denied {
         /// Where it lies.
@@ -76,10 +75,12 @@ pub enum PackageError {
         /// In the store's words.
         reason: String,
     },
-    /// The configuration of S3 can't be used.
-    #[error("S3 can't be used: {reason}")]
-    S3 {
-        /// Which key, and what is wrong.
+    /// The object store's address or configuration can't be used.
+    #[error("the package {uri} can't be fetched: {reason}")]
+    ObjectStore {
+        /// Where it lies.
+        uri: String,
+        /// What is wrong.
         reason: String,
     },
     /// It could not be read to its end.

@@ -12,14 +12,19 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use thalweg_storage::{ClientSettings, FileSystems};
 use thalweg_types::config::Configuration;
 
 use super::fetch::{Download, PackageSource};
 use super::manifest::{Manifest, is_sha256};
-use super::{MANIFEST_FILE, PackageError, archive, s3};
+use super::{MANIFEST_FILE, PackageError, archive};
 
+/// Of each request to an object store; the JobManager repeats the whole fetch, and tells why, if it fails.
+const RETRIES: usize = 3;
+const RETRY_FOR: Duration = Duration::from_secs(15);
 /// The longest `job.yaml` that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
@@ -32,7 +37,7 @@ pub struct PackageStoreConfig {
     pub max_package_bytes: u64,
     /// All payloads together.
     pub max_total_bytes: u64,
-    /// For `s3.*`.
+    /// For object stores: `s3.*` and so on.
     pub configuration: Configuration,
 }
 
@@ -166,12 +171,18 @@ impl PackageStore {
         match source {
             PackageSource::Path(path) => download.copy_file(path).await?,
             PackageSource::Http(url) => download.http(url).await?,
-            PackageSource::S3 { bucket, key } => {
-                let object = s3::Object { uri, bucket, key };
-                object.fetch(&self.config.configuration, &mut download).await?;
-            }
+            PackageSource::Object(_) => download.object(&self.file_systems()).await?,
         }
         download.finish().await
+    }
+
+    fn file_systems(&self) -> FileSystems {
+        let settings = ClientSettings {
+            retries: RETRIES,
+            retry_timeout: RETRY_FOR,
+            ..ClientSettings::default()
+        };
+        FileSystems::with_settings(self.config.configuration.clone(), settings)
     }
 
     /// Moves a checked package to its place; the first of two equal ones wins.

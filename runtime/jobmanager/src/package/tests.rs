@@ -424,3 +424,91 @@ async fn a_server_that_is_not_there_can_be_tried_again() {
     assert_eq!(error.class(), FailureClass::Retryable);
     assert!(error.to_string().contains("can't be fetched"), "{error}");
 }
+
+/// A store that speaks S3 and has one object.
+async fn object_server(body: Vec<u8>) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 8192];
+            let read = stream.read(&mut request).await.unwrap();
+            let text = String::from_utf8_lossy(&request[..read]).to_lowercase();
+            let range = text.split_once("bytes=").and_then(|(_, rest)| {
+                let (first, rest) = rest.split_once('-')?;
+                let last = rest.split('\r').next()?;
+                Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))
+            });
+            let (head, content) = match range.filter(|_| text.starts_with("get /jobs/package.tar.gz")) {
+                Some((first, last)) => {
+                    let end = (last + 1).min(body.len());
+                    let length = body.len();
+                    let head = format!(
+                        "206 Partial Content\r\ncontent-range: bytes {first}-{}/{length}",
+                        end - 1
+                    );
+                    (head, body[first..end].to_vec())
+                }
+                None => {
+                    let code = if text.starts_with("get /jobs/") {
+                        "NoSuchKey"
+                    } else {
+                        "NoSuchBucket"
+                    };
+                    let xml = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+                    ("404 Not Found".to_owned(), xml.into_bytes())
+                }
+            };
+            let length = content.len();
+            let head = format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&content).await.ok();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_package_in_an_object_store_is_fetched_part_by_part() {
+    let folder = tempfile::tempdir().unwrap();
+    // More than one part, and nothing that gzip could make smaller.
+    let mut noise = vec![0; 9 << 20];
+    rand::fill(&mut noise[..]);
+    let manifest = manifest();
+    let members: [(&str, EntryType, &[u8]); 3] = [
+        (MANIFEST_FILE, EntryType::Regular, manifest.as_bytes()),
+        ("bin/job", EntryType::Regular, b"#!/bin/sh\n"),
+        ("data", EntryType::Regular, &noise),
+    ];
+    let path = folder.path().join("package.tar.gz");
+    archive(&path, &members);
+    let bytes = fs::read(&path).unwrap();
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let address = object_server(bytes).await;
+    let entries = [
+        ("s3.endpoint", format!("http://{address}")),
+        ("s3.access-key", "key".to_owned()),
+        ("s3.secret-key", "secret".to_owned()),
+    ];
+    let store = PackageStore::open(PackageStoreConfig {
+        directory: folder.path().join("store"),
+        max_package_bytes: 32 << 20,
+        max_total_bytes: 1 << 30,
+        configuration: Configuration::from_map(entries.map(|(key, value)| (key.to_owned(), value))),
+    });
+    let store = store.unwrap();
+    let package = store.import("s3://jobs/package.tar.gz", "").await.unwrap();
+    assert_eq!(package.sha256, sha256);
+    for (uri, expected) in [
+        (
+            "s3://jobs/other.tar.gz",
+            "there is no package at s3://jobs/other.tar.gz",
+        ),
+        (
+            "s3://none/x",
+            "there is no package at s3://none/x: there is no bucket none",
+        ),
+    ] {
+        assert_eq!(store.import(uri, "").await.unwrap_err().to_string(), expected);
+    }
+}

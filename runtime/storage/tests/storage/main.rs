@@ -7,6 +7,8 @@ mod folder;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod real_s3;
 #[cfg(test)]
 mod server;
