@@ -14,7 +14,8 @@ use thalweg_proto::state::v1::{
 };
 use thalweg_state::inspect::resolve;
 use thalweg_state::{
-    OperatorSnapshot, SnapshotStore, SubtaskChain, TableDescriptor, TableKind, TableSnapshot, WrittenSnapshot,
+    OperatorSnapshot, SnapshotStore, StoredRows, SubtaskChain, TableDescriptor, TableKind, TableSnapshot,
+    WrittenSnapshot,
 };
 use thalweg_storage::FileSystems;
 use thalweg_types::KeyGroupRange;
@@ -239,7 +240,11 @@ fn snapshot(text: bool, ids: &[i64]) -> Result<OperatorSnapshot, Failure> {
         changes.push(RecordBatch::try_new(descriptor.change_schema(), columns)?);
     }
     Ok(OperatorSnapshot {
-        tables: vec![TableSnapshot { descriptor, changes }],
+        tables: vec![TableSnapshot {
+            descriptor,
+            changes,
+            stored: StoredRows::default(),
+        }],
         lists: vec![],
     })
 }

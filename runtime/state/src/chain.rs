@@ -14,9 +14,9 @@
 //! went into it the next checkpoint is full; runs are merged one merge at a time and only while they are neighbours.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use thalweg_proto::state::v1::{KeyedRun, OperatorRestore, SnapshotKind};
+use thalweg_proto::state::v1::{KeyedRun, OperatorRestore, SnapshotKind, StateFile};
 use thalweg_types::KeyGroupRange;
 use tokio::sync::Notify;
 
@@ -84,6 +84,16 @@ pub struct MergePlan {
     pub runs: Vec<KeyedRun>,
     /// Whether nothing older is behind them: then deletes need not be kept.
     pub with_base: bool,
+}
+
+impl MergePlan {
+    fn of(runs: &[(u64, &KeyedRun)], with_base: bool) -> Self {
+        Self {
+            sequences: runs.iter().map(|(sequence, _)| *sequence).collect(),
+            runs: runs.iter().map(|(_, run)| (*run).clone()).collect(),
+            with_base,
+        }
+    }
 }
 
 impl Default for RunChain {
@@ -201,13 +211,35 @@ impl RunChain {
         let stored: Vec<(u64, &KeyedRun)> = self.newest_stored();
         let sizes: Vec<u64> = stored.iter().map(|(_, run)| size_of(run)).collect();
         let from = first_to_merge(&sizes)?;
-        let plan = MergePlan {
-            sequences: stored[from..].iter().map(|(sequence, _)| *sequence).collect(),
-            runs: stored[from..].iter().map(|(_, run)| (*run).clone()).collect(),
-            with_base: from == 0,
-        };
+        let plan = MergePlan::of(&stored[from..], from == 0);
         self.merging = true;
         Some(plan)
+    }
+
+    /// The neighbouring runs, maybe only one, that have to be written anew for none of these to be referred to any more. As
+    /// [`Self::plan_merge`].
+    pub fn plan_rewrite(&mut self, unwanted: impl Fn(&KeyedRun) -> bool) -> Option<MergePlan> {
+        if self.merging {
+            return None;
+        }
+        let stored = self.newest_stored();
+        let unwanted = |(_, run): &(u64, &KeyedRun)| unwanted(run);
+        let (from, to) = (
+            stored.iter().position(unwanted)?,
+            stored.iter().rposition(unwanted)?,
+        );
+        let plan = MergePlan::of(&stored[from..=to], from == 0);
+        self.merging = true;
+        Some(plan)
+    }
+
+    /// The files of its runs that are parts of larger ones.
+    pub(crate) fn segments(&self) -> Vec<StateFile> {
+        let stored = self.entries.iter().filter_map(|entry| match &entry.state {
+            EntryState::Stored(Some(run)) => run.file.as_ref(),
+            _ => None,
+        });
+        stored.filter(|file| file.physical_size > 0).cloned().collect()
     }
 
     /// The runs from the newest full one on, as far as no checkpoint is under way.
@@ -315,6 +347,20 @@ fn size_of(run: &KeyedRun) -> u64 {
 #[derive(Debug, Clone)]
 pub struct SubtaskChain(Arc<Shared>);
 
+/// A chain that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakChain(Weak<Shared>);
+
+impl WeakChain {
+    pub(crate) fn upgrade(&self) -> Option<SubtaskChain> {
+        self.0.upgrade().map(SubtaskChain)
+    }
+
+    pub(crate) fn is(&self, chain: &SubtaskChain) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&chain.0))
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     chain: Mutex<RunChain>,
@@ -367,6 +413,10 @@ impl SubtaskChain {
             max_parallelism,
             changed: Notify::new(),
         }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakChain {
+        WeakChain(Arc::downgrade(&self.0))
     }
 
     /// The key groups of the subtask.

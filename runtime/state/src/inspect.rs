@@ -1,6 +1,6 @@
 //! What `thalweg state inspect` shows: facts about a snapshot from its metadata and the indexes of its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use thalweg_proto::state::v1::{OperatorState, SnapshotMetadata, StateFile, TableSchema};
@@ -50,7 +50,7 @@ pub struct OperatorFacts {
     pub max_parallelism: u32,
     /// Whether all its subtasks had finished.
     pub finished: bool,
-    /// Files in storage, without what is inline.
+    /// Files in storage, without what is inline. Other operators may have parts of them.
     pub files: usize,
     /// Bytes of all its state.
     pub bytes: u64,
@@ -183,7 +183,11 @@ impl SnapshotStore {
             parallelism: operator.parallelism,
             max_parallelism: operator.max_parallelism,
             finished: operator.finished,
-            files: files().filter(|file| !file.path.is_empty()).count(),
+            files: files()
+                .filter(|file| !file.path.is_empty())
+                .map(|file| file.path.as_str())
+                .collect::<BTreeSet<_>>()
+                .len(),
             bytes: files().map(|file| file.size).sum(),
             tables: tables
                 .into_values()

@@ -20,6 +20,7 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use hashbrown::HashTable;
 
+use crate::table::{make_room, unused};
 use store::KeyStore;
 
 /// Number of a key in one subtask.
@@ -62,6 +63,8 @@ impl Slots {
                 slot
             }
             None => {
+                let len = self.hashes.len() + 1;
+                make_room(&mut self.hashes, len);
                 self.hashes.push(hash);
                 self.live.push(true);
                 (self.hashes.len() - 1) as Slot
@@ -120,6 +123,34 @@ impl KeyIndex {
             + self.slots.live.capacity()
             + self.slots.free.capacity() * size_of::<Slot>()
             + self.keys.memory_size()
+    }
+
+    /// How many of them are room that nobody uses, about.
+    pub fn slack(&self) -> usize {
+        let live = self.len();
+        unused(&self.slots.hashes, live) + unused(&self.slots.live, live) + self.keys.slack(live)
+    }
+
+    /// Gives room back that keys had which are gone.
+    pub fn give_back(&mut self) {
+        self.keys.give_back();
+    }
+
+    /// Gives room back: the slots behind the last that is in use are forgotten. How many slots there are then.
+    pub fn shrink(&mut self) -> usize {
+        let last = self.slots.live.iter().rposition(|live| *live);
+        let count = last.map_or(0, |last| last + 1);
+        self.slots.hashes.truncate(count);
+        self.slots.hashes.shrink_to_fit();
+        self.slots.live.truncate(count);
+        self.slots.live.shrink_to_fit();
+        self.slots.free.retain(|slot| (*slot as usize) < count);
+        self.slots.free.shrink_to_fit();
+        let hashes = &self.slots.hashes;
+        self.table
+            .shrink_to(0, |slot| bucket_hash(hashes[*slot as usize]));
+        self.keys.shrink(count);
+        count
     }
 
     /// Bytes that the slot's key takes by itself, about.

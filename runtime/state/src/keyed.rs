@@ -3,8 +3,8 @@
 //! ```text
 //!   batch: key columns, key hashes --begin_batch--> a slot a row --table(handle)--> get, set, add, put ..  (by slot)
 //!                                                                --timers()-------> register, delete
-//!   watermark, clock ------------------------------ timers().pop_.. -> slots ----> as above
-//!   end_batch: keys without any state go away, some expired rows too
+//!   watermark, clock ------------------------------ pop_timer -> slots ----------> as above
+//!   end_batch: keys without any state go away, some expired rows too; with a disk: cold keys when memory is short
 //!   snapshot: what changed since the last one                      restore: rows by name, adapted to today's columns
 //! ```
 //!
@@ -44,7 +44,7 @@
 //! state.end_batch()?;
 //!
 //! state.advance_clock(6_000);
-//! while let Some(timer) = state.timers().pop_event_time(5_000) {
+//! while let Some(timer) = state.pop_timer(TimeDomain::Event, 5_000)? {
 //!     let _key = state.keys(&[timer.slot])?;
 //!     state.table(count).clear(timer.slot);
 //!     state.table(seen).clear(timer.slot);
@@ -60,30 +60,30 @@
 //! Invariants: a slot stays its key's from `begin_batch` to the next `end_batch` at least, and as long as any table or timer
 //! has something of it, be it a removal that the next snapshot must say; every table has room for every slot.
 
+mod memory;
+mod paging;
+mod restore;
+
 use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
-use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::array::{ArrayRef, UInt64Array};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use thalweg_types::KeyGroupRange;
 use thalweg_types::key_group::key_group;
 use thalweg_types::record::Record;
 
-use crate::evolution::Adapter;
 use crate::key_index::{KeyIndex, Slot};
 use crate::settings::StateSettings;
-use crate::snapshot::{
-    RestoredState, RestoredTable, SnapshotRequest, StateError, TableDescriptor, TableKind, TableSnapshot,
-};
+use crate::snapshot::{SnapshotRequest, StateError, StoredRows, TableDescriptor, TableKind, TableSnapshot};
 use crate::table::{
     ChangeWriter, ColumnHandle, ColumnTable, ListHandle, ListTable, MapHandle, MapTable, SlotColumn,
-    StateTtl, Table, TableHandle, TableRows, ValueHandle, ValueTable, WindowHandle, WindowListHandle,
-    WindowListTable, fields_of, key_error, position_field, value_fields,
+    StateTtl, Table, TableHandle, ValueHandle, ValueTable, WindowHandle, WindowListHandle, WindowListTable,
+    fields_of, key_error, position_field, value_fields,
 };
-use crate::timers::Timers;
+use crate::timers::{TimeDomain, Timer, Timers};
+use paging::Paging;
 
 /// Rows looked at for time-to-live at the end of each batch, besides two for each of its rows.
 const SWEEP_ROWS: usize = 64;
@@ -109,6 +109,8 @@ pub struct KeyedState {
     index: KeyIndex,
     tables: Vec<Box<dyn Table>>,
     timers: Timers,
+    /// Where rows are that memory has no room for.
+    disk: Option<Box<Paging>>,
     new_rows: Vec<u32>,
     /// Slots that may hold nothing.
     vacated: Vec<Slot>,
@@ -125,6 +127,7 @@ impl KeyedState {
         Ok(Self {
             index: KeyIndex::new(&types).map_err(key_error)?,
             timers: Timers::new(&config.key),
+            disk: Paging::new(&config)?.map(Box::new),
             config,
             tables: Vec::new(),
             new_rows: Vec::new(),
@@ -220,10 +223,22 @@ impl KeyedState {
         }
     }
 
-    /// The timers. Those that are popped give slots for [`Self::table`].
+    /// The timers; due ones come from [`Self::pop_timer`].
     #[inline]
     pub fn timers(&mut self) -> &mut Timers {
         &mut self.timers
+    }
+
+    /// Takes the next timer of a domain that is due at `until` (a watermark, a clock). Its slot is good for [`Self::table`] until the next
+    /// one is taken.
+    pub fn pop_timer(&mut self, domain: TimeDomain, until: i64) -> Result<Option<Timer>, StateError> {
+        let Some(timer) = self.timers.pop(domain, until) else {
+            return Ok(None);
+        };
+        if self.disk.is_some() {
+            self.page_in_due(timer.slot, domain, until)?;
+        }
+        Ok(Some(timer))
     }
 
     /// The slot of each row of a batch (`slots` is cleared first), good until [`Self::end_batch`]. `columns` have the types of
@@ -243,6 +258,9 @@ impl KeyedState {
         self.advance_clock(now_ms);
         self.find_slots(columns, hashes, slots)?;
         self.batch_rows += slots.len();
+        if self.disk.as_ref().is_some_and(|disk| disk.is_active()) {
+            self.page_in_batch(slots)?;
+        }
         Ok(())
     }
 
@@ -250,6 +268,9 @@ impl KeyedState {
     pub fn advance_clock(&mut self, now_ms: i64) {
         for table in self.all_tables() {
             table.set_now(now_ms);
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.set_now(now_ms);
         }
     }
 
@@ -259,8 +280,14 @@ impl KeyedState {
         for table in self.all_tables() {
             table.sweep(rows);
         }
+        if let Some(disk) = &mut self.disk {
+            disk.end_batch();
+        }
         self.release_vacant();
-        self.check_memory()
+        match self.disk {
+            Some(_) => self.keep_within_memory(),
+            None => self.check_memory(),
+        }
     }
 
     /// The keys of slots as columns: a timer's key.
@@ -268,7 +295,7 @@ impl KeyedState {
         self.index.keys(slots).map_err(key_error)
     }
 
-    /// How many keys have a slot.
+    /// How many keys have a slot; keys of which all is on disk have none.
     pub fn key_count(&self) -> usize {
         self.index.len()
     }
@@ -276,7 +303,8 @@ impl KeyedState {
     /// Bytes held.
     pub fn memory_size(&self) -> usize {
         let tables: usize = self.tables.iter().map(|table| table.memory_size()).sum();
-        self.index.memory_size() + tables + self.timers.memory_size()
+        let disk = self.disk.as_ref().map_or(0, |disk| disk.memory_size());
+        self.index.memory_size() + tables + self.timers.memory_size() + disk
     }
 
     /// [`StateError::Memory`] if it holds more than it may. Done at the end of each batch; an operator whose user may write much
@@ -309,6 +337,16 @@ impl KeyedState {
         self.full_for = None;
         let full = request.full || !self.tracking;
         self.track_changes();
+        if self.disk.is_some() {
+            return self.snapshot_with_disk(full);
+        }
+        let snapshots = self.take_changes(full)?;
+        self.release_vacant();
+        Ok(snapshots)
+    }
+
+    /// What changed, or all that is in memory.
+    fn take_changes(&mut self, full: bool) -> Result<Vec<TableSnapshot>, StateError> {
         let Self {
             tables,
             timers,
@@ -325,72 +363,10 @@ impl KeyedState {
             snapshots.push(TableSnapshot {
                 changes: writer.finish(),
                 descriptor,
+                stored: StoredRows::default(),
             });
         }
-        self.release_vacant();
         Ok(snapshots)
-    }
-
-    /// Takes the registered tables and the timers out of `state`, once, before the first batch. Rows that are expired at
-    /// `now_ms` are left out. What the next snapshot gives builds on what was restored, unless columns have changed
-    /// ([`RestoredState::columns_changed`] is set then): it must be a full one.
-    pub fn restore(&mut self, state: &mut RestoredState, now_ms: i64) -> Result<(), StateError> {
-        if state.checkpoint_id == 0 {
-            return Ok(());
-        }
-        self.track_changes();
-        self.advance_clock(now_ms);
-        for place in 0..=self.tables.len() {
-            let descriptor = Arc::clone(self.table_at(place).descriptor());
-            if let Some(table) = state.take_table(&descriptor.name) {
-                self.restore_table(place, &descriptor, table, now_ms)?;
-            }
-        }
-        state.columns_changed |= self.full_for.is_some();
-        self.release_vacant();
-        Ok(())
-    }
-
-    fn restore_table(
-        &mut self,
-        place: usize,
-        descriptor: &TableDescriptor,
-        table: RestoredTable,
-        now_ms: i64,
-    ) -> Result<(), StateError> {
-        let adapter = Adapter::new(&table.descriptor, descriptor)?;
-        if !table.descriptor.has_columns_of(descriptor) {
-            self.full_for.get_or_insert_with(|| descriptor.name.clone());
-        }
-        let sub_key = 1 + descriptor.key.len();
-        let value = sub_key + descriptor.sub_key.len();
-        let mut slots = Vec::new();
-        for batch in table.rows {
-            let batch = batch?;
-            let columns = batch.columns();
-            let hashes = columns[0].as_primitive::<UInt64Type>();
-            self.find_slots(&columns[1..sub_key], hashes, &mut slots)?;
-            let stored = &columns[value..];
-            let accessed = descriptor.ttl.map(|_| match adapter.accessed(stored) {
-                Some(column) => column.as_primitive::<Int64Type>().clone(),
-                // It had no time-to-live when it was stored: its life begins now.
-                None => Int64Array::from_value(now_ms, batch.num_rows()),
-            });
-            let rows = TableRows {
-                slots: &slots,
-                sub_key: columns[sub_key..value].to_vec(),
-                value: adapter
-                    .columns(stored, batch.num_rows())
-                    .map_err(|source| StateError::Arrow {
-                        step: "adapting stored columns",
-                        source,
-                    })?,
-                accessed,
-            };
-            self.table_at(place).restore(&rows)?;
-            self.check_memory()?;
-        }
-        Ok(())
     }
 
     fn describe(
@@ -459,6 +435,9 @@ impl KeyedState {
         if !self.new_rows.is_empty() {
             let count = self.index.slot_count();
             self.all_tables().for_each(|table| table.resize(count));
+            if let Some(disk) = &mut self.disk {
+                disk.resize(count);
+            }
             self.vacated
                 .extend(self.new_rows.iter().map(|row| slots[*row as usize]));
         }
@@ -478,72 +457,15 @@ impl KeyedState {
             .for_each(|table| table.take_vacated(&mut vacated));
         for slot in vacated.drain(..) {
             if self.index.is_live(slot) && self.all_tables().all(|table| table.is_vacant(slot)) {
+                let is_on_disk = |disk: &mut Box<Paging>| disk.emptied(slot);
+                if self.disk.as_mut().is_some_and(is_on_disk) {
+                    continue;
+                }
                 self.all_tables().for_each(|table| table.release(slot));
                 self.index.remove(slot);
             }
         }
         self.vacated = vacated;
-    }
-
-    /// Says which key it is if one alone is too much.
-    fn memory_error(&self, bytes: usize) -> StateError {
-        let limit = self.config.settings.memory_bytes;
-        let operator = &self.config.operator;
-        let largest = self.largest_key();
-        let message = match largest {
-            Some((size, slot)) if size > limit => format!(
-                "the state of operator {operator:?} is {} for the key {} alone, more than the {} that the subtask may hold: \
-                 a larger parallelism doesn't help, raise taskmanager.memory.managed.size or choose a key that spreads the rows",
-                megabytes(size),
-                self.key_text(slot),
-                megabytes(limit),
-            ),
-            _ => format!(
-                "the state of operator {operator:?} is {} for {} keys in one subtask, which may hold {}: raise \
-                 taskmanager.memory.managed.size or the parallelism, or let state expire (time-to-live)",
-                megabytes(bytes),
-                self.key_count(),
-                megabytes(limit),
-            ),
-        };
-        StateError::Memory { message }
-    }
-
-    /// Its bytes and its slot.
-    fn largest_key(&self) -> Option<(usize, Slot)> {
-        let mut bytes = vec![0; self.index.slot_count()];
-        self.tables
-            .iter()
-            .for_each(|table| table.add_slot_bytes(&mut bytes));
-        self.timers.add_slot_bytes(&mut bytes);
-        let slots = (0..).zip(bytes).filter(|(slot, _)| self.index.is_live(*slot));
-        slots
-            .map(|(slot, bytes)| (bytes + self.index.key_bytes(slot), slot))
-            .max()
-    }
-
-    fn key_text(&self, slot: Slot) -> String {
-        let options = FormatOptions::default().with_null("NULL");
-        let texts = || -> Result<Vec<String>, ArrowError> {
-            let columns = self
-                .index
-                .keys(&[slot])
-                .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-            columns
-                .iter()
-                .zip(&self.config.key)
-                .map(|(column, field)| {
-                    let text = ArrayFormatter::try_new(column.as_ref(), &options)?
-                        .value(0)
-                        .try_to_string()?;
-                    Ok(format!("{}={text}", field.name()))
-                })
-                .collect()
-        };
-        texts().map_or_else(
-            |_| "(not printable)".to_owned(),
-            |texts| format!("({})", texts.join(", ")),
-        )
     }
 }
 
@@ -551,10 +473,6 @@ impl KeyedState {
 fn window_fields() -> Vec<FieldRef> {
     let bound = |name| Arc::new(Field::new(name, DataType::Int64, false));
     vec![bound("window_start"), bound("window_end")]
-}
-
-fn megabytes(bytes: usize) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! columns, value columns), so that backends are exchangeable, savepoints canonical, and tools can read them.
 
 pub mod chain;
+mod disk;
 pub mod evolution;
 mod file;
 pub mod inspect;
@@ -26,14 +27,18 @@ pub mod table;
 pub mod timers;
 
 pub use chain::{SnapshotTicket, SubtaskChain};
+pub use disk::folder::LocalFolder;
 pub use key_index::{KeyIndex, KeyIndexError, Slot};
 pub use keyed::{KeyedState, KeyedStateConfig};
-pub use settings::StateSettings;
+pub use settings::{DiskSettings, StateSettings};
 pub use snapshot::{
     ChangeKind, ListDistribution, ListSnapshot, OperatorSnapshot, RestoredList, RestoredState, RestoredTable,
-    SnapshotRequest, StateError, TableDescriptor, TableKind, TableSnapshot,
+    SnapshotRequest, StateError, StoredRows, TableDescriptor, TableKind, TableSnapshot,
 };
-pub use store::{SnapshotStore, WrittenSnapshot};
+pub use store::{
+    ExportedState, FileMerging, SnapshotStore, StateKind, SubmittedBatches, SubmittedSnapshot, Turn,
+    WrittenSnapshot,
+};
 pub use table::{
     ColumnHandle, ColumnStore, ColumnTable, ListHandle, ListTable, MapHandle, MapTable, SlotColumn, StateTtl,
     TableHandle, TtlUpdate, TtlVisibility, ValueHandle, ValueTable, WindowHandle, WindowListHandle,

@@ -26,6 +26,8 @@ pub(crate) struct Scope {
     pub(crate) sort_rows: usize,
     /// Rows of a merged batch.
     pub(crate) batch_rows: usize,
+    /// The clock of time-to-live: rows that are expired then go away when nothing older is behind them; `i64::MIN` = none does.
+    pub(crate) now_ms: i64,
 }
 
 impl Scope {
@@ -36,6 +38,7 @@ impl Scope {
             block_bytes: crate::file::BLOCK_BYTES,
             sort_rows: 1 << 15,
             batch_rows: 8192,
+            now_ms: i64::MIN,
         }
     }
 }

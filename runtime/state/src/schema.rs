@@ -21,7 +21,7 @@ pub(crate) fn table_schema(table: &TableDescriptor) -> TableSchema {
     }
 }
 
-fn kind_name(kind: TableKind) -> &'static str {
+pub(crate) fn kind_name(kind: TableKind) -> &'static str {
     match kind {
         TableKind::Value => "value",
         TableKind::List => "list",

@@ -16,6 +16,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use thalweg_types::{Classify, FailureClass};
 
+use crate::disk::delta::Deltas;
+use crate::disk::view::StoreView;
+
 /// Names of the columns before the key columns.
 pub const KEY_GROUP_COLUMN: &str = "$key_group";
 /// See [`KEY_GROUP_COLUMN`].
@@ -94,6 +97,27 @@ pub struct TableSnapshot {
     pub descriptor: Arc<TableDescriptor>,
     /// See the module; in any order, but for DeleteKey. All of [`TableDescriptor::change_schema`].
     pub changes: Vec<RecordBatch>,
+    /// What `changes` build on and is not in memory.
+    pub stored: StoredRows,
+}
+
+/// Rows of a snapshot that are on the local disk, and stay as they are as long as this is held. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StoredRows(pub(crate) Option<Stored>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Stored {
+    /// All rows of the table of this number, in a full snapshot.
+    Table(Arc<StoreView>, usize),
+    /// Earlier changes of all tables.
+    Deltas(Arc<Deltas>),
+}
+
+impl StoredRows {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 /// A list's items for a checkpoint; always all of them.

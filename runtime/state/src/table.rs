@@ -116,11 +116,41 @@ pub(crate) trait Table: Any + Send {
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError>;
     /// Bytes held.
     fn memory_size(&self) -> usize;
+    /// How many of them are room that nobody uses, if so many slots are in use; about.
+    fn slack(&self, live: usize) -> usize;
+    /// Writes all rows of these slots, also expired ones, in the order of the slots; notes nothing.
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError>;
+    /// Forgets the rows of these slots: they are elsewhere, and nothing of them is to be said.
+    fn evict(&mut self, slots: &[Slot]);
+    /// A full snapshot has the rows from elsewhere: all are unchanged from now on.
+    fn mark_saved(&mut self);
+    /// Gives room back that rows had which are gone.
+    fn give_back(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
+    /// Gives room back: slots are below `count` now.
+    fn shrink(&mut self, count: usize);
     /// Panics unless the bytes that are kept up to date are those that are held.
     #[cfg(test)]
     fn assert_memory_is_exact(&self) {}
     /// Adds to each slot's number about how many bytes are its alone. Asked only to name the largest key.
     fn add_slot_bytes(&self, bytes: &mut [usize]);
+}
+
+/// Room for `len` items in large steps, though smaller ones than those of the vector itself once it is large: memory that is accounted
+/// for should be in use.
+#[inline]
+pub(crate) fn make_room<T>(items: &mut Vec<T>, len: usize) {
+    const LARGE_BYTES: usize = 1 << 20;
+    if len > items.capacity() && items.capacity() * size_of::<T>() >= LARGE_BYTES {
+        let step = (items.capacity() / 8).max(len - items.capacity());
+        items.reserve_exact(items.capacity() + step - items.len());
+    }
+}
+
+/// Bytes of room for items that aren't there.
+pub(crate) fn unused<T>(items: &Vec<T>, used: usize) -> usize {
+    items.capacity().saturating_sub(used) * size_of::<T>()
 }
 
 /// Rows to restore, column by column.

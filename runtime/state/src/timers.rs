@@ -1,8 +1,8 @@
 //! Timers of keys, in event and in processing time.
 //!
 //! ```text
-//!   register / delete (slot, window, time) --> event:      ordered by time --pop_event_time(watermark)-------> fired timers
-//!                                              processing: ordered by time --pop_processing_time(now)-------->
+//!   register / delete (slot, window, time) --> event:      ordered by time --pop(watermark)-----> fired timers
+//!                                              processing: ordered by time --pop(now)----------->
 //! ```
 //!
 //! As in Flink a timer is unique by domain, key, namespace and time, and timers of a domain fire in the order of time. In a
@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, Int64Type};
 
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor, TableKind};
-use crate::table::{ChangeWriter, Table, TableRows};
+use crate::table::{ChangeWriter, Table, TableRows, unused};
 
 /// The timers' table; no state of a user has this name.
 pub const TIMERS_TABLE: &str = "$timers";
@@ -138,16 +138,6 @@ impl Timers {
         }
     }
 
-    /// Takes the next timer of event time that a watermark of `timestamp_ms` fires: one at or before it.
-    pub fn pop_event_time(&mut self, timestamp_ms: i64) -> Option<Timer> {
-        self.pop(TimeDomain::Event, timestamp_ms)
-    }
-
-    /// Takes the next timer of processing time that is due at `now_ms`.
-    pub fn pop_processing_time(&mut self, now_ms: i64) -> Option<Timer> {
-        self.pop(TimeDomain::Processing, now_ms)
-    }
-
     /// When the next timer of the domain is due.
     pub fn next_time(&self, domain: TimeDomain) -> Option<i64> {
         let domain = match domain {
@@ -166,6 +156,18 @@ impl Timers {
         domain.timers.last_key_value().map(|(timer, _)| timer.time)
     }
 
+    /// The slots of the next timers of a domain that are due, in their order.
+    pub(crate) fn due(&self, domain: TimeDomain, until: i64) -> impl Iterator<Item = Slot> {
+        let domain = match domain {
+            TimeDomain::Event => &self.event,
+            TimeDomain::Processing => &self.processing,
+        };
+        let timers = domain.timers.keys();
+        timers
+            .take_while(move |timer| timer.time <= until)
+            .map(|timer| timer.slot)
+    }
+
     /// How many there are in both domains.
     pub fn len(&self) -> usize {
         self.event.timers.len() + self.processing.timers.len()
@@ -176,7 +178,8 @@ impl Timers {
         self.len() == 0
     }
 
-    fn pop(&mut self, domain: TimeDomain, until: i64) -> Option<Timer> {
+    /// Takes the next timer of the domain that is due at `until`.
+    pub(crate) fn pop(&mut self, domain: TimeDomain, until: i64) -> Option<Timer> {
         let timers = &mut self.domain(domain).timers;
         let entry = timers.first_entry().filter(|entry| entry.key().time <= until)?;
         let (timer, saved) = entry.remove_entry();
@@ -348,6 +351,26 @@ impl Table for Timers {
         self.event.memory_size()
             + self.processing.memory_size()
             + (self.counts.capacity() + self.vacated.capacity()) * size_of::<u32>()
+    }
+
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.counts, live)
+    }
+
+    /// Timers stay in memory.
+    fn image(&mut self, _slots: &[Slot], _out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn evict(&mut self, _slots: &[Slot]) {}
+
+    /// They are in a full snapshot as changes.
+    fn mark_saved(&mut self) {}
+
+    fn shrink(&mut self, count: usize) {
+        self.counts.truncate(count);
+        self.counts.shrink_to_fit();
+        self.vacated.retain(|slot| (*slot as usize) < count);
     }
 
     fn add_slot_bytes(&self, bytes: &mut [usize]) {

@@ -11,7 +11,7 @@ fn run(content: &str, size: u64) -> KeyedRun {
         file: Some(StateFile {
             path: content.to_owned(),
             size,
-            inline: vec![],
+            ..StateFile::default()
         }),
         ..KeyedRun::default()
     }

@@ -1,6 +1,7 @@
 //! Where a file's bytes come from.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thalweg_proto::state::v1::StateFile;
@@ -9,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::StateError;
+use crate::disk::folder::LocalFile;
 
 /// A file that can be read in ranges.
 #[derive(Clone)]
@@ -21,9 +23,13 @@ pub(crate) enum Source {
         name: String,
         folder: FileSystem,
         path: String,
+        /// Where it begins: a file may hold several.
+        offset: u64,
         size: u64,
         runtime: Handle,
     },
+    /// One of this process's own, which is read without waiting.
+    Local(Arc<LocalFile>),
 }
 
 /// Ranges of one file, in order, read ahead by one.
@@ -33,6 +39,10 @@ pub(crate) enum Ranges {
         rest: std::vec::IntoIter<Range<u64>>,
     },
     Stored(mpsc::Receiver<Result<Bytes, StateError>>),
+    Local {
+        file: Arc<LocalFile>,
+        rest: std::vec::IntoIter<Range<u64>>,
+    },
 }
 
 impl Source {
@@ -46,10 +56,15 @@ impl Source {
         }
         let opened = files.open_uri(&file.path);
         let (folder, path) = opened.map_err(|error| storage_error(&file.path, &error))?;
+        let name = match file.physical_size {
+            0 => file.path.clone(),
+            _ => format!("{} (from byte {})", file.path, file.offset),
+        };
         Ok(Self::Stored {
-            name: file.path.clone(),
+            name,
             folder,
             path,
+            offset: file.offset,
             size: file.size,
             runtime: Handle::current(),
         })
@@ -58,6 +73,7 @@ impl Source {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Memory { name, .. } | Self::Stored { name, .. } => name,
+            Self::Local(file) => file.name(),
         }
     }
 
@@ -65,6 +81,7 @@ impl Source {
         match self {
             Self::Memory { content, .. } => content.len() as u64,
             Self::Stored { size, .. } => *size,
+            Self::Local(file) => file.bytes(),
         }
     }
 
@@ -73,11 +90,16 @@ impl Source {
         match self {
             Self::Memory { content, .. } => Ok(slice(content, &range)),
             Self::Stored {
-                name, folder, path, ..
+                name,
+                folder,
+                path,
+                offset,
+                ..
             } => folder
-                .read_range(path, range)
+                .read_range(path, offset + range.start..offset + range.end)
                 .await
                 .map_err(|error| storage_error(name, &error)),
+            Self::Local(file) => read_local(file, &range),
         }
     }
 
@@ -86,6 +108,10 @@ impl Source {
         match self {
             Self::Memory { content, .. } => Ranges::Memory {
                 content: content.clone(),
+                rest: ranges.into_iter(),
+            },
+            Self::Local(file) => Ranges::Local {
+                file: Arc::clone(file),
                 rest: ranges.into_iter(),
             },
             Self::Stored { runtime, .. } => {
@@ -112,8 +138,14 @@ impl Ranges {
         match self {
             Self::Memory { content, rest } => rest.next().map(|range| Ok(slice(content, &range))),
             Self::Stored(receiver) => receiver.blocking_recv(),
+            Self::Local { file, rest } => rest.next().map(|range| read_local(file, &range)),
         }
     }
+}
+
+fn read_local(file: &LocalFile, range: &Range<u64>) -> Result<Bytes, StateError> {
+    let length = range.end.min(file.bytes()).saturating_sub(range.start);
+    file.read(range.start, length as usize)
 }
 
 fn slice(content: &Bytes, range: &Range<u64>) -> Bytes {

@@ -10,6 +10,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use std::sync::Arc;
 
 use super::Slot;
+use crate::table::{make_room, unused};
 
 /// Keys in the layout that suits their type.
 pub(super) enum KeyStore {
@@ -35,6 +36,39 @@ impl KeyStore {
             Self::Int64(keys) => keys.values.capacity() * size_of::<i64>(),
             Self::Utf8(keys) => keys.memory_size(),
             Self::Rows(keys) => keys.keys.memory_size() + keys.buffer.as_ref().map_or(0, Rows::size),
+        }
+    }
+
+    /// Bytes of room that nobody uses if so many keys are there.
+    pub(super) fn slack(&self, live: usize) -> usize {
+        match self {
+            Self::Int64(keys) => unused(&keys.values, live),
+            Self::Utf8(keys) => keys.slack(live),
+            Self::Rows(keys) => keys.keys.slack(live),
+        }
+    }
+
+    /// Gives room back that keys had which are gone.
+    pub(super) fn give_back(&mut self) {
+        match self {
+            Self::Int64(_) => {}
+            Self::Utf8(keys) => keys.give_back(),
+            Self::Rows(keys) => keys.keys.give_back(),
+        }
+    }
+
+    /// Slots are below `count` now.
+    pub(super) fn shrink(&mut self, count: usize) {
+        match self {
+            Self::Int64(keys) => {
+                keys.values.truncate(count);
+                keys.values.shrink_to_fit();
+            }
+            Self::Utf8(keys) => keys.shrink(count),
+            Self::Rows(keys) => {
+                keys.keys.shrink(count);
+                keys.buffer = None;
+            }
         }
     }
 
@@ -154,6 +188,7 @@ impl Int64Keys {
     fn set(&mut self, slot: Slot, key: Option<i64>) {
         let place = slot as usize;
         if place >= self.values.len() {
+            make_room(&mut self.values, place + 1);
             self.values.resize(place + 1, 0);
         }
         self.values[place] = key.unwrap_or_default();
@@ -204,6 +239,22 @@ impl BytesKeys {
         self.bytes.capacity() + self.places.capacity() * size_of::<(usize, u32)>()
     }
 
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.bytes, self.bytes.len() - self.dead) + unused(&self.places, live)
+    }
+
+    fn give_back(&mut self) {
+        if self.dead > 0 {
+            self.drop_dead();
+        }
+    }
+
+    fn shrink(&mut self, count: usize) {
+        self.places.truncate(count);
+        self.places.shrink_to_fit();
+        self.drop_dead();
+    }
+
     #[inline]
     fn get(&self, slot: Slot) -> &[u8] {
         let (start, len) = self.places[slot as usize];
@@ -213,9 +264,12 @@ impl BytesKeys {
     fn set(&mut self, slot: Slot, key: Option<&[u8]>) {
         let place = slot as usize;
         if place >= self.places.len() {
+            make_room(&mut self.places, place + 1);
             self.places.resize(place + 1, (0, 0));
         }
         let bytes = key.unwrap_or_default();
+        let len = self.bytes.len() + bytes.len();
+        make_room(&mut self.bytes, len);
         self.places[place] = (self.bytes.len(), bytes.len() as u32);
         self.bytes.extend_from_slice(bytes);
         if key.is_none() {

@@ -2,6 +2,7 @@
 //! from them.
 
 mod changed_columns;
+mod disk;
 mod files;
 mod harness;
 mod limits;

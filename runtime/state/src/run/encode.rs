@@ -15,6 +15,7 @@ use super::sizes::RowSizes;
 use crate::file::BLOCK_BYTES;
 use crate::file::builder::{BlockRows, FileBuilder, FileSummary, Sink};
 use crate::file::footer::keyless;
+use crate::snapshot::Stored;
 use crate::{ChangeKind, ListSnapshot, StateError, TableDescriptor, TableSnapshot};
 
 /// Columns before the key: key group, hash, change.
@@ -29,10 +30,30 @@ pub(crate) fn encode_run(
     let mut builder = FileBuilder::new(scope.max_parallelism, scope.block_bytes, sink)?;
     for table in tables {
         builder.begin_table(&table.descriptor)?;
+        if let Some(Stored::Table(view, number)) = &table.stored.0 {
+            view.write_table(*number, scope, &mut builder)?;
+            continue;
+        }
         let changes = TableChanges::new(table, scope)?;
         changes.write(&mut builder)?;
     }
     builder.finish()
+}
+
+/// Writes a snapshot as one run, wherever its rows are.
+pub(crate) fn encode_snapshot(
+    tables: &[TableSnapshot],
+    scope: &Scope,
+    sink: &mut dyn Sink,
+) -> Result<FileSummary, StateError> {
+    let deltas = tables.iter().find_map(|table| match &table.stored.0 {
+        Some(Stored::Deltas(deltas)) => Some(deltas),
+        _ => None,
+    });
+    match deltas {
+        Some(deltas) => deltas.merge_with(tables, scope, sink),
+        None => encode_run(tables, scope, sink),
+    }
 }
 
 /// Writes batches of one schema, in their order, as a file of one table without keys.

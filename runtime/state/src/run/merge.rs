@@ -335,17 +335,24 @@ impl MergedBatch {
         };
         let upsert = |change: &i8| *change == ChangeKind::Upsert as i8;
         let kept = BooleanArray::from_iter(changes.iter().map(|change| Some(upsert(change))));
+        Self {
+            changes: None,
+            ..self
+        }
+        .filtered(&kept)
+    }
+
+    /// These rows of a batch of upserts.
+    fn filtered(&self, kept: &BooleanArray) -> Result<Self, StateError> {
         let columns = self
             .columns
             .iter()
-            .map(|column| filter(column, &kept).map_err(merging));
+            .map(|column| filter(column, kept).map_err(merging));
+        let hashes = self.hashes.iter().enumerate();
         Ok(Self {
             columns: columns.collect::<Result<_, _>>()?,
-            hashes: self
-                .hashes
-                .iter()
-                .zip(&changes)
-                .filter_map(|(hash, change)| upsert(change).then_some(*hash))
+            hashes: hashes
+                .filter_map(|(row, hash)| kept.value(row).then_some(*hash))
                 .collect(),
             changes: None,
         })

@@ -17,7 +17,7 @@ use super::encode::encode_run;
 use super::merge::{Deletes, TableMerge, merge_into_run, tables_of};
 use crate::file::reader::StateFileReader;
 use crate::file::source::Source;
-use crate::{ChangeKind, TableDescriptor, TableKind, TableSnapshot};
+use crate::{ChangeKind, StoredRows, TableDescriptor, TableKind, TableSnapshot};
 
 const MAX_PARALLELISM: u32 = 13;
 
@@ -118,6 +118,7 @@ fn table_snapshot(number: usize, changes: &Changes, range: KeyGroupRange) -> Tab
     });
     TableSnapshot {
         changes: batches.collect(),
+        stored: StoredRows::default(),
         descriptor: Arc::clone(&descriptor),
     }
 }

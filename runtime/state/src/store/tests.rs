@@ -1,7 +1,12 @@
 //! Whole snapshots through a folder on disk: written, read back, merged, damaged.
 
 mod damage;
+mod export;
 mod fixtures;
+mod merging;
+#[allow(dead_code)] // other tests use the rest of it
+#[path = "../../../storage/tests/storage/proxy.rs"]
+mod proxy;
 mod s3;
 mod sample;
 #[allow(dead_code)] // other tests use the rest of it

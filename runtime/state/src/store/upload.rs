@@ -12,7 +12,7 @@ use crate::file::source::storage_error;
 /// Blocks, of about 1 MiB, that may wait for the upload.
 const WAITING_BLOCKS: usize = 4;
 /// Files up to this size are written with one request.
-const ONE_REQUEST_BYTES: usize = 8 << 20;
+pub(super) const ONE_REQUEST_BYTES: usize = 8 << 20;
 
 /// A folder that files are written into, under names of their own.
 #[derive(Clone)]
@@ -27,6 +27,34 @@ impl Folder {
     pub(super) fn uri(&self) -> String {
         self.0.uri()
     }
+
+    /// Writes a file under a name of its own. When it fails, nothing is left of it.
+    pub(super) async fn write_file(&self, content: Bytes) -> Result<StateFile, StateError> {
+        let (name, uri) = self.new_file();
+        let size = content.len() as u64;
+        let written = self.0.write(&name, content).await;
+        written.map_err(|error| storage_error(&uri, &error))?;
+        Ok(StateFile {
+            path: uri,
+            size,
+            ..StateFile::default()
+        })
+    }
+
+    /// Name and URI.
+    fn new_file(&self) -> (String, String) {
+        let name = format!("{:032x}", rand::random::<u128>());
+        let uri = self.0.uri_of(&name);
+        (name, uri)
+    }
+}
+
+/// An encoded file.
+pub(super) enum Uploaded {
+    /// It is in storage, or inline.
+    Stored(StateFile),
+    /// It is small, and still to be written.
+    Small(Bytes),
 }
 
 /// The encoder's end of the queue.
@@ -45,25 +73,23 @@ impl Sink for Queue {
     }
 }
 
-/// Encodes and writes a file; inline up to `inline_limit` bytes. When it fails, nothing is left of it.
+/// Encodes a file and, if it is not small, writes it; inline up to `inline_limit` bytes. When it fails, nothing is left of it.
 pub(super) async fn upload(
     folder: &Folder,
     inline_limit: u64,
     encode: impl FnOnce(&mut dyn Sink) -> Result<FileSummary, StateError> + Send + 'static,
-) -> Result<(StateFile, FileSummary), StateError> {
+) -> Result<(Uploaded, FileSummary), StateError> {
     let (sender, receiver) = mpsc::channel(WAITING_BLOCKS);
     let encoder = tokio::task::spawn_blocking(move || encode(&mut Queue(sender)));
-    let name = format!("{:032x}", rand::random::<u128>());
-    let uri = folder.0.uri_of(&name);
-    let uploaded = Upload {
+    let (name, uri) = folder.new_file();
+    let upload = Upload {
         folder: &folder.0,
         name,
-        uri: uri.clone(),
+        uri,
         collected: Vec::new(),
         bytes: 0,
     };
-    let uploaded = uploaded.run(receiver, inline_limit, encoder).await?;
-    Ok(uploaded)
+    upload.run(receiver, inline_limit, encoder).await
 }
 
 struct Upload<'a> {
@@ -82,7 +108,7 @@ impl Upload<'_> {
         mut blocks: mpsc::Receiver<Bytes>,
         inline_limit: u64,
         encoder: Encoder,
-    ) -> Result<(StateFile, FileSummary), StateError> {
+    ) -> Result<(Uploaded, FileSummary), StateError> {
         let held = usize::try_from(inline_limit)
             .unwrap_or(usize::MAX)
             .max(ONE_REQUEST_BYTES);
@@ -93,21 +119,20 @@ impl Upload<'_> {
             self.collected.push(block);
         }
         if self.bytes > held {
-            return self.run_in_parts(blocks, encoder).await;
+            let (file, summary) = self.run_in_parts(blocks, encoder).await?;
+            return Ok((Uploaded::Stored(file), summary));
         }
         let summary = self.encoded(encoder).await?;
         let content = Bytes::from(self.collected.concat());
         if summary.bytes <= inline_limit {
             let file = StateFile {
-                path: String::new(),
                 size: summary.bytes,
                 inline: content.into(),
+                ..StateFile::default()
             };
-            return Ok((file, summary));
+            return Ok((Uploaded::Stored(file), summary));
         }
-        let written = self.folder.write(&self.name, content).await;
-        written.map_err(|error| storage_error(&self.uri, &error))?;
-        Ok((self.file(summary), summary))
+        Ok((Uploaded::Small(content), summary))
     }
 
     async fn run_in_parts(
@@ -148,7 +173,7 @@ impl Upload<'_> {
         StateFile {
             path: self.uri.clone(),
             size: summary.bytes,
-            inline: Vec::new(),
+            ..StateFile::default()
         }
     }
 }

@@ -25,8 +25,19 @@ pub(crate) struct ChangeWriter<'a> {
     max_parallelism: u32,
     slots: Vec<Slot>,
     kinds: Vec<i8>,
-    batches: Vec<RecordBatch>,
+    out: Out<'a>,
 }
+
+/// What becomes of the rows.
+enum Out<'a> {
+    /// Batches of changes.
+    Batches(Vec<RecordBatch>),
+    /// See [`TakeColumns`].
+    Columns(&'a mut TakeColumns<'a>),
+}
+
+/// Takes a table's own columns, with the slots that the rows are of.
+pub(crate) type TakeColumns<'a> = dyn FnMut(&[Slot], Vec<ArrayRef>) -> Result<(), StateError> + 'a;
 
 impl<'a> ChangeWriter<'a> {
     pub(crate) fn new(index: &'a KeyIndex, descriptor: &TableDescriptor, max_parallelism: u32) -> Self {
@@ -36,7 +47,19 @@ impl<'a> ChangeWriter<'a> {
             max_parallelism,
             slots: Vec::new(),
             kinds: Vec::new(),
-            batches: Vec::new(),
+            out: Out::Batches(Vec::new()),
+        }
+    }
+
+    /// One that gives the columns of [`Self::flush`] to `take`, without keys and kinds.
+    pub(crate) fn of_columns(
+        index: &'a KeyIndex,
+        descriptor: &TableDescriptor,
+        take: &'a mut TakeColumns<'a>,
+    ) -> Self {
+        Self {
+            out: Out::Columns(take),
+            ..Self::new(index, descriptor, 1)
         }
     }
 
@@ -63,6 +86,15 @@ impl<'a> ChangeWriter<'a> {
         if self.slots.is_empty() {
             return Ok(());
         }
+        let batches = match &mut self.out {
+            Out::Batches(batches) => batches,
+            Out::Columns(take) => {
+                take(&self.slots, columns)?;
+                self.slots.clear();
+                self.kinds.clear();
+                return Ok(());
+            }
+        };
         let hashes: Vec<u64> = self.slots.iter().map(|slot| self.index.hash(*slot)).collect();
         let groups = hashes.iter().map(|hash| key_group(*hash, self.max_parallelism));
         let mut all: Vec<ArrayRef> = vec![
@@ -78,12 +110,15 @@ impl<'a> ChangeWriter<'a> {
                 step: "building a snapshot's batch",
                 source,
             })?;
-        self.batches.push(batch);
+        batches.push(batch);
         Ok(())
     }
 
     pub(crate) fn finish(self) -> Vec<RecordBatch> {
-        self.batches
+        match self.out {
+            Out::Batches(batches) => batches,
+            Out::Columns(_) => Vec::new(),
+        }
     }
 }
 

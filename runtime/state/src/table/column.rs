@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 
 use super::marks::Marks;
 use super::ttl::TtlClock;
-use super::{ChangeWriter, StateTtl, Table, TableRows};
+use super::{ChangeWriter, StateTtl, Table, TableRows, unused};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 
@@ -27,6 +27,14 @@ pub trait SlotColumn: Send + 'static {
     fn clear(&mut self, slots: &[Slot]);
     /// Bytes held.
     fn memory_size(&self) -> usize;
+    /// How many of them are of rows that were cleared.
+    fn cleared_bytes(&self) -> usize {
+        0
+    }
+    /// Gives those back, if that takes more than forgetting them.
+    fn give_back(&mut self) -> Result<(), ArrowError> {
+        Ok(())
+    }
 }
 
 /// Rows of columns by slot. Expired rows are never seen: they are cleared before they are written or read.
@@ -157,17 +165,21 @@ impl<C: SlotColumn> ColumnTable<C> {
                 self.marks.set_saved(*slot, true);
                 out.note(*slot, ChangeKind::Upsert);
             }
-            let mut columns = self.columns.gather(slots).map_err(|source| StateError::Arrow {
-                step: "gathering rows for a snapshot",
-                source,
-            })?;
-            if self.clock.is_on() {
-                let accessed = slots.iter().map(|slot| self.accessed[*slot as usize]);
-                columns.push(Arc::new(Int64Array::from_iter_values(accessed)));
-            }
-            out.flush(columns)?;
+            out.flush(self.gather(slots)?)?;
         }
         Ok(())
+    }
+
+    fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, StateError> {
+        let mut columns = self.columns.gather(slots).map_err(|source| StateError::Arrow {
+            step: "gathering rows",
+            source,
+        })?;
+        if self.clock.is_on() {
+            let accessed = slots.iter().map(|slot| self.accessed[*slot as usize]);
+            columns.push(Arc::new(Int64Array::from_iter_values(accessed)));
+        }
+        Ok(columns)
     }
 }
 
@@ -259,6 +271,67 @@ impl<C: SlotColumn> Table for ColumnTable<C> {
             + self.accessed.capacity() * size_of::<i64>()
             + self.vacated.capacity() * size_of::<Slot>()
             + self.marks.memory_size()
+    }
+
+    /// Columns don't know their rows one by one: those that are there have their share.
+    fn slack(&self, live: usize) -> usize {
+        let room = self.live.len().max(1);
+        let columns = self.columns.memory_size();
+        let share = columns / room * (room - self.rows.min(room));
+        share.max(self.columns.cleared_bytes())
+            + unused(&self.live, live)
+            + unused(&self.accessed, live)
+            + self.marks.slack(live)
+    }
+
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let live: Vec<Slot> = slots
+            .iter()
+            .filter(|slot| self.live[**slot as usize])
+            .copied()
+            .collect();
+        for slots in live.chunks(out.batch_rows()) {
+            slots.iter().for_each(|slot| out.note(*slot, ChangeKind::Upsert));
+            out.flush(self.gather(slots)?)?;
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            self.rows -= usize::from(std::mem::replace(&mut self.live[*slot as usize], false));
+            self.marks.forget(*slot);
+        }
+        self.columns.clear(slots);
+    }
+
+    fn mark_saved(&mut self) {
+        self.marks.take();
+        for slot in 0..self.live.len() as Slot {
+            let is_there = self.live[slot as usize];
+            if !is_there && self.marks.is_saved(slot) {
+                self.vacated.push(slot);
+            }
+            self.marks.set_saved(slot, is_there);
+        }
+    }
+
+    fn give_back(&mut self) -> Result<(), StateError> {
+        self.columns.give_back().map_err(|source| StateError::Arrow {
+            step: "giving memory back",
+            source,
+        })
+    }
+
+    /// The columns keep their room for slots.
+    fn shrink(&mut self, count: usize) {
+        self.live.truncate(count);
+        self.live.shrink_to_fit();
+        self.accessed.truncate(count);
+        self.accessed.shrink_to_fit();
+        self.marks.shrink(count);
+        self.vacated.retain(|slot| (*slot as usize) < count);
+        self.next_sweep = 0;
     }
 
     /// An average: columns don't know their rows one by one.

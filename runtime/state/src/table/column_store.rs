@@ -119,6 +119,20 @@ impl ColumnStore {
         chunks.sum::<usize>() + self.rows.capacity() * size_of::<u32>()
     }
 
+    /// How many of them are of rows that belong to no slot.
+    pub fn cleared_bytes(&self) -> usize {
+        let chunks = self.chunks.iter().map(|chunk| chunk.get_array_memory_size());
+        chunks.sum::<usize>() / self.len.max(1) * (self.len - self.live)
+    }
+
+    /// Gives the room of such rows back.
+    pub fn give_back(&mut self) -> Result<(), ArrowError> {
+        match self.live < self.len {
+            true => self.drop_dead(),
+            false => Ok(()),
+        }
+    }
+
     fn place(&self, row: usize) -> (usize, usize) {
         let chunk = self.starts.partition_point(|start| *start <= row) - 1;
         (chunk, row - self.starts[chunk])

@@ -17,7 +17,7 @@ use thalweg_types::record::Record;
 
 use super::marks::Marks;
 use super::ttl::TtlClock;
-use super::{ChangeWriter, StateTtl, Table, TableRows, wrong_columns};
+use super::{ChangeWriter, StateTtl, Table, TableRows, make_room, unused, wrong_columns};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 
@@ -289,6 +289,7 @@ impl<T: Record> Table for ListTable<T> {
 
     fn resize(&mut self, count: usize) {
         if count > self.lists.len() {
+            make_room(&mut self.lists, count);
             self.lists.resize_with(count, List::default);
             self.marks.resize(count);
         }
@@ -378,6 +379,74 @@ impl<T: Record> Table for ListTable<T> {
             + self.lists.capacity() * size_of::<List<T>>()
             + self.vacated.capacity() * size_of::<Slot>()
             + self.marks.memory_size()
+    }
+
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.lists, live) + self.marks.slack(live)
+    }
+
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let mut positions = Int64Builder::new();
+        let mut items = T::builders(slots.len().min(out.batch_rows()));
+        let mut accessed = Int64Builder::new();
+        for slot in slots {
+            let list = &self.lists[*slot as usize];
+            for (place, item) in list.items.iter().enumerate() {
+                out.note(*slot, ChangeKind::Upsert);
+                positions.append_value(list.start + place as i64);
+                T::push(&mut items, T::view(item));
+                accessed.append_option(list.accessed.get(place).copied());
+                if out.is_full(T::builders_bytes(&items)) {
+                    out.flush(columns::<T>(
+                        &self.clock,
+                        &mut positions,
+                        &mut items,
+                        &mut accessed,
+                    ))?;
+                }
+            }
+        }
+        out.flush(columns::<T>(
+            &self.clock,
+            &mut positions,
+            &mut items,
+            &mut accessed,
+        ))
+    }
+
+    fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            let list = std::mem::take(&mut self.lists[*slot as usize]);
+            self.heap -= list.heap_bytes();
+            self.marks.forget(*slot);
+        }
+    }
+
+    fn mark_saved(&mut self) {
+        self.marks.take();
+        for (slot, list) in self.lists.iter_mut().enumerate() {
+            if list.items.is_empty() {
+                if !list.saved.is_empty() {
+                    self.vacated.push(slot as Slot);
+                }
+                *list = List::default();
+            } else {
+                list.clean = list.end();
+                list.saved = if self.marks.is_tracking() {
+                    list.start..list.end()
+                } else {
+                    0..0
+                };
+            }
+        }
+    }
+
+    fn shrink(&mut self, count: usize) {
+        self.lists.truncate(count);
+        self.lists.shrink_to_fit();
+        self.marks.shrink(count);
+        self.vacated.retain(|slot| (*slot as usize) < count);
+        self.next_sweep = 0;
     }
 
     #[cfg(test)]

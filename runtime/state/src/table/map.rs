@@ -19,8 +19,8 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use thalweg_types::record::Record;
 
-use super::StateTtl;
 use super::ttl::TtlClock;
+use super::{StateTtl, make_room};
 use crate::key_index::Slot;
 use crate::snapshot::TableDescriptor;
 
@@ -320,6 +320,8 @@ impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
                 place
             }
             None => {
+                let len = self.entries.len() + 1;
+                make_room(&mut self.entries, len);
                 self.entries.push(Some(entry));
                 self.changes.is_listed.push(false);
                 (self.entries.len() - 1) as u32

@@ -2,6 +2,7 @@
 //!
 //! Invariants: `dirty` holds each marked slot once; nothing is marked or saved while changes are not tracked.
 
+use super::unused;
 use crate::key_index::Slot;
 
 const DIRTY: u8 = 1;
@@ -62,6 +63,22 @@ impl Marks {
             self.flags[*slot as usize] &= !DIRTY;
         }
         std::mem::take(&mut self.dirty)
+    }
+
+    /// The slot is another's: nothing is known of it. It must not be marked.
+    #[inline]
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.flags[slot as usize] = 0;
+    }
+
+    pub(super) fn slack(&self, live: usize) -> usize {
+        unused(&self.flags, live)
+    }
+
+    pub(super) fn shrink(&mut self, count: usize) {
+        self.flags.truncate(count);
+        self.flags.shrink_to_fit();
+        self.dirty.shrink_to_fit();
     }
 
     pub(super) fn memory_size(&self) -> usize {

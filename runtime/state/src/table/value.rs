@@ -7,7 +7,7 @@ use thalweg_types::record::Record;
 
 use super::marks::Marks;
 use super::ttl::TtlClock;
-use super::{ChangeWriter, StateTtl, Table, TableRows, wrong_columns};
+use super::{ChangeWriter, StateTtl, Table, TableRows, make_room, unused, wrong_columns};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 
@@ -259,6 +259,7 @@ impl<T: Record> Table for ValueTable<T> {
 
     fn resize(&mut self, count: usize) {
         if count > self.rows.len() {
+            make_room(&mut self.rows, count);
             self.rows.resize_with(count, || None);
             self.marks.resize(count);
             if self.clock.is_on() {
@@ -347,6 +348,61 @@ impl<T: Record> Table for ValueTable<T> {
             + self.accessed.capacity() * size_of::<i64>()
             + self.vacated.capacity() * size_of::<Slot>()
             + self.marks.memory_size()
+    }
+
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.rows, live) + unused(&self.accessed, live) + self.marks.slack(live)
+    }
+
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        self.measure_lent();
+        let mut rows = T::builders(slots.len().min(out.batch_rows()));
+        let mut accessed = Int64Builder::new();
+        for slot in slots {
+            let Some(value) = &self.rows[*slot as usize] else {
+                continue;
+            };
+            out.note(*slot, ChangeKind::Upsert);
+            T::push(&mut rows, T::view(value));
+            if self.clock.is_on() {
+                accessed.append_value(self.accessed[*slot as usize]);
+            }
+            if out.is_full(T::builders_bytes(&rows)) {
+                out.flush(self.columns(&mut rows, &mut accessed))?;
+            }
+        }
+        out.flush(self.columns(&mut rows, &mut accessed))
+    }
+
+    fn evict(&mut self, slots: &[Slot]) {
+        self.measure_lent();
+        for slot in slots {
+            self.heap -= heap_of(self.rows[*slot as usize].as_ref());
+            self.rows[*slot as usize] = None;
+            self.marks.forget(*slot);
+        }
+    }
+
+    fn mark_saved(&mut self) {
+        self.measure_lent();
+        self.marks.take();
+        for slot in 0..self.rows.len() as Slot {
+            let is_there = self.rows[slot as usize].is_some();
+            if !is_there && self.marks.is_saved(slot) {
+                self.vacated.push(slot);
+            }
+            self.marks.set_saved(slot, is_there);
+        }
+    }
+
+    fn shrink(&mut self, count: usize) {
+        self.rows.truncate(count);
+        self.rows.shrink_to_fit();
+        self.accessed.truncate(count);
+        self.accessed.shrink_to_fit();
+        self.marks.shrink(count);
+        self.vacated.retain(|slot| (*slot as usize) < count);
+        self.next_sweep = 0;
     }
 
     #[cfg(test)]

@@ -18,7 +18,7 @@ use arrow::datatypes::Int64Type;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use thalweg_types::record::Record;
 
-use super::{ChangeWriter, Table, TableRows, wrong_columns};
+use super::{ChangeWriter, Table, TableRows, make_room, unused, wrong_columns};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 use crate::timers::WindowNamespace;
@@ -32,8 +32,8 @@ pub struct WindowListTable<T: Record> {
     places: HashTable<u32>,
     cells: Vec<Option<Cell<T>>>,
     free: Vec<u32>,
-    /// Cells of each slot.
-    counts: Vec<u32>,
+    /// The first cell of each slot.
+    firsts: Vec<u32>,
     tracking: bool,
     /// Places that were written; by place, whether it stands here.
     dirty: Vec<u32>,
@@ -43,8 +43,13 @@ pub struct WindowListTable<T: Record> {
     vacated: Vec<Slot>,
 }
 
+/// No cell.
+const NONE: u32 = u32::MAX;
+
 struct Cell<T> {
     slot: Slot,
+    previous: u32,
+    next: u32,
     window: WindowNamespace,
     items: Vec<T>,
     /// Rows in the last snapshot.
@@ -68,7 +73,7 @@ impl<T: Record> WindowListTable<T> {
             places: HashTable::new(),
             cells: Vec::new(),
             free: Vec::new(),
-            counts: Vec::new(),
+            firsts: Vec::new(),
             tracking: false,
             dirty: Vec::new(),
             is_listed: Vec::new(),
@@ -141,25 +146,31 @@ impl<T: Record> WindowListTable<T> {
         if let Some(place) = self.find(slot, window) {
             return place;
         }
+        let first = self.firsts[slot as usize];
         let cell = Cell {
             slot,
+            previous: NONE,
+            next: first,
             window,
             items: Vec::new(),
             saved: 0,
             clean: 0,
         };
-        self.counts[slot as usize] += 1;
         let place = match self.free.pop() {
             Some(place) => {
                 self.cells[place as usize] = Some(cell);
                 place
             }
             None => {
+                let len = self.cells.len() + 1;
+                make_room(&mut self.cells, len);
                 self.cells.push(Some(cell));
                 self.is_listed.push(false);
                 (self.cells.len() - 1) as u32
             }
         };
+        self.firsts[slot as usize] = place;
+        self.link(first, |cell| cell.previous = place);
         let Self { cells, hasher, .. } = self;
         let hash = hasher.hash_one((slot, window));
         self.places.insert_unique(hash, place, |place| {
@@ -186,10 +197,21 @@ impl<T: Record> WindowListTable<T> {
             found.remove();
         }
         self.free.push(place);
-        let count = &mut self.counts[cell.slot as usize];
-        *count -= 1;
-        if *count == 0 {
+        self.link(cell.next, |next| next.previous = cell.previous);
+        match cell.previous {
+            NONE => self.firsts[cell.slot as usize] = cell.next,
+            previous => self.link(previous, |previous| previous.next = cell.next),
+        }
+        if self.firsts[cell.slot as usize] == NONE {
             self.vacated.push(cell.slot);
+        }
+    }
+
+    fn link(&mut self, place: u32, change: impl FnOnce(&mut Cell<T>)) {
+        if place != NONE
+            && let Some(cell) = &mut self.cells[place as usize]
+        {
+            change(cell);
         }
     }
 
@@ -271,8 +293,9 @@ impl<T: Record> Table for WindowListTable<T> {
     }
 
     fn resize(&mut self, count: usize) {
-        if count > self.counts.len() {
-            self.counts.resize(count, 0);
+        if count > self.firsts.len() {
+            make_room(&mut self.firsts, count);
+            self.firsts.resize(count, NONE);
         }
     }
 
@@ -287,7 +310,7 @@ impl<T: Record> Table for WindowListTable<T> {
     }
 
     fn is_vacant(&self, slot: Slot) -> bool {
-        self.counts[slot as usize] == 0
+        self.firsts[slot as usize] == NONE
     }
 
     fn sweep(&mut self, _rows: usize) {}
@@ -344,7 +367,66 @@ impl<T: Record> Table for WindowListTable<T> {
             + self.cells.capacity() * size_of::<Option<Cell<T>>>()
             + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
             + self.is_listed.capacity()
-            + (self.counts.capacity() + self.vacated.capacity()) * size_of::<u32>()
+            + (self.firsts.capacity() + self.vacated.capacity()) * size_of::<u32>()
+    }
+
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.cells, self.cells.len() - self.free.len()) + unused(&self.firsts, live)
+    }
+
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let mut rows = Rows::<T>::new(slots.len().min(out.batch_rows()));
+        for slot in slots {
+            let mut place = self.firsts[*slot as usize];
+            while place != NONE
+                && let Some(cell) = &self.cells[place as usize]
+            {
+                for position in 0..cell.items.len() {
+                    rows.change(cell, position, ChangeKind::Upsert, out)?;
+                }
+                place = cell.next;
+            }
+        }
+        rows.finish(out)
+    }
+
+    fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            while self.firsts[*slot as usize] != NONE {
+                let place = self.firsts[*slot as usize];
+                let bytes = self.cells[place as usize].as_ref().map_or(0, Cell::heap_bytes);
+                self.heap -= bytes;
+                self.forget(place);
+            }
+        }
+    }
+
+    fn mark_saved(&mut self) {
+        for place in std::mem::take(&mut self.dirty) {
+            self.is_listed[place as usize] = false;
+        }
+        for place in 0..self.cells.len() as u32 {
+            let Some(cell) = &mut self.cells[place as usize] else {
+                continue;
+            };
+            cell.clean = cell.items.len();
+            cell.saved = if self.tracking { cell.items.len() } else { 0 };
+            if cell.items.is_empty() {
+                self.forget(place);
+            }
+        }
+    }
+
+    fn shrink(&mut self, count: usize) {
+        self.firsts.truncate(count);
+        self.firsts.shrink_to_fit();
+        self.vacated.retain(|slot| (*slot as usize) < count);
+        if self.places.is_empty() {
+            self.cells = Vec::new();
+            self.free = Vec::new();
+            self.is_listed = Vec::new();
+            self.places.shrink_to(0, |_| 0);
+        }
     }
 
     #[cfg(test)]

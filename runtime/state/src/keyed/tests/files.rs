@@ -1,5 +1,8 @@
 //! The subtasks' real files: what snapshots are written to and restored from.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use thalweg_proto::state::v1::{
     CheckpointOptions, OperatorRestore, OperatorSubtaskState, SnapshotKind, SubtaskRuns,
 };
@@ -16,6 +19,8 @@ pub(super) struct Files {
     runtime: tokio::runtime::Runtime,
     store: SnapshotStore,
     checkpoint_id: u64,
+    /// The clock of time-to-live.
+    pub(super) now: Arc<AtomicI64>,
 }
 
 /// One subtask's runs, and its state in the last checkpoint.
@@ -25,6 +30,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// Rows of all files.
+    pub(super) fn rows(&self) -> u64 {
+        self.last.runs.iter().map(|run| run.rows).sum()
+    }
+
     pub(super) fn new(key_groups: KeyGroupRange) -> Self {
         Self {
             chain: SubtaskChain::new(key_groups, MAX_PARALLELISM),
@@ -35,6 +45,8 @@ impl Runs {
 
 impl Files {
     pub(super) fn new() -> Self {
+        let now = Arc::new(AtomicI64::new(0));
+        let clock = Arc::clone(&now);
         Self {
             folder: tempfile::tempdir().unwrap(),
             runtime: tokio::runtime::Builder::new_multi_thread()
@@ -42,8 +54,10 @@ impl Files {
                 .enable_all()
                 .build()
                 .unwrap(),
-            store: SnapshotStore::new(FileSystems::new(Configuration::default())),
+            store: SnapshotStore::new(FileSystems::new(Configuration::default()))
+                .with_clock(move || clock.load(Ordering::Relaxed)),
             checkpoint_id: 0,
+            now,
         }
     }
 

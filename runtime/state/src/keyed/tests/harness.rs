@@ -4,14 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, Int64Type, UInt32Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use futures::FutureExt;
 use thalweg_types::KeyGroupRange;
 use thalweg_types::key_group::key_group;
 use thalweg_types::key_hash::hash_rows;
 
+use crate::file::reader::StateFileReader;
+use crate::file::source::Source;
+use crate::run::Scope;
+use crate::run::encode::encode_snapshot;
 use crate::*;
 
 pub(super) const MAX_PARALLELISM: u32 = 128;
@@ -25,7 +32,7 @@ pub(super) fn config(key_groups: KeyGroupRange, memory_bytes: usize) -> KeyedSta
         key: vec![Arc::new(Field::new("key", DataType::Utf8, true))],
         key_groups,
         max_parallelism: MAX_PARALLELISM,
-        settings: Arc::new(StateSettings { memory_bytes }),
+        settings: Arc::new(StateSettings::in_memory(memory_bytes)),
     }
 }
 
@@ -83,6 +90,12 @@ impl SlotColumn for Numbers {
     fn memory_size(&self) -> usize {
         self.0.memory_size()
     }
+    fn cleared_bytes(&self) -> usize {
+        self.0.cleared_bytes()
+    }
+    fn give_back(&mut self) -> Result<(), ArrowError> {
+        self.0.give_back()
+    }
 }
 
 impl Numbers {
@@ -119,8 +132,43 @@ pub(super) struct Handles {
     pub(super) column: ColumnHandle<Numbers>,
 }
 
-pub(super) fn full_set(key_groups: KeyGroupRange) -> (KeyedState, Handles) {
-    let mut state = KeyedState::new(config(key_groups, usize::MAX)).unwrap();
+/// A process's folder for local state, in one of the test's.
+pub(super) struct Disk {
+    pub(super) folder: Arc<LocalFolder>,
+    _base: tempfile::TempDir,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        Self {
+            folder: LocalFolder::of_process(base.path()).unwrap(),
+            _base: base,
+        }
+    }
+
+    /// State whose rows go to disk when it is larger than `resident_bytes` in memory.
+    pub(super) fn settings(&self, memory_bytes: usize, resident_bytes: usize) -> StateSettings {
+        StateSettings {
+            memory_bytes,
+            disk: Some(DiskSettings {
+                folder: Arc::clone(&self.folder),
+                resident_bytes,
+            }),
+        }
+    }
+
+    pub(super) fn empty(&self, memory_bytes: usize, resident_bytes: usize) -> KeyedState {
+        let settings = Arc::new(self.settings(memory_bytes, resident_bytes));
+        let config = config(ALL, memory_bytes);
+        KeyedState::new(KeyedStateConfig { settings, ..config }).unwrap()
+    }
+}
+
+pub(super) fn full_set(key_groups: KeyGroupRange, settings: StateSettings) -> (KeyedState, Handles) {
+    let config = config(key_groups, usize::MAX);
+    let settings = Arc::new(settings);
+    let mut state = KeyedState::new(KeyedStateConfig { settings, ..config }).unwrap();
     let write = ttl(TtlUpdate::OnCreateAndWrite);
     let read = ttl(TtlUpdate::OnReadAndWrite);
     let handles = Handles {
@@ -136,6 +184,47 @@ pub(super) fn full_set(key_groups: KeyGroupRange) -> (KeyedState, Handles) {
         column: state.register_columns("column", Numbers::new(), None).unwrap(),
     };
     (state, handles)
+}
+
+/// The changes of a snapshot, wherever they are.
+pub(super) fn all_changes(tables: &[TableSnapshot]) -> Vec<TableSnapshot> {
+    if tables.iter().all(|table| table.stored.is_empty()) {
+        return tables.to_vec();
+    }
+    let mut content = Vec::new();
+    encode_snapshot(tables, &Scope::new(ALL, MAX_PARALLELISM), &mut content).unwrap();
+    let source = Source::Memory {
+        name: "snapshot".to_owned(),
+        content: content.into(),
+    };
+    let reader = StateFileReader::open(source).now_or_never().unwrap().unwrap();
+    let changes = |descriptor: &Arc<TableDescriptor>, number: usize| {
+        let mut blocks = reader.blocks(number, ALL, 1 << 20).unwrap();
+        let mut changes = Vec::new();
+        while let Some(block) = blocks.next() {
+            let (batch, with_kinds) = block.unwrap();
+            let mut columns = batch.columns().to_vec();
+            if !with_kinds {
+                let upserts = vec![ChangeKind::Upsert as i8; batch.num_rows()];
+                columns.insert(0, Arc::new(Int8Array::from(upserts)));
+            }
+            let mut hashes = Vec::new();
+            hash_rows(&columns[1..1 + descriptor.key.len()], &mut hashes).unwrap();
+            let groups = hashes.iter().map(|hash| key_group(*hash, MAX_PARALLELISM));
+            columns.insert(0, Arc::new(UInt32Array::from_iter_values(groups)));
+            columns.insert(1, Arc::new(UInt64Array::from(hashes)));
+            changes.push(RecordBatch::try_new(descriptor.change_schema(), columns).unwrap());
+        }
+        changes
+    };
+    let tables = reader.tables().iter().enumerate();
+    tables
+        .map(|(number, descriptor)| TableSnapshot {
+            descriptor: Arc::clone(descriptor),
+            changes: changes(descriptor, number),
+            stored: StoredRows::default(),
+        })
+        .collect()
 }
 
 /// Rows by table, key and sub-key, as a reader of the snapshots' files would have them.
@@ -169,12 +258,13 @@ fn group_of_row(row: &RecordBatch) -> u32 {
 
 impl Store {
     /// Takes a snapshot, and checks that it is well formed; how many rows changed.
-    pub(super) fn apply(&mut self, full: bool, snapshots: Vec<TableSnapshot>) -> usize {
+    pub(super) fn apply(&mut self, full: bool, snapshots: &[TableSnapshot]) -> usize {
         let mut changes = 0;
         for TableSnapshot {
             descriptor,
             changes: batches,
-        } in snapshots
+            ..
+        } in all_changes(snapshots)
         {
             let table = self.tables.entry(descriptor.name.clone());
             let table = table.or_insert_with(|| StoredTable {
@@ -200,8 +290,13 @@ impl Store {
         let tables = self.tables.values().map(|table| {
             let schema = table.descriptor.row_schema();
             let rows = table.rows.values().flat_map(|rows| rows.values());
-            let rows: Vec<RecordBatch> = rows
+            let mut rows: Vec<&RecordBatch> = rows
                 .filter(|row| key_groups.contains(group_of_row(row)))
+                .collect();
+            // As those of files: by key group, then by key.
+            rows.sort_by_key(|row| group_of_row(row));
+            let rows: Vec<RecordBatch> = rows
+                .into_iter()
                 .map(|row| {
                     let mut columns = row.columns().to_vec();
                     columns.remove(2);

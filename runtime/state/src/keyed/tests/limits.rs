@@ -70,7 +70,7 @@ fn an_incremental_snapshot_costs_what_changed() {
     }
     state.end_batch().unwrap();
     let mut store = Store::default();
-    let first = store.apply(false, state.snapshot(INCREMENTAL).unwrap());
+    let first = store.apply(false, &state.snapshot(INCREMENTAL).unwrap());
     assert_eq!(first, 10_000 * 8);
     let slots = begin(&mut state, &["key3", "key5", "key7"], 0);
     state.table(value).set(slots[0], 2);
@@ -78,9 +78,9 @@ fn an_incremental_snapshot_costs_what_changed() {
     state.table(map).put(slots[1], 2, 9);
     state.table(map).remove(slots[1], &1);
     state.table(map).clear(slots[2]);
-    state.timers().pop_event_time(0).unwrap();
+    state.pop_timer(TimeDomain::Event, 0).unwrap().unwrap();
     state.end_batch().unwrap();
-    let changed = store.apply(false, state.snapshot(INCREMENTAL).unwrap());
+    let changed = store.apply(false, &state.snapshot(INCREMENTAL).unwrap());
     assert_eq!(
         changed, 6,
         "a value, an element, an entry, a removed entry, a cleared map, a fired timer"
@@ -135,7 +135,7 @@ fn timers_that_are_set_and_deleted_for_ever_take_no_memory() {
     assert_eq!(state.timers().len(), 1);
     let size = state.memory_size();
     assert!(size < 1 << 20, "{size} bytes");
-    let changes = Store::default().apply(false, state.snapshot(INCREMENTAL).unwrap());
+    let changes = Store::default().apply(false, &state.snapshot(INCREMENTAL).unwrap());
     assert_eq!(changes, 1);
 }
 

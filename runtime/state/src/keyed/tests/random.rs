@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use arrow::array::AsArray;
 use proptest::collection::vec;
@@ -49,6 +50,9 @@ struct Part {
 struct World {
     /// Restores come from these if there are any, else from the naive store.
     files: Option<Files>,
+    /// With it, most subtasks have little memory; each restore changes which.
+    disk: Option<(Disk, usize)>,
+    restores: u32,
     parts: Vec<Part>,
     twins: BTreeMap<String, Twin>,
     event: BTreeSet<TwinTimer>,
@@ -88,8 +92,11 @@ fn window_of(a: u8) -> (i64, i64) {
 }
 
 impl World {
-    fn new(files: Option<Files>) -> Self {
-        let (state, handles) = full_set(ALL);
+    fn new(files: Option<Files>, disk: Option<(Disk, usize)>) -> Self {
+        let settings = disk
+            .as_ref()
+            .map(|(disk, resident)| disk.settings(usize::MAX, *resident));
+        let (state, handles) = full_set(ALL, settings.unwrap_or_default());
         let part = Part {
             key_groups: ALL,
             state,
@@ -99,6 +106,8 @@ impl World {
         };
         Self {
             files,
+            disk,
+            restores: 0,
             parts: vec![part],
             twins: BTreeMap::new(),
             event: BTreeSet::new(),
@@ -108,6 +117,9 @@ impl World {
     }
 
     fn run(&mut self, step: &Step) {
+        if let Some(files) = &self.files {
+            files.now.store(self.now, Ordering::Relaxed);
+        }
         match step {
             Step::Batch(rows) => self.batch(rows),
             Step::Wait(ms) => {
@@ -306,10 +318,7 @@ impl World {
             for Part { state, handles, .. } in &mut self.parts {
                 let mut last = i64::MIN;
                 state.advance_clock(self.now);
-                while let Some(timer) = match domain {
-                    TimeDomain::Event => state.timers().pop_event_time(until),
-                    TimeDomain::Processing => state.timers().pop_processing_time(until),
-                } {
+                while let Some(timer) = state.pop_timer(domain, until).unwrap() {
                     assert!(timer.time >= last, "timers fire in the order of time");
                     last = timer.time;
                     let key = state.keys(&[timer.slot]).unwrap();
@@ -339,7 +348,7 @@ impl World {
             let mut rows = 0;
             let mut take = |request: SnapshotRequest| {
                 let tables = state.snapshot(request).unwrap();
-                rows = store.apply(request.full, tables.clone());
+                rows = store.apply(request.full, &tables);
                 tables
             };
             let mut checkpoint = |full| match &mut self.files {
@@ -389,7 +398,14 @@ impl World {
         }
         for subtask in 0..parallelism {
             let key_groups = KeyGroupRange::of_subtask(subtask, parallelism, MAX_PARALLELISM);
-            let (mut state, handles) = full_set(key_groups);
+            self.restores += 1;
+            let settings = match &self.disk {
+                Some((disk, resident)) if !self.restores.is_multiple_of(4) => {
+                    disk.settings(usize::MAX, *resident)
+                }
+                _ => StateSettings::default(),
+            };
+            let (mut state, handles) = full_set(key_groups, settings);
             let (mut restored, runs) = match &self.files {
                 Some(files) => files.restored(&old, key_groups),
                 None => (store.restored(key_groups), Runs::new(key_groups)),
@@ -462,7 +478,8 @@ impl World {
         self.now += 2 * TTL_MS;
         self.twins.values_mut().for_each(|twin| twin.expire(self.now));
         self.batch(&[]);
-        self.snapshot(false);
+        // With a disk a full one, which says that the keys have no rows.
+        self.snapshot(self.disk.is_some());
         for part in &self.parts {
             assert_eq!(part.state.key_count(), 0, "a key without state goes away");
         }
@@ -473,7 +490,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn every_table_and_timer_is_as_its_naive_twin_through_snapshots_and_restores(steps in steps()) {
-        let mut world = World::new(None);
+        let mut world = World::new(None, None);
         steps.iter().for_each(|step| world.run(step));
         world.check();
         world.restore(2);
@@ -485,11 +502,45 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn they_are_through_the_files_too(steps in steps()) {
-        let mut world = World::new(Some(Files::new()));
+        let mut world = World::new(Some(Files::new()), None);
         steps.iter().for_each(|step| world.run(step));
         world.check();
         world.restore(2);
         world.restore(2);
+        world.clear();
+    }
+}
+
+fn resident_bytes() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(3_000), Just(6_000)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn they_are_with_rows_that_come_and_go_between_memory_and_disk(
+        steps in steps(),
+        resident in resident_bytes(),
+    ) {
+        let mut world = World::new(None, Some((Disk::new(), resident)));
+        steps.iter().for_each(|step| world.run(step));
+        world.check();
+        world.restore(2);
+        world.clear();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+    #[test]
+    fn they_are_through_the_files_of_one_backend_into_the_other(
+        steps in steps(),
+        resident in resident_bytes(),
+    ) {
+        let mut world = World::new(Some(Files::new()), Some((Disk::new(), resident)));
+        steps.iter().for_each(|step| world.run(step));
+        world.check();
+        (0..3).for_each(|parallelism| world.restore(1 + parallelism));
         world.clear();
     }
 }

@@ -71,13 +71,13 @@ fn expired_rows_are_in_no_snapshot_and_are_swept_without_being_read() {
     }
     state.end_batch().unwrap();
     let mut store = Store::default();
-    assert_eq!(store.apply(false, state.snapshot(INCREMENTAL).unwrap()), 500);
+    assert_eq!(store.apply(false, &state.snapshot(INCREMENTAL).unwrap()), 500);
     state.advance_clock(TTL_MS);
     let full = SnapshotRequest {
         checkpoint_id: 2,
         full: true,
     };
-    assert_eq!(store.apply(true, state.snapshot(full).unwrap()), 0);
+    assert_eq!(store.apply(true, &state.snapshot(full).unwrap()), 0);
     for _ in 0..500 / 64 + 1 {
         state.end_batch().unwrap();
     }
@@ -93,12 +93,12 @@ fn what_expired_while_the_job_was_down_is_not_restored_and_is_removed_from_the_f
     let slot = begin(&mut first, &["a"], 0)[0];
     first.table(value).set(slot, 7);
     first.end_batch().unwrap();
-    store.apply(false, first.snapshot(INCREMENTAL).unwrap());
+    store.apply(false, &first.snapshot(INCREMENTAL).unwrap());
 
     let mut second = empty(usize::MAX);
     second.register_value::<i64>("value", ttl).unwrap();
     second.restore(&mut store.restored(ALL), 1_000).unwrap();
-    let tombstones = store.apply(false, second.snapshot(INCREMENTAL).unwrap());
+    let tombstones = store.apply(false, &second.snapshot(INCREMENTAL).unwrap());
     assert_eq!((tombstones, store.rows("value", 0)), (1, 0));
     assert_eq!(second.key_count(), 0);
 }

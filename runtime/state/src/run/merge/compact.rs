@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array};
 use arrow::compute::concat;
+use arrow::datatypes::Int64Type;
 use thalweg_types::key_group::key_group;
 
 use super::{Deletes, MergedBatch, TableMerge, merging, tables_of};
@@ -11,7 +12,7 @@ use crate::file::builder::{FileBuilder, FileSummary, Sink, column_bytes};
 use crate::file::reader::StateFileReader;
 use crate::run::Scope;
 use crate::run::encode::write_block;
-use crate::{ChangeKind, StateError, TableDescriptor};
+use crate::{ChangeKind, StateError, TableDescriptor, TableKind};
 
 /// Writes what these neighbouring runs, oldest first, amount to as one run.
 pub(crate) fn merge_into_run(
@@ -32,11 +33,36 @@ pub(crate) fn merge_into_run(
             bytes: 0,
         };
         while let Some(batch) = merge.next_batch()? {
-            writer.push(batch)?;
+            writer.push(match deletes {
+                Deletes::Drop => batch.without_expired(&descriptor, scope.now_ms)?,
+                Deletes::Keep => batch,
+            })?;
         }
         writer.flush()?;
     }
     builder.finish()
+}
+
+impl MergedBatch {
+    /// Without rows of values and maps whose time-to-live is over. A list's positions count on from those that are there.
+    fn without_expired(self, descriptor: &TableDescriptor, now_ms: i64) -> Result<Self, StateError> {
+        let is_one_by_one = matches!(descriptor.kind, TableKind::Value | TableKind::Map);
+        let (Some(ttl), Some(accessed)) = (descriptor.ttl, self.columns.last()) else {
+            return Ok(self);
+        };
+        let Some(accessed) = accessed.as_primitive_opt::<Int64Type>() else {
+            return Ok(self);
+        };
+        let time = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        let until = now_ms.saturating_sub(time);
+        // Null: it had no time-to-live when it was stored.
+        let is_kept = |accessed: Option<i64>| accessed.is_none_or(|accessed| accessed > until);
+        if !is_one_by_one || now_ms == i64::MIN || accessed.iter().all(is_kept) {
+            return Ok(self);
+        }
+        let kept = BooleanArray::from_iter(accessed.iter().map(|accessed| Some(is_kept(accessed))));
+        self.filtered(&kept)
+    }
 }
 
 /// Merged batches are cut by rows, blocks by bytes: collects batches until they are a block.
@@ -55,7 +81,9 @@ impl MergedWriter<'_, '_> {
             self.flush()?;
         }
         self.bytes += bytes;
-        self.collected.push(batch);
+        if !batch.hashes.is_empty() {
+            self.collected.push(batch);
+        }
         Ok(())
     }
 

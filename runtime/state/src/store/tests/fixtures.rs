@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use crate::inspect::{SnapshotFacts, resolve};
 use crate::{
     ChangeKind, ListDistribution, ListSnapshot, OperatorSnapshot, RestoredList, RestoredState, SnapshotStore,
-    SnapshotTicket, StateError, SubtaskChain, TableDescriptor, TableKind, TableSnapshot, WrittenSnapshot,
+    SnapshotTicket, StateError, StoredRows, SubtaskChain, TableDescriptor, TableKind, TableSnapshot,
+    WrittenSnapshot,
 };
 
 pub(super) const MAX_PARALLELISM: u32 = 128;
@@ -33,7 +34,7 @@ pub(super) struct Fixture {
     uri: String,
     pub(super) runtime: Runtime,
     pub(super) store: SnapshotStore,
-    files: FileSystems,
+    pub(super) files: FileSystems,
     inline_limit: u64,
 }
 
@@ -97,6 +98,7 @@ pub(super) fn table_changes(
         tables: vec![TableSnapshot {
             descriptor,
             changes: vec![batch],
+            stored: StoredRows::default(),
         }],
         lists: vec![],
     }
@@ -182,7 +184,7 @@ impl Fixture {
         format!("{}/savepoint-1", self.uri)
     }
 
-    fn options(&self, checkpoint_id: u64, kind: SnapshotKind) -> CheckpointOptions {
+    pub(super) fn options(&self, checkpoint_id: u64, kind: SnapshotKind) -> CheckpointOptions {
         CheckpointOptions {
             kind: kind.into(),
             exclusive_folder: match kind {

@@ -15,7 +15,7 @@ use thalweg_types::key_hash::hash_rows;
 use super::fixtures::{Fixture, MAX_PARALLELISM, whole};
 use crate::run::Scope;
 use crate::run::encode::encode_run;
-use crate::{ChangeKind, TableDescriptor, TableKind, TableSnapshot};
+use crate::{ChangeKind, StoredRows, TableDescriptor, TableKind, TableSnapshot};
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("samples/run-v1.thalstate")
@@ -80,6 +80,7 @@ fn snapshot() -> TableSnapshot {
     all.extend(columns());
     TableSnapshot {
         changes: vec![RecordBatch::try_new(descriptor.change_schema(), all).unwrap()],
+        stored: StoredRows::default(),
         descriptor,
     }
 }
@@ -91,7 +92,7 @@ fn version_1_is_read() {
         file: Some(StateFile {
             path: format!("file://{}", path().display()),
             size: std::fs::metadata(path()).unwrap().len(),
-            inline: vec![],
+            ..StateFile::default()
         }),
         first_key_group: 0,
         last_key_group: MAX_PARALLELISM - 1,

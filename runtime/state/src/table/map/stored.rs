@@ -7,8 +7,8 @@ use arrow::array::{ArrayRef, Int64Builder};
 use thalweg_types::record::Record;
 
 use super::super::ttl::TtlClock;
-use super::super::{ChangeWriter, Table, TableRows, wrong_columns};
-use super::{EMPTY, Entry, Map, MapTable, NONE, entry_mut};
+use super::super::{ChangeWriter, Table, TableRows, make_room, unused, wrong_columns};
+use super::{EMPTY, Entry, Map, MapTable, NONE, entry_mut, entry_of};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 
@@ -120,6 +120,7 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
 
     fn resize(&mut self, count: usize) {
         if count > self.maps.len() {
+            make_room(&mut self.maps, count);
             self.maps.resize(count, EMPTY);
         }
     }
@@ -218,6 +219,75 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
             + (self.free.capacity() + self.changes.dirty.capacity()) * size_of::<u32>()
             + (self.vacated.capacity() + self.changes.cleared.capacity()) * size_of::<Slot>()
             + self.maps.capacity() * size_of::<Map>()
+    }
+
+    fn slack(&self, live: usize) -> usize {
+        unused(&self.entries, self.entries.len() - self.free.len()) + unused(&self.maps, live)
+    }
+
+    fn image(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        self.measure_lent();
+        let mut rows = Rows::<K, V>::new(slots.len().min(out.batch_rows()), self.clock);
+        for slot in slots {
+            let mut place = self.maps[*slot as usize].first;
+            while place != NONE {
+                let entry = entry_of(&self.entries, place);
+                if entry.value.is_some() {
+                    rows.change(*slot, &entry.key, entry.value.as_ref(), entry.accessed, out)?;
+                }
+                place = entry.next;
+            }
+        }
+        rows.finish(out)
+    }
+
+    fn evict(&mut self, slots: &[Slot]) {
+        self.measure_lent();
+        for slot in slots {
+            let map = std::mem::replace(&mut self.maps[*slot as usize], EMPTY);
+            let mut place = map.first;
+            while place != NONE {
+                place = self.forget(place);
+            }
+        }
+    }
+
+    fn mark_saved(&mut self) {
+        self.measure_lent();
+        for place in std::mem::take(&mut self.changes.dirty) {
+            self.changes.is_listed[place as usize] = false;
+        }
+        for slot in std::mem::take(&mut self.changes.cleared) {
+            self.maps[slot as usize].is_cleared = false;
+            self.vacated.push(slot);
+        }
+        for map in &mut self.maps {
+            map.is_saved = map.len > 0 && self.changes.tracking;
+        }
+        for place in 0..self.entries.len() as u32 {
+            let Some(entry) = &mut self.entries[place as usize] else {
+                continue;
+            };
+            entry.is_saved = self.changes.tracking;
+            if entry.value.is_none() {
+                let slot = entry.slot;
+                self.unlink(place);
+                self.vacated.push(slot);
+            }
+        }
+    }
+
+    fn shrink(&mut self, count: usize) {
+        self.maps.truncate(count);
+        self.maps.shrink_to_fit();
+        self.vacated.retain(|slot| (*slot as usize) < count);
+        self.next_sweep = 0;
+        if self.places.is_empty() {
+            self.entries = Vec::new();
+            self.free = Vec::new();
+            self.changes.is_listed = Vec::new();
+            self.places.shrink_to(0, |_| 0);
+        }
     }
 
     #[cfg(test)]

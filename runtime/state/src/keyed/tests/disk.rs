@@ -1,0 +1,318 @@
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use thalweg_types::{Classify, FailureClass};
+
+use super::files::{Files, Runs};
+use super::harness::*;
+use crate::*;
+
+const KEYS: usize = 20_000;
+const MEMORY: usize = 1 << 20;
+const FULL: SnapshotRequest = SnapshotRequest {
+    checkpoint_id: 1,
+    full: true,
+};
+const INCREMENTAL: SnapshotRequest = SnapshotRequest {
+    checkpoint_id: 2,
+    full: false,
+};
+
+fn name(number: usize) -> String {
+    format!("key{number}")
+}
+
+fn text(number: usize, round: usize) -> String {
+    format!("{number} in round {round}: {}", "x".repeat(number % 300))
+}
+
+/// Calls `visit` with each of these keys' slots, in batches.
+fn visit(
+    state: &mut KeyedState,
+    numbers: impl Iterator<Item = usize>,
+    now_ms: i64,
+    mut visit: impl FnMut(&mut KeyedState, usize, Slot),
+) {
+    let numbers: Vec<usize> = numbers.collect();
+    for numbers in numbers.chunks(500) {
+        let names: Vec<String> = numbers.iter().map(|number| name(*number)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let slots = begin(state, &names, now_ms);
+        for (number, slot) in numbers.iter().zip(slots) {
+            visit(state, *number, slot);
+        }
+        state.end_batch().unwrap();
+        assert!(state.memory_size() <= MEMORY);
+    }
+}
+
+fn store(state: &mut KeyedState) -> &mut crate::disk::store::DiskStore {
+    &mut state.disk.as_mut().unwrap().store
+}
+
+/// Many times what memory may hold.
+fn filled(disk: &Disk) -> (KeyedState, ValueHandle<String>) {
+    let mut state = disk.empty(MEMORY, MEMORY / 2);
+    let value = state.register_value::<String>("value", None).unwrap();
+    visit(&mut state, 0..KEYS, 0, |state, number, slot| {
+        state.table(value).set(slot, text(number, 0));
+    });
+    (state, value)
+}
+
+#[test]
+fn state_of_several_times_its_memory_is_all_there_through_changes_checkpoints_and_restores() {
+    let disk = Disk::new();
+    let mut files = Files::new();
+    let mut runs = Runs::new(ALL);
+    let (mut state, value) = filled(&disk);
+    assert!(state.key_count() < KEYS / 2 && store(&mut state).run_count() > 0);
+
+    let full = files.checkpoint(&mut runs, false, |request| {
+        let tables = state.snapshot(request).unwrap();
+        let in_memory = tables.iter().map(|table| table.changes.len()).sum::<usize>();
+        assert_eq!(
+            in_memory, 0,
+            "a full snapshot of state on disk is no copy in memory"
+        );
+        tables
+    });
+    assert!(full);
+    let changed = |number: &usize| number.is_multiple_of(7);
+    visit(&mut state, (0..KEYS).filter(changed), 0, |state, number, slot| {
+        assert_eq!(state.table(value).get(slot), Some(&text(number, 0)));
+        state.table(value).set(slot, text(number, 1));
+    });
+    files.checkpoint(&mut runs, false, |request| {
+        assert!(!request.full);
+        let tables = state.snapshot(request).unwrap();
+        let changes = Store::default().apply(false, &all_changes(&tables));
+        assert_eq!(changes, (0..KEYS).filter(changed).count());
+        tables
+    });
+
+    let check = |state: &mut KeyedState, value: ValueHandle<String>| {
+        visit(state, (0..KEYS).rev(), 0, |state, number, slot| {
+            let round = usize::from(changed(&number));
+            assert_eq!(state.table(value).get(slot), Some(&text(number, round)));
+        });
+    };
+    check(&mut state, value);
+    let mut on_disk = disk.empty(MEMORY, MEMORY / 2);
+    let value = on_disk.register_value::<String>("value", None).unwrap();
+    let (mut restored, _) = files.restored(&[runs], ALL);
+    on_disk.restore(&mut restored, 0).unwrap();
+    assert!(on_disk.memory_size() <= MEMORY);
+    check(&mut on_disk, value);
+    let nothing = on_disk.snapshot(INCREMENTAL).unwrap();
+    assert_eq!(
+        Store::default().apply(false, &nothing),
+        0,
+        "reading changes nothing"
+    );
+}
+
+#[test]
+fn what_fits_never_touches_the_disk() {
+    let disk = Disk::new();
+    let mut state = disk.empty(usize::MAX, usize::MAX);
+    let value = state.register_value::<i64>("value", None).unwrap();
+    for round in 0..3 {
+        let names: Vec<String> = (0..1_000).map(name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for slot in begin(&mut state, &names, 0) {
+            state.table(value).set(slot, round);
+        }
+        state.end_batch().unwrap();
+        let tables = state.snapshot(FULL).unwrap();
+        assert!(tables.iter().all(|table| table.stored.is_empty()));
+    }
+    let folder = store(&mut state).folder().path().to_owned();
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[test]
+fn removed_keys_do_not_come_back_and_leave_nothing_behind() {
+    let disk = Disk::new();
+    let (mut state, value) = filled(&disk);
+    visit(&mut state, 0..KEYS, 0, |state, _, slot| {
+        state.table(value).clear(slot);
+    });
+    visit(&mut state, 0..KEYS, 0, |state, number, slot| {
+        assert_eq!(state.table(value).get(slot), None, "key {number}");
+    });
+    let snapshot = state.snapshot(FULL).unwrap();
+    assert_eq!(Store::default().apply(true, &snapshot), 0);
+    assert_eq!(state.key_count(), 0);
+}
+
+#[test]
+fn a_key_that_is_too_large_alone_is_named() {
+    let disk = Disk::new();
+    let (mut state, _) = filled(&disk);
+    let list = state.register_list::<String>("list", None).unwrap();
+    let slot = begin(&mut state, &["huge"], 0)[0];
+    let many = (0..2_000).map(|_| "x".repeat(1_000));
+    state.table(list).add_all(slot, many);
+    let error = state.end_batch().unwrap_err().to_string();
+    assert!(error.contains("for the key (key=huge) alone"), "{error}");
+}
+
+#[test]
+fn a_timer_brings_the_rows_of_its_key_back() {
+    let disk = Disk::new();
+    let mut state = disk.empty(usize::MAX, 1 << 20);
+    let value = state.register_value::<String>("value", None).unwrap();
+    for numbers in (0..5_000).collect::<Vec<_>>().chunks(500) {
+        let names: Vec<String> = numbers.iter().map(|number| name(*number)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for (number, slot) in numbers.iter().zip(begin(&mut state, &names, 0)) {
+            state.table(value).set(slot, text(*number, 0).repeat(4));
+            let timer = Timer {
+                time: *number as i64,
+                slot,
+                window: None,
+            };
+            state.timers().register(TimeDomain::Event, timer);
+        }
+        state.end_batch().unwrap();
+    }
+    let is_in_memory = |state: &mut KeyedState, slot| state.table(value).peek(slot).is_some();
+    let out = (0..5_000).filter(|slot| !is_in_memory(&mut state, *slot)).count();
+    assert!(out > 2_000, "the rows of {out} keys with timers are out");
+    for number in 0..5_000 {
+        let timer = state.pop_timer(TimeDomain::Event, 10_000).unwrap().unwrap();
+        assert_eq!(timer.time, number as i64);
+        let found = state.table(value).take(timer.slot);
+        assert_eq!(found, Some(text(number, 0).repeat(4)));
+    }
+    state.end_batch().unwrap();
+    let snapshot = state.snapshot(FULL).unwrap();
+    assert_eq!(Store::default().apply(true, &snapshot), 0);
+    assert_eq!(state.key_count(), 0);
+}
+
+#[test]
+fn expired_rows_vanish_when_they_are_read_when_runs_are_merged_and_from_full_snapshots() {
+    let disk = Disk::new();
+    let mut state = disk.empty(MEMORY, MEMORY / 2);
+    let ttl = ttl(TtlUpdate::OnCreateAndWrite);
+    let value = state.register_value::<String>("value", ttl).unwrap();
+    let list = state.register_list::<i64>("list", ttl).unwrap();
+    let keys = KEYS / 4;
+    let mut first = 0;
+    for round in 0..8 {
+        let now = 2 * TTL_MS * round;
+        let numbers = round as usize * keys..(round as usize + 1) * keys;
+        visit(&mut state, numbers, now, |state, number, slot| {
+            state.table(value).set(slot, text(number, 0));
+            state.table(list).add(slot, 7);
+        });
+        visit(&mut state, 0..100, now + TTL_MS, |state, _, slot| {
+            assert_eq!(state.table(value).get(slot), None);
+            assert_eq!(state.table(list).get(slot), [0_i64; 0]);
+        });
+        store(&mut state).settle();
+        first = first.max(store(&mut state).bytes() / (round as u64 + 1));
+    }
+    let bytes = store(&mut state).bytes();
+    assert!(bytes < 5 * first, "{bytes} bytes are left of 8 times {first}");
+    let snapshot = state.snapshot(FULL).unwrap();
+    assert_eq!(Store::default().apply(true, &snapshot), 0);
+}
+
+#[test]
+fn a_damaged_and_a_cut_local_file_are_an_error_after_which_the_job_may_restart() {
+    for cut in [false, true] {
+        let disk = Disk::new();
+        let (mut state, _) = filled(&disk);
+        store(&mut state).settle();
+        for path in store(&mut state).run_paths() {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            match cut {
+                true => file.set_len(10).unwrap(),
+                false => {
+                    for at in (0..file.metadata().unwrap().len()).step_by(512) {
+                        file.write_at(&[0xA5; 8], at).unwrap();
+                    }
+                }
+            }
+        }
+        let names: Vec<String> = (0..500).map(name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (columns, hashes) = keys(&names);
+        let error = state
+            .begin_batch(&columns, &hashes, 0, &mut Vec::new())
+            .unwrap_err();
+        assert!(matches!(error, StateError::LocalDisk { .. }), "{error}");
+        assert_eq!(error.class(), FailureClass::Retryable);
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_after_which_the_job_may_restart() {
+    let disk = Disk::new();
+    disk.folder.limit_space(100_000);
+    let mut state = disk.empty(MEMORY, MEMORY / 2);
+    let value = state.register_value::<String>("value", None).unwrap();
+    let mut failed = None;
+    for number in 0..KEYS {
+        let slot = begin(&mut state, &[&name(number)], 0)[0];
+        let noise: String = (0..100).map(|_| rand::random::<char>()).collect();
+        state.table(value).set(slot, noise);
+        if let Err(error) = state.end_batch() {
+            failed = Some(error);
+            break;
+        }
+    }
+    let error = failed.unwrap();
+    assert!(matches!(error, StateError::LocalDisk { .. }), "{error}");
+    assert_eq!(error.class(), FailureClass::Retryable);
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+}
+
+#[test]
+fn files_are_gone_with_the_state_and_with_what_still_streams_them() {
+    let disk = Disk::new();
+    let (mut state, _) = filled(&disk);
+    let folder = store(&mut state).folder().path().to_owned();
+    let snapshot = state.snapshot(FULL).unwrap();
+    drop(state);
+    let mut content = Vec::new();
+    let scope = crate::run::Scope::new(ALL, MAX_PARALLELISM);
+    crate::run::encode::encode_snapshot(&snapshot, &scope, &mut content).unwrap();
+    assert!(content.len() > KEYS);
+    drop(snapshot);
+    // A merge under way holds its files until it notices.
+    while folder.exists() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_expired_while_it_was_on_disk_leaves_the_checkpoints_when_their_runs_are_merged() {
+    let disk = Disk::new();
+    let mut files = Files::new();
+    let mut runs = Runs::new(ALL);
+    let mut state = disk.empty(MEMORY, 0);
+    let value = state
+        .register_value::<String>("value", ttl(TtlUpdate::OnCreateAndWrite))
+        .unwrap();
+    let mut now = 1_000;
+    for round in 0..12 {
+        visit(
+            &mut state,
+            round * 100..(round + 1) * 100,
+            now,
+            |state, number, slot| {
+                state.table(value).set(slot, text(number, 0));
+            },
+        );
+        files.now.store(now, std::sync::atomic::Ordering::Relaxed);
+        files.checkpoint(&mut runs, false, |request| state.snapshot(request).unwrap());
+        now += 2 * TTL_MS;
+    }
+    let rows = runs.rows();
+    assert!((100..1_000).contains(&rows), "{rows} rows are in the files");
+}
