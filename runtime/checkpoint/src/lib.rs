@@ -19,8 +19,8 @@ pub mod stats;
 
 pub use config::CheckpointConfig;
 pub use coordinator::{
-    Action, CheckpointCoordinator, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, RestoredFrom,
-    SnapshotRequest, SnapshotTarget,
+    Action, CheckpointCoordinator, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, POINTER_FILE,
+    RestoredFrom, SnapshotRequest, SnapshotTarget,
 };
 pub use restore::{AdoptError, Assignment, RestoreError, RestoreSource, adopt_max_parallelism, assign};
 pub use shared_files::SharedFiles;

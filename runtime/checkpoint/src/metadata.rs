@@ -4,14 +4,24 @@
 //!   "THALSNAP" | version u32 LE | SnapshotMetadata (protobuf) | crc32c u32 LE of all before it
 //! ```
 //!
-//! Invariant: what [`decode`] returns was written by [`encode`], byte by byte; or it is an error.
+//! | version | since | what older readers would read wrongly |
+//! | --- | --- | --- |
+//! | 1 | 0.1 | |
+//! | 2 | 0.1 | files that hold several state files (`execution.checkpointing.file-merging.enabled`) |
+//!
+//! Invariants: what [`decode`] returns was written by [`encode`], byte by byte, or it is an error; the oldest version that has
+//! all that is in a snapshot is written. `runtime/samples` holds a snapshot of each version.
 
 use prost::Message;
-use thalweg_proto::state::v1::{Distribution, SnapshotMetadata, StateFile};
+use thalweg_proto::state::v1::{
+    Distribution, OperatorState, OperatorSubtaskState, SnapshotMetadata, StateFile,
+};
 use thalweg_types::{Classify, FailureClass};
 
-/// Version of the frame and of what is in it.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the frame and of what is in it.
+pub const FORMAT_VERSION: u32 = 2;
+/// The first with files that hold several.
+const WITH_SEGMENTS: u32 = 2;
 /// The file's name in its folder.
 pub const METADATA_FILE: &str = "_metadata";
 
@@ -64,11 +74,28 @@ impl Classify for MetadataError {
     }
 }
 
-/// The bytes of the file.
+/// The oldest version that has all that is in these operators' state.
+pub fn version_for(operators: &[OperatorState]) -> u32 {
+    let segment = |file: &StateFile| file.physical_size > 0;
+    let states = operators.iter().flat_map(|operator| &operator.subtasks);
+    match states.flat_map(files_of).flatten().any(segment) {
+        true => WITH_SEGMENTS,
+        false => 1,
+    }
+}
+
+fn files_of(state: &OperatorSubtaskState) -> impl Iterator<Item = Option<&StateFile>> {
+    let runs = state.runs.iter().map(|run| run.file.as_ref());
+    let lists = state.lists.iter().map(|list| list.file.as_ref());
+    let channels = state.channels.iter().map(|channel| channel.file.as_ref());
+    runs.chain(lists).chain(channels)
+}
+
+/// The bytes of the file, in the version that the metadata names.
 pub fn encode(metadata: &SnapshotMetadata) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD + metadata.encoded_len() + CHECKSUM);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&metadata.format_version.to_le_bytes());
     bytes.extend_from_slice(&metadata.encode_to_vec());
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -136,15 +163,11 @@ fn validate(metadata: &SnapshotMetadata) -> Result<(), MetadataError> {
                 ));
             }
             last = Some(state.subtask);
-            let run_files = state.runs.iter().map(|run| &run.file);
-            let list_files = state.lists.iter().map(|list| &list.file);
-            let channel_files = state.channels.iter().map(|channel| &channel.file);
-            if run_files
-                .chain(list_files)
-                .chain(channel_files)
-                .any(|file| !has_content(file))
-            {
+            if files_of(state).any(|file| !has_content(file)) {
                 return broken(format!("operator {name:?} has a state without a file"));
+            }
+            if files_of(state).flatten().any(is_misplaced) {
+                return broken(format!("operator {name:?} has a state outside of its file"));
             }
             if state
                 .runs
@@ -167,22 +190,27 @@ fn validate(metadata: &SnapshotMetadata) -> Result<(), MetadataError> {
     Ok(())
 }
 
-fn has_content(file: &Option<StateFile>) -> bool {
-    file.as_ref()
-        .is_some_and(|file| file.path.is_empty() != file.inline.is_empty())
+fn has_content(file: Option<&StateFile>) -> bool {
+    file.is_some_and(|file| file.path.is_empty() != file.inline.is_empty())
+}
+
+fn is_misplaced(file: &StateFile) -> bool {
+    let segment = file.offset > 0 || file.physical_size > 0;
+    let end = file.offset.checked_add(file.size);
+    segment && (file.path.is_empty() || end.is_none_or(|end| end > file.physical_size))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_proto::state::v1::{KeyedRun, OperatorState, OperatorSubtaskState};
+    use thalweg_proto::state::v1::KeyedRun;
 
     fn sample() -> SnapshotMetadata {
         let run = KeyedRun {
             file: Some(StateFile {
                 path: "shared/0123".to_owned(),
                 size: 10,
-                inline: Vec::new(),
+                ..StateFile::default()
             }),
             first_key_group: 0,
             last_key_group: 127,
@@ -190,7 +218,7 @@ mod tests {
             rows: 1,
         };
         SnapshotMetadata {
-            format_version: FORMAT_VERSION,
+            format_version: 1,
             job_id: "0".repeat(32),
             checkpoint_id: 3,
             operators: vec![OperatorState {
@@ -236,6 +264,24 @@ mod tests {
         assert_eq!(decode(&newer), Err(MetadataError::Version { found: 9 }));
         let error = decode(&[0x49, 0x60, 0x67, 0x22, 0, 0, 0, 4]).unwrap_err();
         assert!(error.to_string().contains("Flink's own"), "{error}");
+    }
+
+    #[test]
+    fn the_oldest_version_that_has_all_is_written_and_segments_lie_in_their_file() {
+        let mut metadata = sample();
+        assert_eq!((version_for(&metadata.operators), encode(&metadata)[8]), (1, 1));
+        let file = metadata.operators[0].subtasks[0].runs[0].file.as_mut().unwrap();
+        (file.offset, file.physical_size) = (90, 100);
+        metadata.format_version = version_for(&metadata.operators);
+        assert_eq!((metadata.format_version, encode(&metadata)[8]), (2, 2));
+        assert_eq!(decode(&encode(&metadata)).as_ref(), Ok(&metadata));
+        metadata.operators[0].subtasks[0].runs[0]
+            .file
+            .as_mut()
+            .unwrap()
+            .offset = 91;
+        let error = decode(&encode(&metadata)).unwrap_err();
+        assert!(error.to_string().contains("\"Count\""), "{error}");
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //!   completed: what no later one mentions and no retained one uses is deletable
 //! ```
 //!
+//! What is counted are physical files. One may hold runs of several tasks of a process as segments
+//! (`execution.checkpointing.file-merging.enabled`); then it is used as long as any of them is.
+//!
 //! Invariants: a task's chain of runs only loses files from one of its acknowledgements to the next, in the order of the
 //! barriers. So a file is needed by no task any more when a checkpoint completed, hence was acknowledged by every task,
 //! that is newer than the newest one that mentioned it. Numbers of checkpoints are never used twice.
@@ -114,6 +117,22 @@ mod tests {
         shared.mention(3, files(&["kept", "chained"]));
         assert_eq!(shared.completed(3), ["lost"]);
         assert!(shared.release(1).is_empty());
+    }
+
+    #[test]
+    fn a_file_with_segments_of_several_tasks_stays_until_the_last_of_them_is_unused() {
+        let mut shared = SharedFiles::default();
+        // Two tasks have a segment each in "merged"; the second drops its own in checkpoint 2, the first in 3.
+        shared.mention(1, files(&["merged"]));
+        shared.mention(1, files(&["merged"]));
+        shared.completed(1);
+        shared.mention(2, files(&["merged"]));
+        shared.mention(2, files(&["second"]));
+        shared.completed(2);
+        assert!(shared.release(1).is_empty());
+        shared.mention(3, files(&["first", "second"]));
+        assert!(shared.completed(3).is_empty(), "checkpoint 2 is retained");
+        assert_eq!(shared.release(2), ["merged"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! Rules are Flink's (StreamingJobGraphGenerator, EdgeManagerBuildUtil, DefaultScheduler); nothing here does I/O.
 
+mod alignment;
 mod chaining;
 mod channels;
 pub mod execution;
@@ -22,6 +23,7 @@ use thalweg_types::config::ConfigError;
 use thalweg_types::id::ParseIdError;
 use thalweg_types::{Classify, FailureClass};
 
+pub use alignment::{AlignedVertex, WatermarkGroups, watermark_alignment};
 pub use chaining::{ChainBreak, ChainingRules, chain_break};
 pub use channels::{channels_into, channels_out};
 pub use execution::ExecutionGraph;

@@ -58,7 +58,7 @@ pub(crate) fn assemble(
                 let reader = factory
                     .create_reader(connector_context(plan, node, place.io, restored.connector()))
                     .map_err(failed(node))?;
-                source = Some(SourceInput::new(node.name.clone(), reader, factory.schema()));
+                source = Some(SourceInput::new(name.clone(), reader, factory.schema()));
                 Body::Source
             }
             NodeFactory::Operator(make) => {
@@ -144,7 +144,9 @@ fn open_gate(
     let inputs: Vec<usize> = plan.channels.iter().map(|channel| channel.input).collect();
     let may_overtake = plan.channels.iter().all(|channel| channel.may_overtake);
     let clock = place.clock.clone();
-    let mut input = GateInput::new(plan.task_name.clone(), gate, &inputs, may_overtake, clock);
+    let senders = plan.channels.iter().map(|channel| channel.from.clone()).collect();
+    let task = plan.task_name.clone();
+    let mut input = GateInput::new(task, gate, &inputs, senders, may_overtake, clock);
     input.restore(elements);
     Ok(input)
 }

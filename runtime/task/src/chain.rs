@@ -31,6 +31,7 @@ use thalweg_state::SubtaskChain;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 use thalweg_types::{StreamBatch, StreamElement};
 
+use crate::alignment::Progress;
 use crate::error::TaskError;
 use crate::input::InputEvent;
 use crate::metrics::{OperatorCounters, TaskCounters};
@@ -99,6 +100,8 @@ pub(crate) struct Node {
     ended: bool,
     /// It said so itself.
     idle: bool,
+    /// The last that it gave.
+    watermark_ms: Option<i64>,
 }
 
 impl Node {
@@ -124,6 +127,7 @@ impl Node {
             open_inputs: inputs,
             ended: false,
             idle: false,
+            watermark_ms: None,
         }
     }
 
@@ -271,6 +275,20 @@ impl Chain {
             }
         }
         Ok(any)
+    }
+
+    /// How far a node's watermarks are.
+    pub(crate) fn progress(&self, node: usize) -> Progress {
+        Progress {
+            watermark_ms: self.nodes[node].watermark_ms,
+            idle: self.idle_input || self.is_idle_from(node),
+        }
+    }
+
+    /// Watermark alignment: for now nothing comes because the source waits, or it goes on.
+    pub(crate) fn set_input_paused(&mut self, paused: bool) {
+        let operators = self.nodes.iter_mut().filter_map(Node::operator);
+        operators.for_each(|operator| operator.set_input_paused(paused));
     }
 
     /// When an operator next wants to see the clock, in ms since the epoch.
@@ -454,6 +472,7 @@ impl Chain {
         }
         self.nodes[index].counters.records_out.add(rows);
         let watermark = batch.watermarks.last().map(|cut| cut.timestamp_ms);
+        self.nodes[index].watermark_ms = watermark.or(self.nodes[index].watermark_ms);
         self.pass_on(index, 0, batch)?;
         let Some(watermark) = watermark else { return Ok(()) };
         for side in 1..self.nodes[index].side_schemas.len() as u32 {
@@ -529,7 +548,12 @@ impl Chain {
         if self.idle_input || (side > 0 && self.nodes[source].side_schema(side).is_none()) {
             return true;
         }
-        let mut place = Some(source);
+        self.is_idle_from(source)
+    }
+
+    /// Whether a node, or one before it, says that it is idle.
+    fn is_idle_from(&self, node: usize) -> bool {
+        let mut place = Some(node);
         while let Some(index) = place {
             if self.nodes[index].idle {
                 return true;

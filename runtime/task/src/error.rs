@@ -33,6 +33,13 @@ pub enum TaskError {
         /// Which key and value, and what is expected.
         message: String,
     },
+    /// State can't be kept on the local disk.
+    #[error("there is no folder for state that memory has no room for: {source}")]
+    LocalState {
+        /// Why.
+        #[source]
+        source: StateError,
+    },
     /// The operating system gave no thread.
     #[error("no thread could be started for {task}")]
     SpawnThread {
@@ -86,6 +93,16 @@ pub enum TaskError {
         message: String,
         /// Thread and place in the source, if known.
         place: String,
+    },
+    /// User code failed while it worked on a batch.
+    #[error("{source}; {task} was working on {input}")]
+    OnInput {
+        /// What failed.
+        source: Box<TaskError>,
+        /// The task's name.
+        task: String,
+        /// Where the batch came from: a source's position, or who sent it.
+        input: String,
     },
     /// What a checkpoint holds of an operator can't be read.
     #[error("the state of {operator} in checkpoint {checkpoint_id} can't be read: {source}")]
@@ -151,9 +168,11 @@ impl Classify for TaskError {
             // User code may panic on one machine or at one moment only; Flink restarts after it too.
             Self::SpawnThread { .. } | Self::Panic { .. } => FailureClass::Retryable,
             Self::CreateOperator { source, .. } => source.class(),
+            Self::LocalState { source } => source.class(),
             Self::Operator(source) => source.class(),
             Self::Connector { source, .. } => source.class(),
             Self::Exchange(source) => source.class(),
+            Self::OnInput { source, .. } => source.class(),
         }
     }
 }
@@ -167,10 +186,27 @@ impl TaskError {
         }
     }
 
+    /// Whether a record may be to blame, so that it helps to know where it came from.
+    pub(crate) fn may_be_of_a_record(&self) -> bool {
+        matches!(
+            self,
+            Self::Panic { .. }
+                | Self::Operator(
+                    OperatorError::UserPanic { .. }
+                        | OperatorError::User { .. }
+                        | OperatorError::Value { .. }
+                )
+        )
+    }
+
     /// As it travels to the JobManager.
     pub fn to_failure(&self) -> Failure {
         let mut failure = Failure::from_error(self);
-        if let Self::Panic { place, .. } = self {
+        let cause = match self {
+            Self::OnInput { source, .. } => source,
+            other => other,
+        };
+        if let Self::Panic { place, .. } = cause {
             failure.detail.clone_from(place);
         }
         failure

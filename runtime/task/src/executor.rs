@@ -17,19 +17,22 @@ use std::thread;
 use std::time::Instant;
 
 use thalweg_exchange::Exchange;
-use thalweg_proto::control::v1::{self as control, TaskState};
+use thalweg_proto::control::v1::{self as control, CheckpointFailureReason, TaskState};
 use thalweg_proto::state::v1::TaskSnapshot;
-use thalweg_state::{SnapshotStore, StateSettings};
-use thalweg_storage::FileSystems;
+use thalweg_state::{FileMerging, SnapshotStore};
+use thalweg_storage::{FileSystems, LocalCopies};
 use thalweg_types::{ExecutionId, Failure, FailureClass};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::alignment::Alignment;
 use crate::assemble::{Place, assemble};
 use crate::checkpoint::barrier::Barrier;
+use crate::checkpoint::local::{self, LocalStateSettings};
 use crate::checkpoint::restore;
 use crate::checkpoint::upload::{Uploader, refusal};
 use crate::clock::Clock;
+use crate::disk_state::DiskFolder;
 use crate::error::TaskError;
 use crate::mailbox::Mailbox;
 use crate::metrics::{OperatorCounters, TaskCounters};
@@ -54,6 +57,8 @@ pub enum TaskEvent {
     Acknowledge(control::AcknowledgeCheckpoint),
     /// There will be no part of it.
     Decline(control::DeclineCheckpoint),
+    /// How far a task is whose watermarks are aligned.
+    Watermark(control::ReportWatermark),
 }
 
 /// Where tasks run.
@@ -63,6 +68,8 @@ pub struct ExecutorSettings {
     pub state_memory_bytes: usize,
     /// What operators and barriers are timed by.
     pub clock: Clock,
+    /// Where copies of state files may be kept; `None` = nowhere.
+    pub local_state: Option<LocalStateSettings>,
 }
 
 impl Default for ExecutorSettings {
@@ -71,6 +78,7 @@ impl Default for ExecutorSettings {
         Self {
             state_memory_bytes: usize::MAX,
             clock: Clock::system(),
+            local_state: None,
         }
     }
 }
@@ -98,6 +106,10 @@ struct Shared {
     settings: ExecutorSettings,
     /// Made for the first task: the job's configuration says how storage is reached.
     store: OnceLock<SnapshotStore>,
+    /// Of state files, on this machine; opened for the first task too.
+    copies: OnceLock<Option<LocalCopies>>,
+    /// For state that memory has no room for.
+    disk: DiskFolder,
     events: mpsc::Sender<TaskEvent>,
     tasks: Mutex<HashMap<ExecutionId, RunningTask>>,
 }
@@ -123,6 +135,8 @@ impl TaskExecutor {
             io,
             settings,
             store: OnceLock::new(),
+            copies: OnceLock::new(),
+            disk: DiskFolder::default(),
             events,
             tasks: Mutex::default(),
         };
@@ -185,18 +199,20 @@ impl TaskExecutor {
         &self,
         execution: &ExecutionId,
         trigger: &control::TriggerCheckpoint,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), (CheckpointFailureReason, Failure)> {
         let tasks = self.shared.lock();
         let Some(task) = tasks.get(execution) else {
             return Ok(()); // how it ended has been reported, which says all that a refusal would
         };
         if task.state != TaskState::Running {
-            return Err(refusal(format!("{execution} is not running yet")));
+            let reason = CheckpointFailureReason::TaskNotReady;
+            return Err((reason, refusal(format!("{execution} is not running yet"))));
         }
         if !task.mailbox.trigger(Barrier::of_trigger(trigger)) {
-            return Err(refusal(format!(
+            let failure = refusal(format!(
                 "{execution} has too many checkpoints waiting to begin: it may be backpressured"
-            )));
+            ));
+            return Err((CheckpointFailureReason::TooManyRequests, failure));
         }
         Ok(())
     }
@@ -205,6 +221,22 @@ impl TaskExecutor {
     pub fn notify(&self, execution: &ExecutionId, checkpoint_id: u64, completed: bool) {
         if let Some(task) = self.shared.lock().get(execution) {
             task.mailbox.notify(checkpoint_id, completed);
+        }
+        if completed
+            && let Some(Some(copies)) = self.shared.copies.get()
+            && copies.is_news(checkpoint_id)
+        {
+            let copies = copies.clone();
+            self.shared
+                .io
+                .spawn_blocking(move || copies.completed(checkpoint_id));
+        }
+    }
+
+    /// Tells a task how far watermark alignment lets it go; one that has ended needs it no more.
+    pub fn align(&self, execution: &ExecutionId, max_watermark_ms: i64) {
+        if let Some(task) = self.shared.lock().get(execution) {
+            task.mailbox.align(max_watermark_ms);
         }
     }
 
@@ -283,9 +315,22 @@ impl Shared {
             return Ok(Ending::Canceled);
         }
         self.report(plan, TaskState::Initializing);
-        let store = self
-            .store
-            .get_or_init(|| SnapshotStore::new(FileSystems::new(plan.configuration.clone())));
+        let copies = self.copies.get_or_init(|| {
+            let settings = self.settings.local_state.as_ref();
+            local::open(settings, &plan.configuration, plan.execution.job)
+        });
+        if let Some(copies) = copies {
+            local::note_restore(copies, &plan.restore);
+        }
+        let store = self.store.get_or_init(|| {
+            let files = FileSystems::new(plan.configuration.clone()).with_copies(copies.clone());
+            // The JobManager refused malformed values.
+            let merging = FileMerging::from_configuration(&plan.configuration).unwrap_or_default();
+            let clock = self.settings.clock.clone();
+            SnapshotStore::new(files)
+                .with_clock(move || clock.now_ms())
+                .with_file_merging(merging)
+        });
         let Some(restored) = restore::read(plan, store, &self.io, mailbox)? else {
             return Ok(Ending::Canceled);
         };
@@ -293,14 +338,16 @@ impl Shared {
             exchange: &self.exchange,
             io: &self.io,
             clock: &self.settings.clock,
-            state: Arc::new(StateSettings {
-                memory_bytes: self.settings.state_memory_bytes,
-            }),
+            state: Arc::new(
+                self.disk
+                    .state_settings(&plan.configuration, self.settings.state_memory_bytes)?,
+            ),
         };
         let (chain, input) = assemble(plan, &place, counters, restored)?;
         let setup = CheckpointSetup {
             uploader: Uploader {
-                store: store.clone(),
+                store: store.for_task(),
+                copies: copies.clone(),
                 io: self.io.clone(),
                 events: self.events.clone(),
             },
@@ -310,16 +357,32 @@ impl Shared {
                 .iter()
                 .map(|channel| (channel.edge, channel.producer.subtask))
                 .collect(),
-            enabled: plan.checkpointing,
+            last_checkpoint: plan.last_checkpoint,
             restored_from: plan.restore.checkpoint_id,
         };
         let clock = self.settings.clock.clone();
-        let mut task = Task::new(chain, input, mailbox.clone(), counters.clone(), setup, clock);
+        let alignment = plan.alignment.clone().map(|alignment| {
+            Alignment::new(
+                alignment,
+                plan.attempt.clone(),
+                self.events.clone(),
+                Instant::now(),
+            )
+        });
+        let mut task = Task::new(
+            chain,
+            input,
+            mailbox.clone(),
+            counters.clone(),
+            setup,
+            alignment,
+            clock,
+        );
         if !task.open()? {
             return Ok(Ending::Canceled);
         }
         self.report(plan, TaskState::Running);
-        task.run()
+        panics::catch(&plan.task_name, || task.run()).map_err(|error| task.located(&plan.task_name, error))
     }
 
     fn report(&self, plan: &TaskPlan, state: TaskState) {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use thalweg_connectors::Gauge;
 use thalweg_exchange::{ChannelCounters, InputGate};
+use thalweg_proto::control::v1::CheckpointFailureReason;
 use thalweg_proto::state::v1::SnapshotKind;
 use thalweg_types::element::CheckpointBarrier;
 use thalweg_types::{StreamBatch, StreamElement};
@@ -71,7 +72,7 @@ pub(crate) enum InputEvent {
         /// Which.
         checkpoint_id: u64,
         /// Why.
-        reason: &'static str,
+        cause: GivenUpCause,
     },
     /// A latency marker, to be passed on.
     Latency {
@@ -80,6 +81,37 @@ pub(crate) enum InputEvent {
         /// When it left.
         emitted_ms: u64,
     },
+}
+
+/// Why a checkpoint whose barrier came will not complete here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GivenUpCause {
+    #[error("a newer one's barrier came first")]
+    Subsumed,
+    #[error("more elements are under way than a checkpoint may hold")]
+    TooMuchUnderWay,
+}
+
+impl GivenUpCause {
+    /// As the coordinator is told.
+    pub(crate) fn reason(self) -> CheckpointFailureReason {
+        match self {
+            Self::Subsumed => CheckpointFailureReason::Subsumed,
+            Self::TooMuchUnderWay => CheckpointFailureReason::Declined,
+        }
+    }
+}
+
+impl InputEvent {
+    /// Whether it says something of this checkpoint.
+    pub(crate) fn is_of_checkpoint(&self, id: u64) -> bool {
+        match self {
+            Self::Barrier(aligned) => aligned.barrier.id == id,
+            Self::Recorded(recording) => recording.checkpoint_id == id,
+            Self::GivenUp { checkpoint_id, .. } => *checkpoint_id == id,
+            _ => false,
+        }
+    }
 }
 
 /// The input of a chain.
@@ -153,11 +185,53 @@ impl Input {
         }
     }
 
+    /// Behind the end of a source: whether it waits for a checkpoint that holds the end.
+    pub(crate) fn awaits_checkpoint(&self) -> bool {
+        match self {
+            Self::Source(source) => source.awaits_checkpoint(),
+            Self::Gate(_) => false,
+        }
+    }
+
+    /// Before the task ends: ready when a source's reader has done outside what complete checkpoints allowed.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Source(source) => source.poll_close(cx),
+            Self::Gate(_) => Poll::Ready(()),
+        }
+    }
+
     /// What a source's reader shows.
     pub(crate) fn gauges(&self) -> Option<Vec<Gauge>> {
         match self {
             Self::Source(source) => Some(source.gauges()),
             Self::Gate(_) => None,
+        }
+    }
+
+    /// Watermark alignment: a source's reader is asked no more, or again.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        if let Self::Source(source) = self {
+            source.set_paused(paused);
+        }
+    }
+
+    /// Watermark alignment split by split; false if a source's reader can't.
+    pub(crate) fn align_splits(&mut self, max_watermark_ms: i64) -> bool {
+        match self {
+            Self::Source(source) => source.align_splits(max_watermark_ms),
+            Self::Gate(_) => true,
+        }
+    }
+
+    /// Where the last batch, of so many rows, came from, in words.
+    pub(crate) fn position(&self, rows: usize) -> Option<String> {
+        match self {
+            Self::Source(source) => source.position(),
+            Self::Gate(gate) => Some(format!(
+                "{rows} rows from {}",
+                gate.senders.get(gate.last_channel)?
+            )),
         }
     }
 
@@ -174,6 +248,10 @@ impl Input {
 pub(crate) struct GateInput {
     task: Arc<str>,
     gate: InputGate,
+    /// Of each channel, in words.
+    senders: Vec<String>,
+    /// That the last element came over.
+    last_channel: usize,
     counters: Vec<Arc<ChannelCounters>>,
     inputs: LogicalInputs,
     aligner: BarrierAligner,
@@ -206,6 +284,7 @@ impl GateInput {
         task: Arc<str>,
         gate: InputGate,
         channels: &[usize],
+        senders: Vec<String>,
         may_overtake: bool,
         clock: Clock,
     ) -> Self {
@@ -215,6 +294,8 @@ impl GateInput {
         Self {
             task,
             gate,
+            senders,
+            last_channel: 0,
             counters,
             inputs: LogicalInputs::new(channels),
             aligner: BarrierAligner::new(channels.len()),
@@ -246,6 +327,7 @@ impl GateInput {
                 return Poll::Ready(Ok(event));
             }
             if let Some((channel, batch)) = self.restored.pop_front() {
+                self.last_channel = channel;
                 self.inputs.take(channel, StreamElement::Batch(batch));
                 continue;
             }
@@ -267,6 +349,7 @@ impl GateInput {
                     self.follow(step);
                 }
                 Some((channel, element)) => {
+                    self.last_channel = channel;
                     self.record(channel, &element);
                     self.inputs.take(channel, element);
                 }
@@ -402,7 +485,7 @@ impl GateInput {
             self.abort(id);
             self.inputs.queued.push_back(InputEvent::GivenUp {
                 checkpoint_id: id,
-                reason: "more elements are under way than a checkpoint may hold",
+                cause: GivenUpCause::TooMuchUnderWay,
             });
         }
     }
@@ -425,6 +508,9 @@ impl GateInput {
 
     fn abort(&mut self, checkpoint_id: u64) {
         self.triggers.retain(|barrier| barrier.id != checkpoint_id);
+        self.inputs
+            .queued
+            .retain(|event| !event.is_of_checkpoint(checkpoint_id));
         self.forget(checkpoint_id);
         let step = self.aligner.abort(checkpoint_id);
         self.follow(step);
@@ -441,7 +527,7 @@ impl GateInput {
             self.forget(checkpoint_id);
             self.inputs.queued.push_back(InputEvent::GivenUp {
                 checkpoint_id,
-                reason: "a newer one's barrier came first",
+                cause: GivenUpCause::Subsumed,
             });
         }
         if step.resume {

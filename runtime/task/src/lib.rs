@@ -12,10 +12,12 @@
 //! Invariants: one thread a task, and nothing else touches its operators; a task holds two batches a node at most; it wakes
 //! for events, never for a row.
 
+mod alignment;
 mod assemble;
 mod chain;
 mod checkpoint;
 mod clock;
+mod disk_state;
 mod error;
 mod executor;
 mod input;
@@ -34,6 +36,7 @@ mod testkit;
 pub mod watermark_valve;
 pub mod worker;
 
+pub use checkpoint::local::LocalStateSettings;
 pub use clock::Clock;
 pub use error::TaskError;
 pub use executor::{ExecutorSettings, TaskEvent, TaskExecutor, TaskReport};

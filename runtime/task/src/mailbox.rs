@@ -21,6 +21,8 @@ pub(crate) struct Mail {
     pub(crate) triggers: VecDeque<Barrier>,
     /// The newest checkpoint that is complete.
     pub(crate) completed: Option<u64>,
+    /// How far watermark alignment lets a source go, newly.
+    pub(crate) max_watermark_ms: Option<i64>,
     /// Checkpoints that were given up.
     pub(crate) aborted: VecDeque<u64>,
 }
@@ -69,6 +71,11 @@ impl Mailbox {
             }
             mail.aborted.push_back(checkpoint_id);
         });
+    }
+
+    /// Tells how far watermark alignment lets it go.
+    pub(crate) fn align(&self, max_watermark_ms: i64) {
+        self.deliver(|mail| mail.max_watermark_ms = Some(max_watermark_ms));
     }
 
     /// Takes what has come; `None` nearly always, and then for the price of a load.

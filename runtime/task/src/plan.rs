@@ -14,6 +14,7 @@ use thalweg_types::config::{ConfigError, Configuration, options};
 use thalweg_types::key_group::default_max_parallelism;
 use thalweg_types::{ExecutionId, OperatorId};
 
+use crate::alignment::AlignmentPlan;
 use crate::error::TaskError;
 use crate::program::{JobProgram, NodeFactory};
 
@@ -63,6 +64,8 @@ pub(crate) struct ChannelPlan {
     pub(crate) edge: u32,
     pub(crate) subpartition: u32,
     pub(crate) address: String,
+    /// Who sends, in words: "subtask 1 of Flat Map".
+    pub(crate) from: String,
     /// The head's logical input.
     pub(crate) input: usize,
     /// Whether a barrier may overtake rows here: not where each row has but one way to go, or all.
@@ -82,10 +85,14 @@ pub(crate) struct TaskPlan {
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) channels: Vec<ChannelPlan>,
     pub(crate) outputs: Vec<OutputPlan>,
+    /// Whether a node's watermarks are aligned with those of other sources.
+    pub(crate) alignment: Option<AlignmentPlan>,
     /// How long rows may wait for others; `None` = until a batch is full.
     pub(crate) buffer_timeout: Option<Duration>,
     /// Whether the job takes checkpoints.
     pub(crate) checkpointing: bool,
+    /// Whether it takes them when tasks have finished: then a task ends behind a last one, if it has something to commit.
+    pub(crate) last_checkpoint: bool,
     /// What it starts with.
     pub(crate) restore: TaskRestore,
     /// The job's effective configuration.
@@ -130,7 +137,7 @@ impl TaskPlan {
             0 => default_max_parallelism(vertex.parallelism),
             given => given,
         };
-        let channels = channels(deployment).map_err(refuse)?;
+        let channels = channels(deployment, program).map_err(refuse)?;
         let mut nodes = nodes(vertex, program, &channels).map_err(refuse)?;
         let outputs = outputs(deployment, vertex, program).map_err(refuse)?;
         for (place, output) in outputs.iter().enumerate() {
@@ -140,13 +147,22 @@ impl TaskPlan {
         let malformed = |error: ConfigError| TaskError::Configuration {
             message: error.to_string(),
         };
+        let checkpointing = configuration
+            .get(&options::CHECKPOINTING_INTERVAL)
+            .map_err(malformed)?
+            .is_some();
+        let has_source = matches!(nodes[0].factory, NodeFactory::Source(_));
+        let alignment = AlignmentPlan::of(vertex, has_source, &configuration)
+            .map_err(|message| TaskError::Configuration { message })?;
         Ok(Self {
+            alignment,
             execution,
             restore: deployment.restore.clone().unwrap_or_default(),
-            checkpointing: configuration
-                .get(&options::CHECKPOINTING_INTERVAL)
-                .map_err(malformed)?
-                .is_some(),
+            checkpointing,
+            last_checkpoint: checkpointing
+                && configuration
+                    .get(&options::CHECKPOINTING_AFTER_TASKS_FINISH)
+                    .map_err(malformed)?,
             task_name: format!(
                 "{} ({}/{})",
                 vertex.name,
@@ -181,10 +197,13 @@ fn buffer_timeout(configuration: &Configuration) -> Result<Option<Duration>, Con
     Ok(enabled.then_some(timeout))
 }
 
-fn channels(deployment: &control::TaskDeployment) -> Result<Vec<ChannelPlan>, String> {
+fn channels(deployment: &control::TaskDeployment, program: &JobProgram) -> Result<Vec<ChannelPlan>, String> {
     let mut plans = Vec::new();
     for entering in &deployment.inputs {
         let edge = entering.edge.as_ref().ok_or("an input names no edge")?;
+        let mut nodes = program.stream_graph.nodes.iter();
+        let sender = nodes.find(|node| node.id == edge.source);
+        let sender = sender.map_or("an operator", |node| node.name.as_str());
         if entering.channels.is_empty() {
             return Err(format!("edge {} brings no channel", edge.id));
         }
@@ -198,6 +217,7 @@ fn channels(deployment: &control::TaskDeployment) -> Result<Vec<ChannelPlan>, St
                 edge: edge.id,
                 subpartition: channel.subpartition,
                 address: channel.data_address.clone(),
+                from: format!("subtask {} of {sender}", producer.subtask),
                 input: edge.input as usize,
                 may_overtake: !matches!(edge.partitioner(), Partitioner::Forward | Partitioner::Broadcast),
             });

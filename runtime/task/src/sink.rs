@@ -230,3 +230,6 @@ impl SinkBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

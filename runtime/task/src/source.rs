@@ -5,6 +5,7 @@
 //! brought: there the reader's state is asked for.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
@@ -15,15 +16,18 @@ use thalweg_types::{StreamBatch, WatermarkCut};
 use crate::checkpoint::barrier::AlignedBarrier;
 use crate::error::TaskError;
 use crate::input::InputEvent;
+use crate::panics::{self, Stage};
 use crate::watermark_valve::MAX_WATERMARK;
 
 /// A reader as a chain's input.
 pub(crate) struct SourceInput {
-    operator: String,
+    operator: Arc<str>,
     reader: Box<dyn SourceReader>,
     schema: SchemaRef,
     idle: bool,
     ended: bool,
+    /// Watermark alignment: it is ahead of others, its reader is not asked.
+    paused: bool,
     /// What the reader's last event still brings: three events at most.
     queued: VecDeque<InputEvent>,
     /// Barriers that wait for what is queued; the mailbox bounds them.
@@ -32,13 +36,14 @@ pub(crate) struct SourceInput {
 }
 
 impl SourceInput {
-    pub(crate) fn new(operator: String, reader: Box<dyn SourceReader>, schema: SchemaRef) -> Self {
+    pub(crate) fn new(operator: Arc<str>, reader: Box<dyn SourceReader>, schema: SchemaRef) -> Self {
         Self {
             operator,
             reader,
             schema,
             idle: false,
             ended: false,
+            paused: false,
             queued: VecDeque::new(),
             barriers: VecDeque::new(),
             last_barrier: 0,
@@ -71,6 +76,7 @@ impl SourceInput {
     pub(crate) fn abort(&mut self, checkpoint_id: u64) {
         self.barriers
             .retain(|barrier| barrier.barrier.id != checkpoint_id);
+        self.queued.retain(|event| !event.is_of_checkpoint(checkpoint_id));
     }
 
     /// The reader's splits, when nothing is queued.
@@ -84,9 +90,17 @@ impl SourceInput {
         noted.map_err(|source| self.failed(source))
     }
 
+    pub(crate) fn awaits_checkpoint(&self) -> bool {
+        self.reader.awaits_checkpoint()
+    }
+
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reader.poll_close(cx)
+    }
+
     fn failed(&self, source: ConnectorError) -> TaskError {
         TaskError::Connector {
-            operator: self.operator.clone(),
+            operator: self.operator.to_string(),
             source,
         }
     }
@@ -99,12 +113,28 @@ impl SourceInput {
             if let Some(barrier) = self.barriers.pop_front() {
                 return Poll::Ready(Ok(self.put_in(barrier)));
             }
-            if self.ended {
+            if self.ended || self.paused {
                 return Poll::Pending;
             }
+            panics::enter(Stage::Running, &self.operator);
             let event = ready!(self.reader.poll_next(cx)).map_err(|source| self.failed(source))?;
             self.take(event);
         }
+    }
+
+    /// Watermark alignment: asks the reader no more, or again.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Watermark alignment split by split; see [`SourceReader::align_splits`].
+    pub(crate) fn align_splits(&mut self, max_watermark_ms: i64) -> bool {
+        self.reader.align_splits(max_watermark_ms)
+    }
+
+    /// Where the rows of the reader's last event came from.
+    pub(crate) fn position(&self) -> Option<String> {
+        self.reader.position()
     }
 
     pub(crate) fn gauges(&self) -> Vec<Gauge> {

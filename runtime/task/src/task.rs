@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use thalweg_proto::state::v1::TaskSnapshot;
 
+use crate::alignment::Alignment;
 use crate::chain::{Chain, Step};
 use crate::clock::Clock;
 use crate::error::TaskError;
@@ -50,7 +51,11 @@ pub(crate) struct Task {
     mailbox: Arc<Mailbox>,
     counters: Arc<TaskCounters>,
     checkpoints: Checkpoints,
+    /// Whether its source keeps step with others.
+    alignment: Option<Alignment>,
     clock: Clock,
+    /// Rows of the batch that is worked on; `None` while it is something else, as a timer or a snapshot.
+    working_on: Option<usize>,
     next_publish: Instant,
     /// When operators want to see the clock.
     next_timer_ms: Option<i64>,
@@ -63,6 +68,7 @@ impl Task {
         mailbox: Arc<Mailbox>,
         counters: Arc<TaskCounters>,
         setup: CheckpointSetup,
+        alignment: Option<Alignment>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -71,7 +77,9 @@ impl Task {
             checkpoints: Checkpoints::new(setup, mailbox.waker()),
             mailbox,
             counters,
+            alignment,
             clock,
+            working_on: None,
             next_publish: Instant::now() + PUBLISH_INTERVAL,
             next_timer_ms: None,
         }
@@ -95,6 +103,19 @@ impl Task {
         Ok(true)
     }
 
+    /// Says of an error of user code which rows were worked on.
+    pub(crate) fn located(&self, task: &str, error: TaskError) -> TaskError {
+        let rows = self.working_on.filter(|_| error.may_be_of_a_record());
+        match rows.and_then(|rows| self.input.position(rows)) {
+            Some(input) => TaskError::OnInput {
+                source: Box::new(error),
+                task: task.to_owned(),
+                input,
+            },
+            None => error,
+        }
+    }
+
     /// Runs to the end, on the thread that the mailbox's parker is attached to.
     pub(crate) fn run(&mut self) -> Result<Ending, TaskError> {
         let waker = self.mailbox.waker();
@@ -106,18 +127,25 @@ impl Task {
             }
             self.read_mail()?;
             self.poll_commit(&mut cx)?;
+            if self.has_stopped() {
+                if self.input.poll_close(&mut cx).is_ready() {
+                    self.chain.end_outputs_of_stopped();
+                    self.publish();
+                    return Ok(Ending::Finished(None));
+                }
+                self.wait(&mut cx, Activity::Idle, None)?;
+                continue;
+            }
             match self.chain.step(&mut cx)? {
                 Step::Worked => {}
                 Step::Drained => self.go_on(&mut cx)?,
                 Step::Blocked => self.wait(&mut cx, Activity::Backpressured, None)?,
                 Step::Refused => self.wait(&mut cx, Activity::Backpressured, Some(REFUSED_PAUSE))?,
-                Step::Finished if self.may_finish() => break,
-                Step::Finished => self.await_last_checkpoint(&mut cx)?,
-            }
-            if self.has_stopped() {
-                self.chain.end_outputs_of_stopped();
-                self.publish();
-                return Ok(Ending::Finished(None));
+                Step::Finished if !self.may_finish() => self.await_last_checkpoint(&mut cx)?,
+                Step::Finished => match self.input.poll_close(&mut cx) {
+                    Poll::Ready(()) => break,
+                    Poll::Pending => self.wait(&mut cx, Activity::Idle, None)?,
+                },
             }
         }
         self.chain.end_outputs()?;
@@ -127,6 +155,7 @@ impl Task {
 
     /// The chain is drained: a checkpoint, a timer or new input.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        self.working_on = None;
         if self.checkpoints.has_begun() {
             return self.poll_snapshot(cx);
         }
@@ -155,6 +184,7 @@ impl Task {
                 None => self.wait(cx, Activity::Backpressured, None),
             };
         }
+        self.keep_step()?;
         match self.input.poll_next(cx)? {
             Poll::Pending => self.wait(cx, Activity::Idle, None),
             Poll::Ready(InputEvent::Barrier(barrier)) => self.begin_checkpoint(barrier),
@@ -162,17 +192,39 @@ impl Task {
                 self.complete_checkpoint(recording);
                 Ok(())
             }
-            Poll::Ready(InputEvent::GivenUp {
-                checkpoint_id,
-                reason,
-            }) => {
-                self.decline_given_up(checkpoint_id, reason);
+            Poll::Ready(InputEvent::GivenUp { checkpoint_id, cause }) => {
+                self.decline_given_up(checkpoint_id, cause);
                 Ok(())
             }
             Poll::Ready(event) => {
+                if let InputEvent::Batch { batch, .. } = &event {
+                    self.working_on = Some(batch.num_rows());
+                }
                 self.count(&event);
                 self.chain.accept(event)
             }
+        }
+    }
+
+    /// Watermark alignment: the reader waits while the task is ahead.
+    fn keep_step(&mut self) -> Result<(), TaskError> {
+        let Some(alignment) = &mut self.alignment else {
+            return Ok(());
+        };
+        let paused = alignment.is_ahead(self.chain.progress(alignment.node()));
+        if std::mem::replace(&mut alignment.paused, paused) != paused {
+            self.input.set_paused(paused);
+            self.chain.set_input_paused(paused);
+            return alignment.check_splits();
+        }
+        Ok(())
+    }
+
+    /// How far watermark alignment lets it go from now on.
+    fn align(&mut self, max_watermark_ms: i64) {
+        if let Some(alignment) = &mut self.alignment {
+            let aligned = self.input.align_splits(max_watermark_ms);
+            alignment.set_max_watermark(max_watermark_ms, aligned);
         }
     }
 
@@ -186,7 +238,10 @@ impl Task {
         let timer = self
             .next_timer_ms
             .map(|due| now + until(due, self.clock.now_ms()));
-        let due = [flush, timer, self.input.next_deadline()]
+        let chain = &self.chain;
+        let report = self.alignment.as_mut();
+        let report = report.map(|alignment| alignment.tend(chain.progress(alignment.node()), now));
+        let due = [flush, timer, report, self.input.next_deadline()]
             .into_iter()
             .flatten()
             .min();
@@ -218,7 +273,11 @@ impl Task {
     fn publish(&self) {
         self.chain.publish();
         self.counters.bytes_in.set(self.input.bytes_in());
-        if let (Some(gauges), Some(head)) = (self.input.gauges(), self.counters.operators().first()) {
+        if let (Some(mut gauges), Some(head)) = (self.input.gauges(), self.counters.operators().first()) {
+            let alignment = self.alignment.as_ref();
+            gauges.extend(
+                alignment.and_then(|alignment| alignment.gauge(self.chain.progress(alignment.node()))),
+            );
             head.publish(gauges);
         }
     }

@@ -16,7 +16,8 @@ use thalweg_operators::{KeySelector, Operator, OperatorError, OutputLimit};
 use thalweg_proto::control::v1 as control;
 use thalweg_proto::graph::v1::{self as graph, Partitioner};
 use thalweg_state::{
-    ChangeKind, OperatorSnapshot, RestoredState, SnapshotRequest, TableDescriptor, TableKind, TableSnapshot,
+    ChangeKind, OperatorSnapshot, RestoredState, SnapshotRequest, StoredRows, TableDescriptor, TableKind,
+    TableSnapshot,
 };
 use thalweg_types::{JobId, StreamBatch, VertexId, WatermarkCut, key_hash};
 use tokio::runtime::Handle;
@@ -83,6 +84,10 @@ pub(crate) struct ScriptedSource {
     pub(crate) heard: Arc<Mutex<Vec<(u32, u64, bool)>>>,
     /// Batches that each reader may give, until the test lets it give more.
     pub(crate) gate: SourceGate,
+    /// What readers say to watermark alignment.
+    pub(crate) aligns_splits: bool,
+    /// Whether readers wait at their end for a checkpoint that holds it.
+    pub(crate) commits_offsets: bool,
 }
 
 /// How far readers may go.
@@ -135,6 +140,8 @@ impl ScriptedSource {
             open: Arc::default(),
             heard: Arc::default(),
             gate: SourceGate::default(),
+            aligns_splits: true,
+            commits_offsets: false,
         }
     }
 
@@ -148,6 +155,9 @@ struct ScriptedReader {
     given: usize,
     heard: Arc<Mutex<Vec<(u32, u64, bool)>>>,
     gate: SourceGate,
+    aligns_splits: bool,
+    /// None = it has none to commit, else (how many batches it had given in the newest checkpoint, whether that is complete).
+    to_commit: Option<(usize, bool)>,
     batches: VecDeque<StreamBatch>,
     then: Then,
     taken: Arc<AtomicUsize>,
@@ -181,6 +191,8 @@ impl Source for ScriptedSource {
             given,
             heard: self.heard.clone(),
             gate: self.gate.clone(),
+            aligns_splits: self.aligns_splits,
+            to_commit: self.commits_offsets.then_some((usize::MAX, false)),
             batches: self
                 .batches
                 .iter()
@@ -217,6 +229,7 @@ impl SourceReader for ScriptedReader {
     }
 
     fn snapshot(&mut self, _: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        self.to_commit = self.to_commit.map(|_| (self.given, false));
         Ok(vec![vec![
             self.subtask as u8,
             (self.given >> 8) as u8,
@@ -224,12 +237,22 @@ impl SourceReader for ScriptedReader {
         ]])
     }
 
+    fn align_splits(&mut self, _: i64) -> bool {
+        self.aligns_splits
+    }
+
     fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), ConnectorError> {
         self.heard
             .lock()
             .unwrap()
             .push((self.subtask, checkpoint_id, completed));
+        self.to_commit = self.to_commit.map(|(given, _)| (given, completed));
         Ok(())
+    }
+
+    fn awaits_checkpoint(&self) -> bool {
+        let all = |(given, completed): (usize, bool)| completed && given == self.given;
+        self.to_commit.is_some_and(|newest| !all(newest))
     }
 
     fn gauges(&self) -> Vec<(&'static str, f64)> {
@@ -607,6 +630,7 @@ impl Operator for CountOperator {
             tables: vec![TableSnapshot {
                 descriptor,
                 changes: vec![changes],
+                stored: StoredRows::default(),
             }],
             lists: Vec::new(),
         })

@@ -33,18 +33,22 @@ impl CheckpointCoordinator {
         }
         delete_files(self.files.take_all_unused(), actions);
         // Whatever tasks put there after they were deleted.
-        for folder in self.given_up.values() {
-            actions.push(Action::DeleteFolder(folder.clone()));
+        for given_up in self.given_up.values() {
+            given_up.delete(actions);
+        }
+        if end == JobEnd::Canceled {
+            delete_files(self.pointer.take().into_iter().collect(), actions);
         }
         self.clear_folder(actions);
     }
 
-    /// What tasks wrote and nobody heard of: uploads of checkpoints that were given up, merged runs that came too late.
+    /// What tasks wrote and nobody heard of: uploads of checkpoints that were given up, merged runs that came too late. What says
+    /// that a savepoint stopped the job stays: a JobManager that is started again must not begin anew.
     fn clear_folder(&self, actions: &mut Vec<Action>) {
         let Some(folder) = self.folder.as_ref().filter(|_| self.folder_is_ours) else {
             return;
         };
-        if self.completed.is_empty() {
+        if self.completed.is_empty() && self.pointer.is_none() {
             actions.push(Action::DeleteFolder(folder.clone()));
             return;
         }
@@ -54,6 +58,7 @@ impl CheckpointCoordinator {
             files
         };
         let mut keep: Vec<String> = self.completed.iter().flat_map(files_of).collect();
+        keep.extend(self.pointer.clone());
         keep.sort_unstable();
         keep.dedup();
         actions.push(Action::Sweep {

@@ -1,5 +1,6 @@
 //! How a snapshot comes to nothing, and what that costs. Flink's CheckpointFailureManager.
 
+use thalweg_proto::control::v1::CheckpointFailureReason;
 use thalweg_types::{Failure, FailureClass};
 
 use super::pending::{Pending, Phase};
@@ -10,6 +11,7 @@ use super::{Action, CheckpointCoordinator, GIVEN_UP_REMEMBERED, delete_files};
 pub(super) enum Cause {
     Declined {
         task: String,
+        reason: CheckpointFailureReason,
         failure: Failure,
     },
     TimedOut,
@@ -24,6 +26,22 @@ pub(super) enum Cause {
         by: u64,
     },
     JobEnded,
+}
+
+/// What is left of it.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    pub(super) folder: String,
+    /// The file that would name it.
+    pub(super) pointer: Option<String>,
+}
+
+impl GivenUp {
+    /// Whatever is there of it by now goes; the pointer first, so that it leads somewhere as long as it is there.
+    pub(super) fn delete(&self, actions: &mut Vec<Action>) {
+        delete_files(self.pointer.iter().cloned().collect(), actions);
+        actions.push(Action::DeleteFolder(self.folder.clone()));
+    }
 }
 
 impl CheckpointCoordinator {
@@ -42,15 +60,19 @@ impl CheckpointCoordinator {
         if !matches!(cause, Cause::JobEnded) {
             self.notify(id, &pending.participants, false, actions);
         }
-        actions.push(Action::DeleteFolder(pending.folder.clone()));
-        self.given_up.insert(id, pending.folder.clone());
+        let given_up = GivenUp {
+            folder: pending.folder.clone(),
+            pointer: self.pointer_of(id).filter(|_| pending.stops_job()),
+        };
+        given_up.delete(actions);
+        self.given_up.insert(id, given_up);
         if self.given_up.len() > GIVEN_UP_REMEMBERED {
             self.given_up.pop_first();
         }
         if !pending.is_savepoint() {
             delete_files(self.files.release(id), actions);
         }
-        let stops = pending.stops_job();
+        let drains = pending.drains_job();
         if let Some(request) = pending.request {
             let again = matches!(cause, Cause::TaskFinished { .. } | Cause::Subsumed { .. });
             if again && self.ended.is_none() {
@@ -64,8 +86,11 @@ impl CheckpointCoordinator {
                 });
             }
         }
-        if stops && !matches!(cause, Cause::JobEnded) {
-            let message = format!("sources have ended for a savepoint to stop with that failed: {failure}");
+        // Tasks paused behind the barrier and go on as soon as they hear of it. Flink fails them all (StreamTask, "Stop-with-savepoint
+        // failed"); that is needed only where the last watermark was sent.
+        if drains && !matches!(cause, Cause::JobEnded) {
+            let message =
+                format!("event time has come to its end for a savepoint to stop with that failed: {failure}");
             self.fail_job_unless_all_stopped(message, actions);
         }
         if counts {
@@ -79,10 +104,14 @@ impl CheckpointCoordinator {
         let retryable = |message: String| Failure::new(FailureClass::Retryable, message);
         let counts = !pending.is_savepoint();
         match cause {
-            Cause::Declined { task, failure } => {
+            Cause::Declined {
+                task,
+                reason,
+                failure,
+            } => {
                 let mut told = failure.clone();
                 told.message = format!("{what} {id} failed in task {task}: {}", failure.message);
-                (told, counts)
+                (told, counts && is_counted(*reason))
             }
             Cause::TimedOut => {
                 let missing: Vec<String> = pending
@@ -149,5 +178,17 @@ impl CheckpointCoordinator {
             message,
             detail: failure.detail.clone(),
         }));
+    }
+}
+
+/// Whether it counts for `tolerable-failed-checkpoints`: only what restarting might mend. Flink's CheckpointFailureManager.
+fn is_counted(reason: CheckpointFailureReason) -> bool {
+    match reason {
+        CheckpointFailureReason::Unspecified
+        | CheckpointFailureReason::Declined
+        | CheckpointFailureReason::AsyncException => true,
+        CheckpointFailureReason::TaskNotReady
+        | CheckpointFailureReason::Subsumed
+        | CheckpointFailureReason::TooManyRequests => false,
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! Invariants: numbers only grow; a snapshot completes once, after its metadata is there and only if every task of it still
 //! runs the attempt that it began with; an operation ends exactly once; a file is deleted only when no retained or pending
-//! checkpoint and no task's chain of runs uses it ([`crate::SharedFiles`]); savepoints that completed are never deleted.
+//! checkpoint and no task's chain of runs uses it ([`crate::SharedFiles`]); savepoints that completed are never deleted; behind a
+//! savepoint that stopped the job nothing older is restored, by whomever ([`POINTER_FILE`]).
 //!
 //! `now_ms` is of a clock that never goes back (the wall clock at the start, plus the time that passed since); should it
 //! go back after all, it stands still until it is there again.
@@ -33,11 +34,11 @@ use thalweg_types::{Failure, FailureClass};
 use crate::config::CheckpointConfig;
 use crate::shared_files::SharedFiles;
 use crate::stats::{CheckpointStats, RestoreRecord, SubtaskRecord};
-use giving_up::Cause;
+use giving_up::{Cause, GivenUp};
 use pending::{Pending, Phase, all_run_files, run_files};
 pub use protocol::{
-    Action, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, RestoredFrom, SnapshotRequest,
-    SnapshotTarget,
+    Action, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, POINTER_FILE, RestoredFrom,
+    SnapshotRequest, SnapshotTarget,
 };
 use tasks::{TaskStatus, Tasks};
 
@@ -54,6 +55,7 @@ pub struct CheckpointCoordinator {
     config: CheckpointConfig,
     folder: Option<String>,
     folder_is_ours: bool,
+    recoverable: bool,
     tasks: Tasks,
     now_ms: u64,
     next_id: u64,
@@ -68,8 +70,10 @@ pub struct CheckpointCoordinator {
     foreign: Option<CompletedCheckpoint>,
     /// The savepoint to stop with is complete, the tasks are ending: operation, checkpoint, folder.
     stopping: Option<(String, u64, String)>,
-    /// Folders of snapshots that were given up: a task or a write may still put something there.
-    given_up: BTreeMap<u64, String>,
+    /// The file that names `foreign`, if that is a savepoint that was to stop the job.
+    pointer: Option<String>,
+    /// Snapshots that were given up: a task or a write may still put something there.
+    given_up: BTreeMap<u64, GivenUp>,
     files: SharedFiles,
     stats: CheckpointStats,
     /// The next periodic one is due; None while not all tasks run.
@@ -87,6 +91,7 @@ impl CheckpointCoordinator {
             config: setup.config,
             folder: setup.folder.map(|folder| folder.trim_end_matches('/').to_owned()),
             folder_is_ours: setup.folder_is_ours,
+            recoverable: setup.recoverable,
             tasks: Tasks::new(setup.graph),
             now_ms: 0,
             next_id: setup.first_checkpoint_id.max(1),
@@ -96,6 +101,7 @@ impl CheckpointCoordinator {
             completed: VecDeque::new(),
             foreign: None,
             stopping: None,
+            pointer: None,
             given_up: BTreeMap::new(),
             files: SharedFiles::default(),
             stats: CheckpointStats::new(setup.history_size),
@@ -121,6 +127,10 @@ impl CheckpointCoordinator {
             owned: restored.owned,
         };
         if !checkpoint.owned {
+            let of_this_job = checkpoint.metadata.job_id == self.tasks.graph().job_id;
+            if checkpoint.metadata.savepoint && of_this_job {
+                self.pointer = self.pointer_of(id);
+            }
             self.foreign = Some(checkpoint);
             return;
         }
@@ -218,14 +228,11 @@ impl CheckpointCoordinator {
             .map(|pending| (pending.id, pending.stops_job()))
             .collect();
         for (id, stops) in affected {
-            if !stops {
+            if stops {
+                self.accept_end(id, task, last, actions);
+            } else {
                 let task = self.tasks.name(task);
                 self.give_up(id, &Cause::TaskFinished { task }, actions);
-            } else if self.tasks.is_source(task) {
-                // It ended behind the barrier or by itself just before: either way that is its state, and those behind it
-                // take its end for the barrier. Other tasks acknowledge, they have more than lists.
-                let metrics = CheckpointMetrics::default();
-                self.accept(id, task, last.clone(), metrics, actions);
             }
         }
         if self.tasks.all_finished().count() == self.tasks.count()
@@ -237,6 +244,16 @@ impl CheckpointCoordinator {
                 result: Ok(folder),
             });
         }
+    }
+
+    /// Behind its barrier it would have waited for the savepoint: it came to its end without it, as then all before it did. So
+    /// the end is its state, and those behind it take its end for the barrier.
+    fn accept_end(&mut self, id: u64, task: usize, last: &TaskSnapshot, actions: &mut Vec<Action>) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.finished.insert(task);
+        }
+        self.accept(id, task, last.clone(), CheckpointMetrics::default(), actions);
+        self.trigger_behind_finished(id, actions);
     }
 
     fn tasks_stopped(
@@ -305,10 +322,11 @@ impl CheckpointCoordinator {
 
     /// The snapshot was given up: what was written for it isn't needed, unless the task's later checkpoints use it.
     fn acknowledged_late(&mut self, id: u64, snapshot: &TaskSnapshot, actions: &mut Vec<Action>) {
-        let Some(folder) = self.given_up.get(&id) else {
+        let Some(given_up) = self.given_up.get(&id) else {
             return;
         };
-        actions.push(Action::DeleteFolder(folder.clone()));
+        given_up.delete(actions);
+        let folder = &given_up.folder;
         let own = self
             .folder
             .clone()
@@ -346,9 +364,11 @@ impl CheckpointCoordinator {
             pending.phase = Phase::Metadata;
             pending.metadata = Some(metadata.clone());
             pending.states.clear();
+            let (folder, stops) = (pending.folder.clone(), pending.stops_job());
             actions.push(Action::WriteMetadata {
                 checkpoint_id: id,
-                folder: pending.folder.clone(),
+                folder,
+                pointer: self.pointer_of(id).filter(|_| stops),
                 metadata,
             });
         }
@@ -370,16 +390,20 @@ impl CheckpointCoordinator {
                 .map(thalweg_graph::execution::failure_from_proto);
             let failure =
                 failure.unwrap_or_else(|| Failure::new(FailureClass::Retryable, "it gave no reason"));
-            let task = self.tasks.name(task);
-            self.give_up(id, &Cause::Declined { task, failure }, actions);
+            let cause = Cause::Declined {
+                task: self.tasks.name(task),
+                reason: message.reason(),
+                failure,
+            };
+            self.give_up(id, &cause, actions);
         }
     }
 
     fn metadata_written(&mut self, id: u64, result: Result<u64, Failure>, actions: &mut Vec<Action>) {
         let writing = |pending: &Pending| pending.phase == Phase::Metadata;
         if !self.pending.get(&id).is_some_and(writing) {
-            if let Some(folder) = self.given_up.get(&id) {
-                actions.push(Action::DeleteFolder(folder.clone()));
+            if let Some(given_up) = self.given_up.get(&id) {
+                given_up.delete(actions);
             }
             return;
         }
@@ -417,6 +441,8 @@ impl CheckpointCoordinator {
         } else if stops {
             // Its sinks commit: nothing older may be restored any more.
             self.foreign = Some(checkpoint);
+            delete_files(self.pointer.take().into_iter().collect(), actions);
+            self.pointer = self.pointer_of(id);
         }
         let Some(request) = pending.request else { return };
         if stops {
@@ -437,6 +463,7 @@ impl CheckpointCoordinator {
         self.completed.push_back(checkpoint);
         if self.foreign.as_ref().is_some_and(|foreign| foreign.id < id) {
             self.foreign = None;
+            delete_files(self.pointer.take().into_iter().collect(), actions);
         }
         let older = self
             .pending
@@ -457,6 +484,12 @@ impl CheckpointCoordinator {
         self.stats.discarded(checkpoint.id);
         actions.push(Action::DeleteFolder(checkpoint.folder.clone()));
         delete_files(self.files.release(checkpoint.id), actions);
+    }
+
+    /// Where the file is that names savepoint `id`, if it stops the job.
+    fn pointer_of(&self, id: u64) -> Option<String> {
+        let folder = self.folder.as_ref().filter(|_| self.recoverable)?;
+        Some(format!("{}/{POINTER_FILE}", checkpoint_folder(folder, id)))
     }
 
     /// To those participants whose attempt still runs.
@@ -502,6 +535,8 @@ fn refused(operation_id: String, reason: String) -> Action {
     }
 }
 
+#[cfg(test)]
+mod exactly_once;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_proto::state::v1::{
-    OperatorState, OperatorSubtaskState, SnapshotKind, SnapshotMetadata, TableSchema, TaskSnapshot,
+    CheckpointOptions, OperatorState, OperatorSubtaskState, SnapshotKind, SnapshotMetadata, TableSchema,
+    TaskSnapshot,
 };
 
 use super::SnapshotRequest;
 use super::tasks::Tasks;
-use crate::metadata::FORMAT_VERSION;
+use crate::metadata;
 use crate::restore::absolute_path;
 
 /// What it is waiting for.
@@ -28,13 +29,16 @@ pub(super) struct Pending {
     pub(super) base: String,
     pub(super) triggered_ms: u64,
     pub(super) deadline_ms: u64,
+    pub(super) options: CheckpointOptions,
     pub(super) request: Option<SnapshotRequest>,
     pub(super) phase: Phase,
+    /// Those that were given its barrier from here.
+    pub(super) triggered: BTreeSet<usize>,
     /// Running tasks and their attempts when it began.
     pub(super) participants: BTreeMap<usize, u32>,
     /// Those of them that did not acknowledge yet.
     pub(super) waiting: BTreeSet<usize>,
-    /// Had finished when it began.
+    /// Had finished when it began, or finished without its barrier.
     pub(super) finished: BTreeSet<usize>,
     /// Of participants and finished ones.
     pub(super) states: BTreeMap<usize, TaskSnapshot>,
@@ -52,11 +56,17 @@ impl Pending {
         self.request.as_ref().is_some_and(SnapshotRequest::stops_job)
     }
 
+    /// Whether its sources have sent the last watermark.
+    pub(super) fn drains_job(&self) -> bool {
+        self.request.as_ref().is_some_and(SnapshotRequest::drains_job)
+    }
+
     /// What all tasks' states are as one snapshot.
     pub(super) fn to_metadata(&self, tasks: &Tasks, now_ms: u64) -> SnapshotMetadata {
         let graph = tasks.graph();
+        let operators = self.operators(tasks);
         SnapshotMetadata {
-            format_version: FORMAT_VERSION,
+            format_version: metadata::version_for(&operators),
             engine_version: graph.engine_version.clone(),
             job_id: graph.job_id.clone(),
             job_name: graph.job_name.clone(),
@@ -65,7 +75,7 @@ impl Pending {
             completed_ms: now_ms,
             savepoint: self.is_savepoint(),
             fingerprint: graph.fingerprint.clone(),
-            operators: self.operators(tasks),
+            operators,
         }
     }
 

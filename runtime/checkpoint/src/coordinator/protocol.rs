@@ -12,6 +12,11 @@ use thalweg_types::Failure;
 use crate::config::CheckpointConfig;
 use crate::restore::RestoreSource;
 
+/// `<job folder>/chk-<id>/_savepoint` holds the URI of savepoint `<id>`, which was to stop the job: its sinks have committed, so
+/// whoever goes on with the job must start from there and from nothing older. It is written before any task hears that the
+/// savepoint is complete, and deleted when a newer checkpoint is.
+pub const POINTER_FILE: &str = "_savepoint";
+
 /// What a coordinator is made with.
 #[derive(Debug, Clone)]
 pub struct CoordinatorSetup {
@@ -23,9 +28,12 @@ pub struct CoordinatorSetup {
     pub folder: Option<String>,
     /// Whether everything in that folder is of this run of the job: then what is left over is found and deleted at its end.
     pub folder_is_ours: bool,
+    /// Whether another JobManager may have to go on with the job: then a savepoint that stops it leaves a [`POINTER_FILE`].
+    pub recoverable: bool,
     /// Numbers begin here: above all that are in the folder and above the restored one's; at least 1.
     pub first_checkpoint_id: u64,
-    /// What the job starts from is the last one; before it, what else is retained, oldest first.
+    /// What the job starts from is the last one; before it, what else is retained, oldest first. Not owned though it is of
+    /// this very job: the savepoint that a [`POINTER_FILE`] names.
     pub restored: Vec<RestoredFrom>,
     /// `web.checkpoints.history`.
     pub history_size: usize,
@@ -115,6 +123,18 @@ impl SnapshotRequest {
     pub(super) fn stops_job(&self) -> bool {
         matches!(self.target, SnapshotTarget::Savepoint { stop: true, .. })
     }
+
+    /// Event time runs to its end before it: what was sent then can't be taken back.
+    pub(super) fn drains_job(&self) -> bool {
+        matches!(
+            self.target,
+            SnapshotTarget::Savepoint {
+                stop: true,
+                drain: true,
+                ..
+            }
+        )
+    }
 }
 
 /// How a job ended.
@@ -177,12 +197,14 @@ pub enum Action {
     Trigger(TriggerCheckpoint),
     /// To the TaskManagers of its executions.
     Notify(NotifyCheckpoint),
-    /// Write the metadata as `folder/_metadata`, then say [`Event::MetadataWritten`].
+    /// Write the metadata as `folder/_metadata` and then the pointer, then say [`Event::MetadataWritten`].
     WriteMetadata {
         /// Of which.
         checkpoint_id: u64,
         /// As a URI.
         folder: String,
+        /// A file to write the folder's URI into; see [`POINTER_FILE`].
+        pointer: Option<String>,
         /// What to encode.
         metadata: Arc<SnapshotMetadata>,
     },

@@ -72,11 +72,6 @@ impl Tasks {
         &self.status[task]
     }
 
-    pub(super) fn is_source(&self, task: usize) -> bool {
-        let vertex = &self.graph.vertices[self.position(task).0].id;
-        !self.graph.edges.iter().any(|edge| edge.target_vertex == *vertex)
-    }
-
     /// `Map (2/4)`
     pub(super) fn name(&self, task: usize) -> String {
         let (vertex, subtask) = self.position(task);

@@ -1,4 +1,4 @@
-use thalweg_proto::control::v1::TriggerCheckpoint;
+use thalweg_proto::control::v1::{CheckpointFailureReason, TriggerCheckpoint};
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner, StreamEdge, StreamNode};
 use thalweg_proto::state::v1::{
     CheckpointMetrics, Distribution, KeyedRun, OperatorList, OperatorSubtaskState, SnapshotKind, StateFile,
@@ -78,6 +78,7 @@ fn setup(config: CheckpointConfig) -> CoordinatorSetup {
         config,
         folder: Some(FOLDER.to_owned()),
         folder_is_ours: true,
+        recoverable: true,
         first_checkpoint_id: 1,
         restored: Vec::new(),
         history_size: 10,
@@ -110,7 +111,7 @@ fn run(path: &str) -> KeyedRun {
         file: Some(StateFile {
             path: path.to_owned(),
             size: 7,
-            inline: Vec::new(),
+            ..StateFile::default()
         }),
         first_key_group: 0,
         last_key_group: 127,
@@ -145,6 +146,14 @@ fn acknowledge(execution: ExecutionAttempt, checkpoint_id: u64, runs: &[&str]) -
 }
 
 fn decline(execution: ExecutionAttempt, checkpoint_id: u64) -> Event {
+    decline_because(CheckpointFailureReason::AsyncException, execution, checkpoint_id)
+}
+
+fn decline_because(
+    reason: CheckpointFailureReason,
+    execution: ExecutionAttempt,
+    checkpoint_id: u64,
+) -> Event {
     let failure = thalweg_proto::control::v1::Failure {
         message: "disk full".to_owned(),
         ..Default::default()
@@ -153,6 +162,7 @@ fn decline(execution: ExecutionAttempt, checkpoint_id: u64) -> Event {
         execution: Some(execution),
         checkpoint_id,
         failure: Some(failure),
+        reason: reason.into(),
     })
 }
 
@@ -381,6 +391,23 @@ fn more_failures_in_a_row_than_tolerated_fail_the_job_and_a_completed_one_forgiv
 }
 
 #[test]
+fn only_what_a_restart_might_mend_counts_as_a_failure() {
+    use CheckpointFailureReason::*;
+    let fails = |reason| {
+        let mut coordinator = running(config());
+        coordinator.handle(Event::Tick, 1000);
+        let actions = coordinator.handle(decline_because(reason, execution(1, 0, 0), 1), 1100);
+        assert_eq!(notified(&actions), [(1, false)], "{reason:?}");
+        assert_eq!(coordinator.stats().counts().failed, 1);
+        actions.iter().any(|action| matches!(action, Action::FailJob(_)))
+    };
+    let reasons = [Unspecified, Declined, AsyncException];
+    assert_eq!(reasons.map(fails), [true; 3]);
+    let reasons = [TaskNotReady, Subsumed, TooManyRequests];
+    assert_eq!(reasons.map(fails), [false; 3], "Flink counts none of them");
+}
+
+#[test]
 fn metadata_that_can_not_be_written_is_a_failed_checkpoint() {
     let mut coordinator = running(config());
     coordinator.handle(Event::Tick, 1000);
@@ -457,7 +484,7 @@ fn when_tasks_have_finished_the_barrier_goes_to_those_behind_them_and_their_spli
         file: Some(StateFile {
             inline: vec![1],
             size: 1,
-            path: String::new(),
+            ..StateFile::default()
         }),
     };
     for source in &all(0)[..2] {
@@ -611,16 +638,137 @@ fn stop_with_savepoint_ends_when_all_tasks_have_and_no_checkpoint_begins_meanwhi
 }
 
 #[test]
-fn a_stop_whose_savepoint_fails_fails_the_job_since_its_sources_have_ended() {
-    let mut coordinator = running(CheckpointConfig {
-        tolerable_failures: 100,
-        ..config()
-    });
+fn a_stop_whose_savepoint_fails_lets_the_tasks_go_on_unless_event_time_has_come_to_its_end() {
+    let fails = |drain, failure: fn() -> Event| {
+        let mut coordinator = running(config());
+        coordinator.handle(request("stop", savepoint(true, drain)), 100);
+        let actions = coordinator.handle(failure(), 10_100);
+        assert!(matches!(ended(&actions)[..], [("stop", Err(_))]));
+        assert_eq!(notified(&actions), [(1, false)]);
+        assert!(actions.contains(&Action::DeleteFolder(SAVEPOINT.to_owned())));
+        actions.iter().any(|action| matches!(action, Action::FailJob(_)))
+    };
+    for failure in [|| decline(execution(1, 0, 0), 1), || Event::Tick] {
+        assert_eq!([false, true].map(|drain| fails(drain, failure)), [false, true]);
+    }
+}
+
+#[test]
+fn a_region_that_fails_before_the_savepoint_to_stop_with_is_complete_restarts_alone() {
+    let mut coordinator = running(config());
     coordinator.handle(request("stop", savepoint(true, false)), 100);
-    let actions = coordinator.handle(decline(execution(1, 0, 0), 1), 200);
+    let actions = coordinator.handle(stop([execution(1, 0, 0)]), 200);
     assert!(matches!(ended(&actions)[..], [("stop", Err(_))]));
-    assert!(actions.iter().any(|action| matches!(action, Action::FailJob(_))));
-    assert!(actions.contains(&Action::DeleteFolder(SAVEPOINT.to_owned())));
+    assert!(!actions.iter().any(|action| matches!(action, Action::FailJob(_))));
+    coordinator.handle(Event::TaskRunning(execution(1, 0, 1)), 300);
+    assert_eq!(triggers(&coordinator.handle(Event::Tick, 1300)).len(), 1);
+}
+
+fn finished(execution: ExecutionAttempt) -> Event {
+    Event::TaskFinished {
+        execution,
+        final_snapshot: TaskSnapshot::default(),
+    }
+}
+
+#[test]
+fn a_stop_goes_on_if_tasks_come_to_their_end_without_its_barrier() {
+    let mut coordinator = running(config());
+    coordinator.handle(request("stop", savepoint(true, true)), 100);
+    let [first, second, count] = all(0);
+    assert_eq!(coordinator.handle(finished(first), 200), []);
+    // The count's inputs have all ended: nobody else gives it the barrier.
+    let actions = coordinator.handle(finished(second), 200);
+    let [trigger] = triggers(&actions)[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (trigger.checkpoint_id, &trigger.executions[..]),
+        (1, &[count.clone()][..])
+    );
+    assert!(trigger.options.as_ref().unwrap().terminate);
+    // It may be too late for that, too.
+    let actions = coordinator.handle(finished(count), 300);
+    let [Action::WriteMetadata { metadata, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(metadata.operators.iter().all(|operator| operator.finished));
+    coordinator.handle(written(1), 400);
+    let actions = coordinator.handle(Event::JobEnded(JobEnd::Finished), 500);
+    assert_eq!(ended(&actions), [("stop", Ok(SAVEPOINT))]);
+}
+
+const POINTER: &str = "s3://bucket/checkpoints/job/chk-2/_savepoint";
+
+fn stopped_behind_a_checkpoint() -> CheckpointCoordinator {
+    let mut coordinator = running(config());
+    coordinator.handle(Event::Tick, 1000);
+    complete(&mut coordinator, 1, 0, &[], 1000);
+    coordinator.handle(request("stop", savepoint(true, false)), 1100);
+    for task in all(0) {
+        let actions = coordinator.handle(acknowledge(task, 2, &[]), 1200);
+        if let [Action::WriteMetadata { pointer, .. }] = &actions[..] {
+            assert_eq!(pointer.as_deref(), Some(POINTER));
+        }
+    }
+    coordinator
+}
+
+#[test]
+fn a_file_in_the_jobs_folder_names_the_savepoint_that_stopped_it_and_stays_when_the_job_has_finished() {
+    let mut coordinator = stopped_behind_a_checkpoint();
+    coordinator.handle(written(2), 1300);
+    for task in all(0) {
+        coordinator.handle(finished(task), 1400);
+    }
+    let actions = coordinator.handle(Event::JobEnded(JobEnd::Finished), 1500);
+    let keep = vec![POINTER.to_owned()];
+    let folder = FOLDER.to_owned();
+    assert!(actions.contains(&Action::Sweep { folder, keep }), "{actions:?}");
+}
+
+#[test]
+fn the_file_goes_with_a_savepoint_that_is_given_up_and_when_a_newer_checkpoint_completes() {
+    let deletes = |actions: &[Action]| actions.contains(&Action::DeleteFiles(vec![POINTER.to_owned()]));
+    let mut coordinator = stopped_behind_a_checkpoint();
+    assert!(deletes(&coordinator.handle(stop(all(0)), 1300)));
+    // It was being written: it is there only now.
+    assert!(deletes(&coordinator.handle(written(2), 1300)));
+
+    let mut coordinator = stopped_behind_a_checkpoint();
+    coordinator.handle(written(2), 1300);
+    coordinator.handle(stop(all(0)), 1300);
+    start(&mut coordinator, 1, 1400);
+    coordinator.handle(Event::Tick, 2400);
+    assert!(deletes(&complete(&mut coordinator, 3, 1, &[], 2500)));
+}
+
+#[test]
+fn who_goes_on_with_a_stopped_job_starts_from_the_savepoint_and_older_checkpoints_go_in_their_turn() {
+    let mut old = stopped_behind_a_checkpoint();
+    old.handle(written(2), 1300);
+    let of = |point: &CompletedCheckpoint| RestoredFrom {
+        metadata: point.metadata.clone(),
+        folder: point.folder.clone(),
+        base: point.base.clone(),
+        owned: point.owned,
+    };
+    let restored = old.retained().map(of).chain(old.restore_point().map(of));
+    let mut coordinator = CheckpointCoordinator::new(CoordinatorSetup {
+        restored: restored.collect(),
+        ..setup(config())
+    });
+    assert_eq!(coordinator.restore_point().map(|point| point.id), Some(2));
+    start(&mut coordinator, 0, 0);
+    let actions = coordinator.handle(Event::Tick, 1000);
+    assert_eq!(
+        triggers(&actions)[0].options.clone().unwrap().kind(),
+        SnapshotKind::FullCheckpoint
+    );
+    let actions = complete(&mut coordinator, 3, 0, &[], 1100);
+    assert!(actions.contains(&Action::DeleteFiles(vec![POINTER.to_owned()])));
+    assert!(actions.contains(&Action::DeleteFolder(format!("{FOLDER}/chk-1"))));
+    assert!(!actions.contains(&Action::DeleteFolder(SAVEPOINT.to_owned())));
 }
 
 #[test]

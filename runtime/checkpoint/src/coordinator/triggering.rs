@@ -202,8 +202,10 @@ impl CheckpointCoordinator {
             base,
             triggered_ms: self.now_ms,
             deadline_ms: self.now_ms.saturating_add(self.config.timeout_ms),
+            options: options.clone(),
             request,
             phase: Phase::Acknowledgements,
+            triggered: to_trigger.into_iter().collect(),
             waiting: participants.keys().copied().collect(),
             participants,
             finished: finished.keys().copied().collect::<BTreeSet<_>>(),
@@ -217,6 +219,28 @@ impl CheckpointCoordinator {
             timestamp_ms: self.now_ms,
             options: Some(options),
         }));
+    }
+
+    /// Gives the barrier to those that lack it and whose inputs have all finished since: it comes from nobody else.
+    pub(super) fn trigger_behind_finished(&mut self, id: u64, actions: &mut Vec<Action>) {
+        let open = self.tasks.to_trigger();
+        let Some(pending) = self.pending.get_mut(&id) else {
+            return;
+        };
+        let mut executions = Vec::new();
+        for task in open {
+            if pending.waiting.contains(&task) && pending.triggered.insert(task) {
+                executions.push(self.tasks.execution(task, pending.participants[&task]));
+            }
+        }
+        if !executions.is_empty() {
+            actions.push(Action::Trigger(TriggerCheckpoint {
+                executions,
+                checkpoint_id: id,
+                timestamp_ms: pending.triggered_ms,
+                options: Some(pending.options.clone()),
+            }));
+        }
     }
 
     fn options(

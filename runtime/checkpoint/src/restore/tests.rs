@@ -37,7 +37,7 @@ fn file(path: String) -> Option<StateFile> {
     Some(StateFile {
         path,
         size: 1,
-        inline: Vec::new(),
+        ..StateFile::default()
     })
 }
 

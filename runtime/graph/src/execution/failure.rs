@@ -240,12 +240,16 @@ impl ExecutionGraph {
         if !known {
             return;
         }
-        self.workers.remove(at);
+        let worker = self.workers.remove(at);
+        if worker.is_some_and(|worker| worker.data_address.is_none()) {
+            self.not_early.insert(at.clone());
+        }
         let mut regions = self.end_tasks_at(at, failure, step.now_ms);
         for (shared, slot) in self.shared_slots.iter().zip(&self.placement) {
             if slot.as_ref().is_some_and(|slot| slot.task_manager == *at) {
+                let waits = |phase| matches!(phase, RegionPhase::Waiting | RegionPhase::Restarting { .. });
                 let waiting = shared.subtasks.iter().map(|subtask| self.region_of(*subtask));
-                regions.extend(waiting.filter(|region| self.phases[*region] == RegionPhase::Waiting));
+                regions.extend(waiting.filter(|region| waits(self.phases[*region])));
             }
         }
         self.fail_where_it_matters(&regions, at, failure, step);

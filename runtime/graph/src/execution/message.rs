@@ -1,5 +1,7 @@
 //! What goes into the ExecutionGraph and what comes out of it.
 
+use std::collections::BTreeMap;
+
 use thalweg_proto::control::v1 as control;
 use thalweg_types::{ExecutionId, Failure, TaskManagerId};
 
@@ -16,10 +18,8 @@ pub enum Fact {
     Start,
     /// The ResourceManager gave the job these slots.
     SlotsGranted {
-        /// Where.
-        task_manager: TaskManagerId,
-        /// Their numbers there.
-        slots: Vec<u32>,
+        /// By TaskManager: their numbers there.
+        slots: BTreeMap<TaskManagerId, Vec<u32>>,
     },
     /// These slots are no longer the job's, though their TaskManager is there.
     SlotsLost {

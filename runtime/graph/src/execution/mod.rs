@@ -20,11 +20,13 @@
 //!
 //! Slots: the job declares how many it wants ([`Action::DeclareSlots`]); the ResourceManager grants them as they come
 //! ([`Fact::SlotsGranted`]). They stay with the job until it ends ([`Action::ReleaseSlots`]) or their TaskManager is lost
-//! (no action: they are gone). The job starts when it holds all of them. Each holds one [`SharedSlot`]: one subtask of each
+//! (no action: they are gone); then those that take their place are wanted where they were ([`ExecutionGraph::wanted_slots`]).
+//! The job starts when it holds all of them. Each holds one [`SharedSlot`]: one subtask of each
 //! vertex of its slot-sharing group.
 //!
 //! Workers: one process a TaskManager and job. A new [`Action::StartWorker`] with a higher generation replaces the older
-//! one there. Generations grow, also from one leader to the next: they are made from `now_ms`.
+//! one there. Generations grow, also from one leader to the next: they are made from `now_ms`. A restart that waits for its
+//! delay has its workers started meanwhile, where no task is in the way.
 //!
 //! Invariants:
 //! - a terminal job status never changes, and a job that reached one holds no slot, worker or timer (SUSPENDED apart: its tasks run on);
@@ -34,6 +36,7 @@
 
 mod failure;
 mod message;
+mod placement;
 mod reconcile;
 mod restart;
 mod schedule;
@@ -143,6 +146,10 @@ pub struct ExecutionGraph {
     phases: Vec<RegionPhase>,
     /// By shared slot.
     placement: Vec<Option<Slot>>,
+    /// By shared slot: where it was when it lost its slot.
+    last_placement: Vec<Option<Slot>>,
+    /// Where no worker is started before the restart delay is over: one was, or couldn't be started.
+    not_early: BTreeSet<TaskManagerId>,
     workers: BTreeMap<TaskManagerId, Worker>,
     last_generation: u64,
     backoff: RestartBackoff,
@@ -216,6 +223,8 @@ impl ExecutionGraph {
             executions,
             phases: vec![RegionPhase::Idle; regions.len()],
             placement: vec![None; shared_slots.len()],
+            last_placement: vec![None; shared_slots.len()],
+            not_early: BTreeSet::new(),
             workers: BTreeMap::new(),
             last_generation: 0,
             backoff: RestartBackoff::new(RestartStrategy::from_configuration(&configuration)?),
@@ -245,9 +254,7 @@ impl ExecutionGraph {
         }
         match fact {
             Fact::Start => self.start(&mut step),
-            Fact::SlotsGranted { task_manager, slots } => {
-                self.slots_granted(&task_manager, &slots, &mut step);
-            }
+            Fact::SlotsGranted { slots } => self.slots_granted(slots, &mut step),
             Fact::SlotsLost {
                 task_manager,
                 slots,
@@ -306,11 +313,13 @@ impl ExecutionGraph {
             return;
         }
         match fact {
-            Fact::SlotsGranted { task_manager, slots } if !slots.is_empty() => {
-                step.actions.push(Action::ReleaseSlots {
-                    task_manager: task_manager.clone(),
-                    slots: slots.clone(),
-                });
+            Fact::SlotsGranted { slots } => {
+                let granted = slots.iter().filter(|(_, slots)| !slots.is_empty());
+                step.actions
+                    .extend(granted.map(|(task_manager, slots)| Action::ReleaseSlots {
+                        task_manager: task_manager.clone(),
+                        slots: slots.clone(),
+                    }));
             }
             Fact::WorkerReported { task_manager, .. } => {
                 step.actions.push(Action::StopWorker {

@@ -8,7 +8,7 @@ use thalweg_types::TaskManagerId;
 use super::state::{JobStatus, TaskState, execution_attempt};
 use super::{
     Action, ExecutionGraph, RegionPhase, Slot, Step, Subtask, TimerPurpose, Worker, channels_into,
-    channels_out,
+    channels_out, placement,
 };
 
 impl ExecutionGraph {
@@ -25,6 +25,7 @@ impl ExecutionGraph {
 
     fn wait_for_resources(&mut self, region: usize, step: &mut Step) {
         self.phases[region] = RegionPhase::Waiting;
+        self.not_early.clear();
         for subtask in self.regions[region].subtasks.clone() {
             self.execution_mut(subtask)
                 .enter(TaskState::Scheduled, step.now_ms);
@@ -70,9 +71,12 @@ impl ExecutionGraph {
             return;
         }
         self.ask_for_slots(step);
-        if self.missing_slots() == 0 && self.phases.contains(&RegionPhase::Waiting) {
-            self.start_workers(step);
-            self.deploy_regions(step);
+        if self.missing_slots() == 0 {
+            if self.phases.contains(&RegionPhase::Waiting) {
+                self.start_workers(step);
+                self.deploy_regions(step);
+            }
+            self.start_workers_early(step);
         }
         let settled = |phase: &RegionPhase| matches!(phase, RegionPhase::Deployed | RegionPhase::Done);
         if self.phases.iter().all(settled) {
@@ -147,41 +151,41 @@ impl ExecutionGraph {
     }
 
     /// Puts granted slots to use; what is not needed goes back.
-    pub(super) fn slots_granted(&mut self, task_manager: &TaskManagerId, slots: &[u32], step: &mut Step) {
+    pub(super) fn slots_granted(&mut self, granted: BTreeMap<TaskManagerId, Vec<u32>>, step: &mut Step) {
         let refuses = matches!(
             self.status,
             JobStatus::Cancelling | JobStatus::Failing | JobStatus::Reconciling
         );
-        let mut unused = Vec::new();
-        for &slot in slots {
-            let slot = Slot {
-                task_manager: task_manager.clone(),
-                slot,
-            };
-            if self.placement.contains(&Some(slot.clone())) {
-                continue;
-            }
-            let free = (0..self.placement.len())
-                .find(|shared| self.placement[*shared].is_none() && self.is_needed(*shared));
-            match free {
-                Some(shared) if !refuses => self.placement[shared] = Some(slot),
-                _ => unused.push(slot.slot),
+        let mut slots = Vec::new();
+        for (task_manager, numbers) in granted {
+            for slot in numbers {
+                let task_manager = task_manager.clone();
+                slots.push(Slot { task_manager, slot });
             }
         }
-        if !unused.is_empty() {
-            step.actions.push(Action::ReleaseSlots {
-                task_manager: task_manager.clone(),
-                slots: unused,
-            });
+        slots.retain(|slot| !self.placement.contains(&Some(slot.clone())));
+        let needing = (0..self.placement.len())
+            .filter(|shared| !refuses && self.placement[*shared].is_none() && self.is_needed(*shared))
+            .map(|shared| (shared, self.last_placement[shared].as_ref()));
+        let (assigned, unused) = placement::assign(needing.collect(), slots);
+        for (shared, slot) in assigned {
+            self.placement[shared] = Some(slot);
+        }
+        let mut released = BTreeMap::<TaskManagerId, Vec<u32>>::new();
+        for slot in unused {
+            released.entry(slot.task_manager).or_default().push(slot.slot);
+        }
+        for (task_manager, slots) in released {
+            step.actions.push(Action::ReleaseSlots { task_manager, slots });
         }
     }
 
     /// Forgets slots; whether there were any.
     pub(super) fn drop_slots(&mut self, lost: impl Fn(&Slot) -> bool) -> bool {
         let mut any = false;
-        for place in &mut self.placement {
-            if place.as_ref().is_some_and(&lost) {
-                *place = None;
+        for (place, last) in self.placement.iter_mut().zip(&mut self.last_placement) {
+            if let Some(slot) = place.take_if(|slot| lost(slot)) {
+                *last = Some(slot);
                 any = true;
             }
         }
@@ -214,31 +218,54 @@ impl ExecutionGraph {
     /// Starts a worker wherever a waiting region has slots that no worker has. A worker is given all of the job's slots there,
     /// so an older one is replaced, once no task is left in it.
     fn start_workers(&mut self, step: &mut Step) {
-        let held = self.held_slots();
         for task_manager in self.task_managers_of(|phase| phase == RegionPhase::Waiting) {
-            let slots: BTreeSet<u32> = held.get(&task_manager).into_iter().flatten().copied().collect();
-            if self
-                .workers
-                .get(&task_manager)
-                .is_some_and(|worker| worker.slots.is_superset(&slots))
+            if let Some(slots) = self.slots_without_worker(&task_manager)
+                && self.vacate(&task_manager, step)
             {
-                continue;
-            }
-            if self.vacate(&task_manager, step) {
                 self.start_worker(task_manager, slots, step);
             }
         }
     }
 
-    /// Whether a worker is free of tasks; regions that still run there are restarted without delay.
-    fn vacate(&mut self, task_manager: &TaskManagerId, step: &mut Step) -> bool {
-        let mut occupants = BTreeSet::new();
-        for subtask in self.subtasks() {
-            let execution = self.execution(subtask);
-            if execution.state.is_at_worker() && execution.task_manager.as_ref() == Some(task_manager) {
-                occupants.insert(self.region_of(subtask));
+    /// While regions wait to be started again, starts the workers that they will need where no task is: that takes no time from
+    /// the restart then. Once for each restart and TaskManager: whether it works is found out by the restart itself.
+    fn start_workers_early(&mut self, step: &mut Step) {
+        for task_manager in self.task_managers_of(|phase| matches!(phase, RegionPhase::Restarting { .. })) {
+            if let Some(slots) = self.slots_without_worker(&task_manager)
+                && self.occupants(&task_manager).is_empty()
+                && self.not_early.insert(task_manager.clone())
+            {
+                self.start_worker(task_manager, slots, step);
             }
         }
+    }
+
+    /// All slots held there, if there is no worker that has them all.
+    fn slots_without_worker(&self, task_manager: &TaskManagerId) -> Option<BTreeSet<u32>> {
+        let held = self.placement.iter().flatten();
+        let slots: BTreeSet<u32> = held
+            .filter(|slot| slot.task_manager == *task_manager)
+            .map(|slot| slot.slot)
+            .collect();
+        let worker = self.workers.get(task_manager);
+        worker
+            .is_none_or(|worker| !worker.slots.is_superset(&slots))
+            .then_some(slots)
+    }
+
+    /// Regions with tasks in a worker.
+    fn occupants(&self, task_manager: &TaskManagerId) -> BTreeSet<usize> {
+        let is_there = |subtask: &Subtask| {
+            let execution = self.execution(*subtask);
+            execution.state.is_at_worker() && execution.task_manager.as_ref() == Some(task_manager)
+        };
+        let subtasks = self.subtasks().into_iter().filter(is_there);
+        subtasks.map(|subtask| self.region_of(subtask)).collect()
+    }
+
+    /// Whether a worker is free of tasks; regions that still run there are restarted without delay.
+    fn vacate(&mut self, task_manager: &TaskManagerId, step: &mut Step) -> bool {
+        let occupants = self.occupants(task_manager);
         for region in &occupants {
             if self.phases[*region] == RegionPhase::Deployed {
                 self.phases[*region] = RegionPhase::Restarting { delay: None };

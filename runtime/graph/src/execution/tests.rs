@@ -67,8 +67,7 @@ impl Harness {
 
     fn grant(&mut self, at: &str, slots: &[u32]) -> &mut Self {
         self.tell(Fact::SlotsGranted {
-            task_manager: tm(at),
-            slots: slots.to_vec(),
+            slots: BTreeMap::from([(tm(at), slots.to_vec())]),
         })
     }
 

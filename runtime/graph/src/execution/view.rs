@@ -84,6 +84,13 @@ impl ExecutionGraph {
         self.placement.iter().flatten().count() as u32
     }
 
+    /// Where the parts of the job that need a slot had theirs last; they had better be there again.
+    pub fn wanted_slots(&self) -> impl Iterator<Item = (&TaskManagerId, u32)> {
+        let parts = self.placement.iter().zip(&self.last_placement);
+        let last = parts.filter_map(|(now, last)| now.is_none().then_some(last.as_ref()).flatten());
+        last.map(|slot| (&slot.task_manager, slot.slot))
+    }
+
     /// TaskManagers and the slots held there.
     pub fn held_slots(&self) -> BTreeMap<TaskManagerId, Vec<u32>> {
         let mut held = BTreeMap::<TaskManagerId, Vec<u32>>::new();

@@ -15,5 +15,6 @@ pub(crate) mod alignment;
 pub(crate) mod barrier;
 pub(crate) mod channels;
 pub(crate) mod lists;
+pub(crate) mod local;
 pub(crate) mod restore;
 pub(crate) mod upload;

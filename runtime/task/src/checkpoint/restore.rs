@@ -6,8 +6,11 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use futures::FutureExt;
+use futures::future::try_join;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use thalweg_connectors::RestoredConnector;
-use thalweg_proto::state::v1::ChannelState;
+use thalweg_proto::state::v1::{ChannelState, OperatorRestore};
 use thalweg_state::{RestoredState, SnapshotStore, StateError, SubtaskChain};
 use thalweg_types::{KeyGroupRange, OperatorId, StreamBatch};
 use tokio::runtime::Handle;
@@ -17,6 +20,11 @@ use crate::checkpoint::lists::restored_connector;
 use crate::error::TaskError;
 use crate::mailbox::Mailbox;
 use crate::plan::{ChannelPlan, TaskPlan};
+
+/// Operators of a task whose files are read at a time.
+const NODES_AT_A_TIME: usize = 4;
+/// Of one operator: channels whose elements under way are read at a time.
+const CHANNELS_AT_A_TIME: usize = 4;
 
 /// One node's state and the runs that its checkpoints go on with.
 pub(crate) struct NodeRestore {
@@ -65,31 +73,31 @@ pub(crate) fn read(
         .iter()
         .filter_map(|operator| Some((operator.operator_id.parse().ok()?, operator.clone())))
         .collect();
+    let wanted: Vec<_> = plan
+        .nodes
+        .iter()
+        .map(|node| found.remove(&node.operator_id).filter(|_| id > 0))
+        .collect();
+    let (groups, max) = (key_groups(plan), plan.max_parallelism);
+    let reads: Vec<_> = wanted
+        .into_iter()
+        .map(|operator| read_node(store.clone(), operator, groups, max, id).boxed())
+        .collect();
+    let read = stream::iter(reads).buffered(NODES_AT_A_TIME).collect::<Vec<_>>();
+    let Some(read) = wait_for(io, mailbox, read) else {
+        return Ok(None);
+    };
     let mut nodes = Vec::with_capacity(plan.nodes.len());
-    for node in &plan.nodes {
-        let Some(operator) = found.remove(&node.operator_id).filter(|_| id > 0) else {
-            nodes.push(NodeRestore::empty(plan, id));
-            continue;
-        };
-        let (store, groups, max) = (store.clone(), key_groups(plan), plan.max_parallelism);
-        let reading = async move {
-            let mut stored = Vec::with_capacity(operator.channels.len());
-            for channel in &operator.channels {
-                let file = channel.file.clone().unwrap_or_default();
-                stored.push((channel.clone(), store.read_batches(&file).await?));
-            }
-            let (state, runs) = store.read_restore(id, &operator, groups, max).await?;
-            Ok((state, runs, stored))
-        };
-        let Some(read) = wait_for(io, mailbox, reading) else {
-            return Ok(None);
-        };
+    for (node, read) in plan.nodes.iter().zip(read) {
         let failed = |source| TaskError::RestoreState {
             operator: node.name.clone(),
             checkpoint_id: id,
             source,
         };
-        let (state, runs, stored) = read.map_err(failed)?;
+        let Some((state, runs, stored)) = read.map_err(failed)? else {
+            nodes.push(NodeRestore::empty(plan, id));
+            continue;
+        };
         let elements = elements(plan, &stored).map_err(|source| {
             failed(StateError::Arrow {
                 step: "reading elements under way",
@@ -104,6 +112,35 @@ pub(crate) fn read(
         });
     }
     Ok(Some(nodes))
+}
+
+type StoredElements = Vec<(ChannelState, Vec<RecordBatch>)>;
+
+/// One operator's state, its runs, and its elements under way; nothing if the checkpoint has none of it.
+async fn read_node(
+    store: SnapshotStore,
+    operator: Option<OperatorRestore>,
+    key_groups: KeyGroupRange,
+    max_parallelism: u32,
+    checkpoint_id: u64,
+) -> Result<Option<(RestoredState, SubtaskChain, StoredElements)>, StateError> {
+    let Some(operator) = operator else {
+        return Ok(None);
+    };
+    let read_channel = |channel: ChannelState| {
+        let store = store.clone();
+        async move {
+            let file = channel.file.clone().unwrap_or_default();
+            let batches = store.read_batches(&file).await?;
+            Ok((channel, batches))
+        }
+        .boxed()
+    };
+    let channels: Vec<_> = operator.channels.iter().cloned().map(read_channel).collect();
+    let channels = stream::iter(channels).buffered(CHANNELS_AT_A_TIME).try_collect();
+    let state = store.read_restore(checkpoint_id, &operator, key_groups, max_parallelism);
+    let (stored, (state, runs)) = try_join(channels, state).await?;
+    Ok(Some((state, runs, stored)))
 }
 
 /// The stored elements that are this subtask's, each with the channel that it came on, or one of the same edge.

@@ -15,20 +15,25 @@ use std::task::Waker;
 use std::time::Instant;
 
 use futures::future::{try_join, try_join_all};
-use thalweg_proto::control::v1::{AcknowledgeCheckpoint, DeclineCheckpoint, ExecutionAttempt};
+use thalweg_proto::control::v1::{
+    AcknowledgeCheckpoint, CheckpointFailureReason, DeclineCheckpoint, ExecutionAttempt,
+};
 use thalweg_proto::state::v1::{
     ChannelState, CheckpointMetrics, CheckpointOptions, OperatorSubtaskState, SnapshotKind,
     TaskOperatorSnapshot, TaskSnapshot,
 };
 use thalweg_state::{
-    OperatorSnapshot, SnapshotStore, SnapshotTicket, StateError, SubtaskChain, WrittenSnapshot,
+    OperatorSnapshot, SnapshotStore, SnapshotTicket, StateError, SubmittedBatches, SubmittedSnapshot,
+    SubtaskChain, WrittenSnapshot,
 };
+use thalweg_storage::LocalCopies;
 use thalweg_types::{Classify, Failure, FailureClass};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::checkpoint::channels::Recording;
+use crate::checkpoint::local;
 use crate::executor::{TaskEvent, failure_message};
 
 /// Checkpoints of one task that may be on their way into storage.
@@ -40,6 +45,13 @@ pub(crate) struct NodeSnapshot {
     pub(crate) operator_id: String,
     pub(crate) snapshot: OperatorSnapshot,
     pub(crate) ticket: SnapshotTicket,
+}
+
+/// One operator's part, handed over.
+struct SubmittedNode {
+    operator: String,
+    operator_id: String,
+    snapshot: SubmittedSnapshot,
 }
 
 /// One task's part of a checkpoint, taken.
@@ -56,6 +68,7 @@ pub(crate) struct Taken {
 #[derive(Clone)]
 pub(crate) struct Uploader {
     pub(crate) store: SnapshotStore,
+    pub(crate) copies: Option<LocalCopies>,
     pub(crate) io: Handle,
     pub(crate) events: mpsc::Sender<TaskEvent>,
 }
@@ -115,7 +128,7 @@ impl Uploads {
     }
 
     /// Answers that there will be no snapshot.
-    pub(crate) fn decline(&mut self, checkpoint_id: u64, failure: Failure) {
+    pub(crate) fn decline(&mut self, checkpoint_id: u64, reason: CheckpointFailureReason, failure: Failure) {
         let (events, attempt, io) = (
             self.uploader.events.clone(),
             self.attempt.clone(),
@@ -123,7 +136,9 @@ impl Uploads {
         );
         self.tasks.spawn_on(
             async move {
-                let _ = events.send(declined(attempt, checkpoint_id, failure)).await;
+                let _ = events
+                    .send(declined(attempt, checkpoint_id, reason, failure))
+                    .await;
             },
             &io,
         );
@@ -163,11 +178,17 @@ impl Uploader {
             mut metrics,
         } = taken;
         let began = Instant::now();
-        let writes = nodes
-            .into_iter()
-            .map(|node| self.write(attempt.subtask, node, &options));
-        let recorded = self.write_recorded(attempt.subtask, input, recorded, &options);
-        let event = match try_join(try_join_all(writes), recorded).await {
+        let written = async {
+            // All is handed over before any of it is waited for: small files of the process's tasks are written together.
+            let turn = self.store.turn(&options);
+            let nodes = nodes.into_iter().map(|node| self.submit(node, &options));
+            let recorded = self.submit_recorded(attempt.subtask, input, recorded, &options);
+            let (nodes, recorded) = try_join(try_join_all(nodes), recorded).await?;
+            drop(turn);
+            let nodes = nodes.into_iter().map(|node| self.written(attempt.subtask, node));
+            try_join(try_join_all(nodes), recorded_written(recorded)).await
+        };
+        let event = match written.await {
             Ok((mut written, (channels, bytes))) => {
                 metrics.persisted_bytes = bytes;
                 metrics.checkpointed_bytes += bytes;
@@ -181,14 +202,23 @@ impl Uploader {
                     .map(|(_, written)| written.written_bytes)
                     .sum::<u64>();
                 metrics.full_bytes += written.iter().map(|(_, written)| written.full_bytes).sum::<u64>();
+                let snapshot = task_snapshot(written);
+                if let Some(copies) = &self.copies {
+                    local::note_snapshot(copies, checkpoint_id, &options, &snapshot);
+                }
                 TaskEvent::Acknowledge(AcknowledgeCheckpoint {
                     execution: Some(attempt),
                     checkpoint_id,
-                    snapshot: Some(task_snapshot(written)),
+                    snapshot: Some(snapshot),
                     metrics: Some(metrics),
                 })
             }
-            Err((operator, source)) => declined(attempt, checkpoint_id, write_failure(&operator, &source)),
+            Err((operator, source)) => declined(
+                attempt,
+                checkpoint_id,
+                CheckpointFailureReason::AsyncException,
+                write_failure(&operator, &source),
+            ),
         };
         let acknowledged = matches!(event, TaskEvent::Acknowledge(_));
         let _ = self.events.send(event).await;
@@ -201,54 +231,76 @@ impl Uploader {
         node: NodeSnapshot,
         options: &CheckpointOptions,
     ) -> Result<(String, WrittenSnapshot), (String, StateError)> {
-        let written = self
+        let submitted = self.submit(node, options).await?;
+        self.written(subtask, submitted).await
+    }
+
+    async fn submit(
+        &self,
+        node: NodeSnapshot,
+        options: &CheckpointOptions,
+    ) -> Result<SubmittedNode, (String, StateError)> {
+        let submitted = self
             .store
-            .write_operator_snapshot(subtask, node.snapshot, options, node.ticket)
+            .submit_operator_snapshot(node.snapshot, options, node.ticket)
             .await;
-        match written {
+        match submitted {
+            Ok(snapshot) => Ok(SubmittedNode {
+                operator: node.operator,
+                operator_id: node.operator_id,
+                snapshot,
+            }),
+            Err(source) => Err((node.operator, source)),
+        }
+    }
+
+    async fn written(
+        &self,
+        subtask: u32,
+        node: SubmittedNode,
+    ) -> Result<(String, WrittenSnapshot), (String, StateError)> {
+        match self.store.written(subtask, node.snapshot).await {
             Ok(written) => Ok((node.operator_id, written)),
             Err(source) => Err((node.operator, source)),
         }
     }
 
-    /// The channel states and the sum of their sizes.
-    async fn write_recorded(
+    async fn submit_recorded(
         &self,
         subtask: u32,
         input: &[(u32, u32)],
         recorded: Option<Recording>,
         options: &CheckpointOptions,
-    ) -> Result<(Vec<ChannelState>, u64), (String, StateError)> {
-        let failed = |source| ("elements under way".to_owned(), source);
+    ) -> Result<Vec<(ChannelState, SubmittedBatches)>, (String, StateError)> {
         let recorded = recorded
             .map(Recording::into_channels)
             .transpose()
             .map_err(|source| {
-                failed(StateError::Arrow {
+                recording_failed(StateError::Arrow {
                     step: "storing elements under way",
                     source,
                 })
             })?;
-        let (mut states, mut bytes) = (Vec::new(), 0);
+        let mut states = Vec::new();
         for channel in recorded.unwrap_or_default() {
             let (edge, producer_subtask) = input[channel.channel];
             let rows = channel.batches.iter().map(|batch| batch.num_rows() as u64).sum();
             let file = self
                 .store
-                .write_batches(&format!("edge {edge}"), channel.batches, options)
+                .submit_batches(&format!("edge {edge}"), channel.batches, options)
                 .await
-                .map_err(failed)?;
-            bytes += file.size;
-            states.push(ChannelState {
+                .map_err(recording_failed)?;
+            let state = ChannelState {
                 edge,
                 input: true,
                 producer_subtask,
                 consumer_subtask: subtask,
-                file: Some(file),
+                file: None,
                 rows,
-            });
+            };
+            states.push((state, file));
         }
-        Ok((states, bytes))
+        Ok(states)
     }
 
     async fn merge(&self, chains: &[SubtaskChain], shared_folder: &str) {
@@ -258,6 +310,24 @@ impl Uploader {
             }
         }
     }
+}
+
+/// The channel states and the sum of their sizes.
+async fn recorded_written(
+    submitted: Vec<(ChannelState, SubmittedBatches)>,
+) -> Result<(Vec<ChannelState>, u64), (String, StateError)> {
+    let (mut states, mut bytes) = (Vec::with_capacity(submitted.len()), 0);
+    for (mut state, file) in submitted {
+        let file = file.written().await.map_err(recording_failed)?;
+        bytes += file.size;
+        state.file = Some(file);
+        states.push(state);
+    }
+    Ok((states, bytes))
+}
+
+fn recording_failed(source: StateError) -> (String, StateError) {
+    ("elements under way".to_owned(), source)
 }
 
 fn chains(taken: &Taken) -> Vec<SubtaskChain> {
@@ -296,11 +366,17 @@ fn write_failure(operator: &str, source: &StateError) -> Failure {
 }
 
 /// The answer that there will be no snapshot.
-pub(crate) fn declined(attempt: ExecutionAttempt, checkpoint_id: u64, failure: Failure) -> TaskEvent {
+pub(crate) fn declined(
+    attempt: ExecutionAttempt,
+    checkpoint_id: u64,
+    reason: CheckpointFailureReason,
+    failure: Failure,
+) -> TaskEvent {
     TaskEvent::Decline(DeclineCheckpoint {
         execution: Some(attempt),
         checkpoint_id,
         failure: Some(failure_message(failure)),
+        reason: reason.into(),
     })
 }
 

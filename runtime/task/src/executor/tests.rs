@@ -1,5 +1,6 @@
 //! Whole tasks in one process: programs by hand, real threads, real channels.
 
+mod alignment;
 mod chains;
 mod checkpoints;
 mod ends;
@@ -23,6 +24,7 @@ struct Process {
     seen: Vec<TaskReport>,
     acknowledged: Vec<control::AcknowledgeCheckpoint>,
     declined: Vec<control::DeclineCheckpoint>,
+    watermarks: Vec<control::ReportWatermark>,
     io: Arc<Runtime>,
 }
 
@@ -56,6 +58,7 @@ impl Process {
             seen: Vec::new(),
             acknowledged: Vec::new(),
             declined: Vec::new(),
+            watermarks: Vec::new(),
             io: io.clone(),
         }
     }
@@ -86,6 +89,7 @@ impl Process {
             TaskEvent::State(report) => self.seen.push(report),
             TaskEvent::Acknowledge(acknowledge) => self.acknowledged.push(acknowledge),
             TaskEvent::Decline(decline) => self.declined.push(decline),
+            TaskEvent::Watermark(report) => self.watermarks.push(report),
         }
     }
 

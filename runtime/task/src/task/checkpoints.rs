@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use thalweg_proto::control::v1::ExecutionAttempt;
+use thalweg_proto::control::v1::{CheckpointFailureReason, ExecutionAttempt};
 use thalweg_proto::state::v1::{CheckpointMetrics, CheckpointOptions, SnapshotKind, TaskSnapshot};
 use tokio::runtime::Handle;
 
@@ -21,6 +21,7 @@ use crate::checkpoint::channels::Recording;
 use crate::checkpoint::restore::wait_for;
 use crate::checkpoint::upload::{MOST_UPLOADS, Taken, Uploader, Uploads, refusal};
 use crate::error::TaskError;
+use crate::input::GivenUpCause;
 use crate::metrics::Activity;
 
 /// What a task must know for its checkpoints.
@@ -29,8 +30,9 @@ pub(crate) struct CheckpointSetup {
     pub(crate) attempt: ExecutionAttempt,
     /// Edge and producer's subtask of each input channel.
     pub(crate) channels: Arc<[(u32, u32)]>,
-    /// Whether the job takes checkpoints, so that its last committables wait for one.
-    pub(crate) enabled: bool,
+    /// Whether a checkpoint comes behind the end of the input, which what is to be committed then waits for. Without one, as
+    /// without checkpoints, it is committed at the end: it comes again if the job has to start again after that.
+    pub(crate) last_checkpoint: bool,
     pub(crate) restored_from: u64,
 }
 
@@ -38,7 +40,7 @@ pub(crate) struct CheckpointSetup {
 pub(super) struct Checkpoints {
     uploads: Uploads,
     io: Handle,
-    enabled: bool,
+    last_checkpoint: bool,
     /// The newest whose barrier was here.
     last: u64,
     /// Its barrier has been sent on; its sinks flush.
@@ -58,7 +60,7 @@ impl Checkpoints {
         Self {
             io: setup.uploader.io.clone(),
             uploads: Uploads::new(setup.uploader, setup.attempt, setup.channels, waker),
-            enabled: setup.enabled,
+            last_checkpoint: setup.last_checkpoint,
             last: setup.restored_from,
             begun: None,
             incomplete: None,
@@ -78,15 +80,19 @@ impl Task {
         let Some(mail) = self.mailbox.take() else {
             return Ok(());
         };
+        if let Some(max_watermark_ms) = mail.max_watermark_ms {
+            self.align(max_watermark_ms);
+        }
         if let Some(checkpoint_id) = mail.completed {
             self.checkpoint_ended(checkpoint_id, true)?;
         }
-        for checkpoint_id in mail.aborted {
-            self.checkpoint_ended(checkpoint_id, false)?;
-        }
+        // A checkpoint may be triggered and given up between two looks: its barrier must not go in behind that.
         let now_ms = self.clock.now_ms();
         for barrier in mail.triggers {
             self.input.trigger(barrier, now_ms);
+        }
+        for checkpoint_id in mail.aborted {
+            self.checkpoint_ended(checkpoint_id, false)?;
         }
         Ok(())
     }
@@ -128,7 +134,8 @@ impl Task {
             let failure = refusal(format!(
                 "{MOST_UPLOADS} checkpoints of this task are still being written: the storage is too slow for the interval"
             ));
-            self.checkpoints.uploads.decline(barrier.id, failure);
+            let reason = CheckpointFailureReason::Declined;
+            self.checkpoints.uploads.decline(barrier.id, reason, failure);
             return Ok(());
         }
         self.checkpoints.begun = Some(aligned);
@@ -182,10 +189,11 @@ impl Task {
             .take_if(|taken| taken.checkpoint_id == checkpoint_id);
     }
 
-    pub(super) fn decline_given_up(&mut self, checkpoint_id: u64, reason: &str) {
+    pub(super) fn decline_given_up(&mut self, checkpoint_id: u64, cause: GivenUpCause) {
         self.forget_incomplete(checkpoint_id);
-        let failure = refusal(format!("checkpoint {checkpoint_id} was given up: {reason}"));
-        self.checkpoints.uploads.decline(checkpoint_id, failure);
+        let failure = refusal(format!("checkpoint {checkpoint_id} was given up: {cause}"));
+        let reason = cause.reason();
+        self.checkpoints.uploads.decline(checkpoint_id, reason, failure);
     }
 
     /// Behind a savepoint that stops the job.
@@ -200,7 +208,7 @@ impl Task {
 
     /// All input has ended and is worked off: whether nothing else has to happen.
     pub(super) fn may_finish(&mut self) -> bool {
-        if !self.checkpoints.enabled && self.chain.has_uncommitted() {
+        if !self.checkpoints.last_checkpoint && self.chain.has_uncommitted() {
             self.chain.commit_all();
             self.checkpoints.committing = true;
         }
@@ -210,9 +218,10 @@ impl Task {
             && !self.is_stopping()
             && self.checkpoints.uploads.under_way() == 0
             && !self.input.has_queued()
+            && !(self.checkpoints.last_checkpoint && self.input.awaits_checkpoint())
     }
 
-    /// All input has ended, and sinks have something to commit, or uploads are under way.
+    /// All input has ended, and sinks or the source have something to commit, or uploads are under way.
     pub(super) fn await_last_checkpoint(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
         if self.checkpoints.has_begun() {
             return self.poll_snapshot(cx);

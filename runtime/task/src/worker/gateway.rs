@@ -1,7 +1,7 @@
 //! The worker's side of `control.v1.TaskManager.ConnectWorker`.
 //!
 //! ```text
-//!   hello -> (deploy | cancel | trigger checkpoint | notify checkpoint)* -> shutdown
+//!   hello -> (deploy | cancel | trigger checkpoint | notify checkpoint | align watermarks)* -> shutdown
 //!   states in order, none lost; a heartbeat each second, and one before each terminal state, with the last counters
 //! ```
 
@@ -149,6 +149,7 @@ fn executor_settings(program: &JobProgram, settings: &WorkerSettings) -> Executo
     ExecutorSettings {
         state_memory_bytes: usize::try_from(state).unwrap_or(usize::MAX),
         clock: Clock::system(),
+        local_state: settings.local_state.clone(),
     }
 }
 
@@ -199,6 +200,9 @@ impl Link {
                 return self
                     .send(worker_message::Message::DeclineCheckpoint(decline))
                     .await;
+            }
+            TaskEvent::Watermark(report) => {
+                return self.send(worker_message::Message::ReportWatermark(report)).await;
             }
         };
         if let Some(metrics) = report.metrics {
@@ -295,6 +299,13 @@ impl Gateway {
                     }
                 }
             }
+            Some(worker_command::Command::AlignWatermarks(align)) => {
+                for attempt in &align.executions {
+                    if let Ok(execution) = execution_id(attempt) {
+                        self.executor.align(&execution, align.max_watermark_ms);
+                    }
+                }
+            }
             Some(worker_command::Command::Shutdown(_)) | None => {}
         }
         Ok(())
@@ -303,13 +314,14 @@ impl Gateway {
     async fn trigger(&self, trigger: &control::TriggerCheckpoint) -> Result<(), WorkerError> {
         for attempt in &trigger.executions {
             let triggered = execution_id(attempt)
-                .map_err(|error| error.to_failure())
+                .map_err(|error| (control::CheckpointFailureReason::Declined, error.to_failure()))
                 .and_then(|execution| self.executor.trigger(&execution, trigger));
-            if let Err(failure) = triggered {
+            if let Err((reason, failure)) = triggered {
                 let declined = TaskEvent::Decline(control::DeclineCheckpoint {
                     execution: Some(attempt.clone()),
                     checkpoint_id: trigger.checkpoint_id,
                     failure: Some(failure_message(failure)),
+                    reason: reason.into(),
                 });
                 self.link
                     .pass_on(declined, Vec::new(), self.allocated_bytes)

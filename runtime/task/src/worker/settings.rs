@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use thalweg_types::JobId;
 
+use crate::checkpoint::local::LocalStateSettings;
+
 /// The variable that makes a program a worker.
 pub const GATEWAY: &str = "THALWEG_WORKER_GATEWAY";
 const TOKEN: &str = "THALWEG_WORKER_TOKEN";
@@ -14,6 +16,9 @@ const SLOTS: &str = "THALWEG_WORKER_SLOTS";
 const DATA_BIND: &str = "THALWEG_DATA_BIND";
 const DATA_HOST: &str = "THALWEG_DATA_HOST";
 const EXCHANGE_TOKEN: &str = "THALWEG_EXCHANGE_TOKEN";
+/// Folders, as `PATH` lists them.
+const LOCAL_STATE: &str = "THALWEG_LOCAL_STATE";
+const LOCAL_STATE_BYTES: &str = "THALWEG_LOCAL_STATE_BYTES";
 
 /// A variable is missing or malformed: the program was not started by a TaskManager of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +60,8 @@ pub struct WorkerSettings {
     pub data_host: String,
     /// Proves to peers that they belong to the same job.
     pub exchange_token: String,
+    /// Where copies of state files may be kept.
+    pub local_state: Option<LocalStateSettings>,
     /// "major.minor" of thalweg-api.
     pub api_version: String,
     /// Bytes allocated by this process, for heartbeats; the api's counting allocator knows.
@@ -78,6 +85,7 @@ impl WorkerSettings {
             data_bind: parse(DATA_BIND, get(DATA_BIND)?, "an IP address")?,
             data_host: get(DATA_HOST)?,
             exchange_token: get(EXCHANGE_TOKEN)?,
+            local_state: local_state(&lookup)?,
             api_version: concat!(
                 env!("CARGO_PKG_VERSION_MAJOR"),
                 ".",
@@ -87,6 +95,21 @@ impl WorkerSettings {
             allocated_bytes: || 0,
         })
     }
+}
+
+fn local_state(
+    lookup: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<LocalStateSettings>, SettingsError> {
+    let Some(folders) = lookup(LOCAL_STATE).filter(|folders| !folders.is_empty()) else {
+        return Ok(None);
+    };
+    let limit = lookup(LOCAL_STATE_BYTES).ok_or(SettingsError::Missing {
+        variable: LOCAL_STATE_BYTES,
+    })?;
+    Ok(Some(LocalStateSettings {
+        folders: env::split_paths(&folders).collect(),
+        limit_bytes: parse(LOCAL_STATE_BYTES, limit, "a number of bytes")?,
+    }))
 }
 
 fn parse<T: std::str::FromStr>(
@@ -111,6 +134,8 @@ mod tests {
             JOB_ID => "0000000000000000000000000000000a",
             MEMORY_BYTES => "1048576",
             SLOTS => "2",
+            LOCAL_STATE => "/disk1/job:/disk2/job",
+            LOCAL_STATE_BYTES => "4096",
             DATA_BIND => "127.0.0.1",
             _ => "x",
         };
@@ -123,6 +148,11 @@ mod tests {
         assert_eq!(settings.job_id, JobId::from_u128(10));
         assert_eq!((settings.memory_bytes, settings.slots), (1 << 20, 2));
         assert_eq!(settings.api_version, "0.1");
+        let local_state = LocalStateSettings {
+            folders: vec!["/disk1/job".into(), "/disk2/job".into()],
+            limit_bytes: 4096,
+        };
+        assert_eq!(settings.local_state, Some(local_state));
     }
 
     #[test]

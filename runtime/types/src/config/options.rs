@@ -89,6 +89,8 @@ options! {
         NETWORK_MEMORY_MAX: Option<MemorySize> = "taskmanager.memory.network.max", None;
         /// Folders for temporary files, separated by commas; the first one is used.
         TMP_DIRS: Option<String> = "io.tmp.dirs", None;
+        /// Folder for what a TaskManager that starts again under the same id finds again; unset = a temporary one.
+        TM_WORKING_DIR: Option<String> = "process.taskmanager.working-dir", None, formerly &["process.working-dir"];
     }
     section "Jobs and scheduling" {
         /// Parallelism of operators that set none.
@@ -103,6 +105,8 @@ options! {
         CHAIN_DIFFERENT_MAX_PARALLELISM: bool = "pipeline.operator-chaining.chain-operators-with-different-max-parallelism", Some("true");
         /// How often sources emit a watermark; 0 = never.
         AUTO_WATERMARK_INTERVAL: Duration = "pipeline.auto-watermark-interval", Some("200 ms");
+        /// With watermark alignment: whether a source that reads several splits at once and can't pause them one by one may wait as a whole.
+        ALLOW_UNALIGNED_SOURCE_SPLITS: bool = "pipeline.watermark-alignment.allow-unaligned-source-splits", Some("false");
         /// STREAMING, or BATCH for bounded inputs.
         RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", Some("STREAMING");
         /// Whether a row waits at all to be sent together with others.
@@ -153,8 +157,12 @@ options! {
         TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", Some("3 min");
     }
     section "Checkpoints and savepoints" {
-        /// Where keyed state lives: hashmap = in memory; over its part of the memory the job fails with a message.
+        /// Where keyed state lives: hashmap = in memory; over its part of the memory the job fails with a message. rocksdb, forst = what memory
+        /// has no room for is on the local disk, in a store of Thalweg's own: keys that tune RocksDB have no effect.
         STATE_BACKEND: StateBackend = "state.backend.type", Some("hashmap"), formerly &["state.backend"];
+        /// With rocksdb or forst: folder of a TaskManager for state that memory has no room for; unset = in io.tmp.dirs. Of several, separated by
+        /// commas, the first one is used.
+        STATE_LOCAL_DIR: Option<String> = "state.backend.rocksdb.localdir", None, formerly &["state.backend.forst.local-dir"];
         /// How often checkpoints are taken; unset = never. Needs execution.checkpointing.dir.
         CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", None, only |value| value.is_none_or(|value| value >= Duration::from_millis(10)), "a duration from \"10 ms\"";
         /// Folder of the jobs' checkpoints, as a URI: each job has a folder with its id in it.
@@ -185,6 +193,18 @@ options! {
         CHECKPOINTING_INCREMENTAL: bool = "execution.checkpointing.incremental", Some("true"), formerly &["state.backend.incremental"];
         /// State files up to this size are stored inside _metadata.
         CHECKPOINTING_INLINE_THRESHOLD: MemorySize = "execution.checkpointing.data-inline-threshold", Some("20kb"), only |size: &MemorySize| size.0 <= 1 << 20, "a memory size up to \"1mb\"", formerly &["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"];
+        /// Whether small files of a checkpoint (up to 8 MB, of all tasks of a worker process) are written together as larger ones.
+        FILE_MERGING_ENABLED: bool = "execution.checkpointing.file-merging.enabled", Some("false");
+        /// With file merging: the largest file that small ones are merged into.
+        FILE_MERGING_MAX_FILE_SIZE: MemorySize = "execution.checkpointing.file-merging.max-file-size", Some("32mb"), only |size: &MemorySize| (64 << 10..=1 << 30).contains(&size.0), "a memory size from \"64kb\" to \"1gb\"";
+        /// With file merging: whether files of several checkpoints are merged. They are not: a checkpoint's files are complete before it is.
+        FILE_MERGING_ACROSS_CHECKPOINTS: bool = "execution.checkpointing.file-merging.across-checkpoint-boundary", Some("false"), only |value| !value, "\"false\": files of object stores can't be appended to, so files merge within a checkpoint only";
+        /// With file merging: state is written anew when a file is this many times as large as what is still used of it; below 1 = never.
+        FILE_MERGING_MAX_SPACE_AMPLIFICATION: f64 = "execution.checkpointing.file-merging.max-space-amplification", Some("2.0");
+        /// Whether copies of checkpoints' files are kept on the TaskManagers' disks; unset = as execution.state-recovery.from-local.
+        LOCAL_BACKUP_ENABLED: Option<bool> = "execution.checkpointing.local-backup.enabled", None;
+        /// Folders for those copies, separated by commas; unset = one in the TaskManager's working folder.
+        LOCAL_BACKUP_DIRS: Option<String> = "execution.checkpointing.local-backup.dirs", None, formerly &["taskmanager.state.local.root-dirs"];
     }
     section "REST and web" {
         /// Whether packages may be uploaded and run over REST.
@@ -221,6 +241,8 @@ options! {
         STATE_RECOVERY_PATH: Option<String> = "execution.state-recovery.path", None, formerly &["execution.savepoint.path"];
         /// Whether state of operators that the job no longer has is left behind instead of being an error.
         STATE_RECOVERY_IGNORE_UNCLAIMED: bool = "execution.state-recovery.ignore-unclaimed-state", Some("false"), formerly &["execution.savepoint.ignore-unclaimed-state"];
+        /// Whether a restarted task reads the copies of state files on its TaskManager's disk, where they are good, and not the checkpoint folder.
+        RECOVER_FROM_LOCAL: bool = "execution.state-recovery.from-local", Some("false"), formerly &["state.backend.local-recovery"];
         /// NO_CLAIM: the snapshot stays its owner's, and the first checkpoint is a full one. CLAIM: the job deletes it when it needs it no more.
         STATE_RECOVERY_CLAIM_MODE: ClaimMode = "execution.state-recovery.claim-mode", Some("NO_CLAIM"), formerly &["execution.savepoint-restore-mode"];
     }
@@ -235,6 +257,8 @@ options! {
         PACKAGE_MAX_SIZE: MemorySize = "thalweg.package.max-size", Some("1gb");
         /// How much a TaskManager's cache of packages may hold.
         PACKAGE_CACHE_SIZE: MemorySize = "thalweg.package.cache-size", Some("4gb");
+        /// How much of a TaskManager's disk copies of checkpoints' files may take, divided between its slots; on Kubernetes below the pod's limit of ephemeral storage.
+        LOCAL_BACKUP_MAX_SIZE: MemorySize = "thalweg.local-backup.max-size", Some("10gb");
         /// How long a job's result is kept in the JobManager after its end.
         JOB_STORE_EXPIRATION: Duration = "jobstore.expiration-time", Some("1 h");
         /// How many ended jobs a JobManager keeps.

@@ -184,15 +184,17 @@ impl ConfigValue for ClaimMode {
 pub enum StateBackend {
     /// `hashmap`: in memory.
     HashMap,
+    /// `rocksdb` and `forst`: in memory and, what memory has no room for, on the local disk.
+    RocksDb,
 }
 
 impl ConfigValue for StateBackend {
-    const EXPECTED: &'static str =
-        "hashmap (backends for more state than memory, as rocksdb and forst, are not there yet)";
+    const EXPECTED: &'static str = "hashmap, rocksdb or forst";
 
     fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "hashmap" => Some(Self::HashMap),
+            "rocksdb" | "forst" => Some(Self::RocksDb),
             _ => None,
         }
     }

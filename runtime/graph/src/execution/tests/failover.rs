@@ -168,13 +168,140 @@ fn a_worker_that_ends_is_started_again_in_its_slots() {
         failure: retryable("exit code 86"),
     });
     assert_eq!(job.status_changes(), [JobStatus::Restarting]);
+    assert_eq!(started(&job), [("b".to_owned(), vec![0])]);
     let timer = job.timer();
-    job.tell(Fact::TimerElapsed { timer })
+    job.ready("b")
+        .tell(Fact::TimerElapsed { timer })
         .all_tasks(TaskState::Canceled);
-    assert!(
-        matches!(&job.actions[..], [Action::StartWorker { task_manager, slots, .. }] if *task_manager == tm("b") && *slots == [0])
-    );
+    assert_eq!(job.deployed().len(), 4);
     assert_eq!(job.graph.slots_held(), 2);
+}
+
+/// Where workers were to be started, and with which slots.
+fn started(job: &Harness) -> Vec<(String, Vec<u32>)> {
+    let starts = job.actions.iter().filter_map(|action| match action {
+        Action::StartWorker {
+            task_manager, slots, ..
+        } => Some((task_manager.0.clone(), slots.clone())),
+        _ => None,
+    });
+    starts.collect()
+}
+
+fn lose(job: &mut Harness, at: &str) -> TimerId {
+    job.tell(Fact::TaskManagerLost {
+        task_manager: tm(at),
+        failure: retryable("its connection broke"),
+    });
+    TimerId(job.graph.last_timer - 1)
+}
+
+#[test]
+fn while_a_restart_waits_for_its_delay_the_workers_that_it_will_need_start() {
+    let mut job = Harness::restarting();
+    job.running();
+    let restart = lose(&mut job, "b");
+    job.grant("c", &[3]);
+    assert_eq!(started(&job), [("c".to_owned(), vec![3])]);
+    job.ready("c").all_tasks(TaskState::Canceled);
+    assert_eq!(started(&job), []);
+    assert_eq!(job.deployed().len(), 0, "the delay is not over");
+    job.tell(Fact::TimerElapsed { timer: restart });
+    assert_eq!((started(&job), job.deployed().len()), (vec![], 4));
+}
+
+#[test]
+fn a_worker_in_the_way_is_replaced_early_once_its_tasks_have_ended() {
+    let mut job = Harness::restarting();
+    job.running();
+    let restart = lose(&mut job, "b");
+    job.grant("a", &[1]);
+    assert_eq!(started(&job), []);
+    job.all_tasks(TaskState::Canceled);
+    assert_eq!(started(&job), [("a".to_owned(), vec![0, 1])]);
+    job.ready("a").tell(Fact::TimerElapsed { timer: restart });
+    assert_eq!(job.deployed().len(), 4);
+}
+
+#[test]
+fn an_early_start_that_fails_is_left_to_the_restart_unless_no_restart_can_help() {
+    let early = || {
+        let mut job = Harness::restarting();
+        job.running();
+        let restart = lose(&mut job, "b");
+        job.grant("c", &[0]).all_tasks(TaskState::Canceled);
+        (job, restart)
+    };
+    let failed = |job: &mut Harness, class| {
+        let generation = job.generation("c");
+        job.tell(Fact::WorkerFailed {
+            task_manager: tm("c"),
+            generation,
+            failure: Failure::new(class, "it did not start"),
+        });
+    };
+    let (mut job, restart) = early();
+    failed(&mut job, FailureClass::Retryable);
+    assert_eq!((started(&job), job.graph.restarts()), (vec![], 1));
+    job.tell(Fact::TimerElapsed { timer: restart });
+    assert_eq!(started(&job), [("c".to_owned(), vec![0])]);
+
+    let (mut job, _) = early();
+    failed(&mut job, FailureClass::Fatal);
+    assert_eq!(job.graph.status(), JobStatus::Failed);
+}
+
+#[test]
+fn each_part_of_the_job_returns_to_the_task_manager_that_it_was_on() {
+    let mut job = Harness::restarting();
+    job.running();
+    let places = |job: &Harness| -> Vec<_> {
+        let tasks = job.deployed().into_iter();
+        let place = |(at, task): (String, &control::TaskDeployment)| {
+            (task.execution.as_ref().map(|execution| execution.subtask), at)
+        };
+        let mut places: Vec<_> = tasks.map(place).collect();
+        places.sort();
+        places.dedup();
+        places
+    };
+    let restart = lose(&mut job, "a");
+    lose(&mut job, "b");
+    let wanted: Vec<_> = job
+        .graph
+        .wanted_slots()
+        .map(|(at, slot)| (at.0.clone(), slot))
+        .collect();
+    assert_eq!(wanted, [("a".to_owned(), 0), ("b".to_owned(), 0)]);
+    job.tell(Fact::SlotsGranted {
+        slots: BTreeMap::from([(tm("b"), vec![1]), (tm("c"), vec![0])]),
+    });
+    assert_eq!(job.graph.wanted_slots().count(), 0);
+    job.ready("b")
+        .ready("c")
+        .tell(Fact::TimerElapsed { timer: restart });
+    let expected = [(Some(0), "c".to_owned()), (Some(1), "b".to_owned())];
+    assert_eq!(places(&job), expected);
+}
+
+#[test]
+fn a_restart_strategy_counts_across_restarts() {
+    let mut job = Harness::restarting();
+    job.running();
+    for _ in 0..2 {
+        job.task(0, 0, TaskState::Failed);
+        let timer = job.timer();
+        job.tell(Fact::TimerElapsed { timer })
+            .all_tasks(TaskState::Canceled)
+            .all_tasks(TaskState::Running);
+        assert_eq!(job.graph.status(), JobStatus::Running);
+    }
+    job.task(1, 1, TaskState::Failed);
+    assert_eq!(
+        job.graph.status(),
+        JobStatus::Failing,
+        "two restarts are all that there are"
+    );
 }
 
 #[test]

@@ -138,8 +138,7 @@ fn happen(job: &mut Harness, world: &mut World, what: &Happening) {
             }
             world.wanted = world.wanted.saturating_sub(1);
             Fact::SlotsGranted {
-                task_manager: at(index),
-                slots: vec![*slot],
+                slots: BTreeMap::from([(at(index), vec![*slot])]),
             }
         }
         Happening::Lose(index) => {

@@ -3,16 +3,52 @@
 mod ends;
 mod failures;
 mod job;
+mod local;
 mod unaligned;
 
 use std::collections::HashMap;
+use std::sync::{Condvar, Mutex};
 
 use proptest::prelude::*;
 use thalweg_types::StreamBatch;
 
 use self::job::*;
 use super::*;
+use crate::program::NodeFactory;
 use crate::testkit::*;
+
+/// An operator that holds its task up at the first row until the test lets it go.
+#[derive(Clone, Default)]
+struct Held(Arc<(Mutex<HeldState>, Condvar)>);
+
+#[derive(Default)]
+struct HeldState {
+    held: bool,
+    released: bool,
+}
+
+impl Held {
+    fn operator(&self) -> NodeFactory {
+        let Self(shared) = self.clone();
+        operator(move |_, batch| {
+            let mut state = shared.0.lock().unwrap();
+            state.held = true;
+            while !state.released {
+                state = shared.1.wait(state).unwrap();
+            }
+            Ok(vec![batch])
+        })
+    }
+
+    fn await_task(&self) {
+        eventually("the operator", || self.0.0.lock().unwrap().held);
+    }
+
+    fn release(&self) {
+        self.0.0.lock().unwrap().released = true;
+        self.0.1.notify_all();
+    }
+}
 
 /// What a checkpoint should hold as counts: of the batches that came before each source's barrier.
 fn counts_before(
@@ -128,6 +164,7 @@ fn a_checkpoint_that_a_newer_one_overtakes_is_declined_by_who_waits_for_it() {
     let declined = job.declined(1);
     assert_eq!(declined.len(), 1);
     assert!(declined[0].contains("a newer one"), "{declined:?}");
+    assert_eq!(job.reasons(1), [control::CheckpointFailureReason::Subsumed]);
     assert_eq!(job.counts(2, 2).len(), 6);
     job.cancel();
 }
@@ -151,6 +188,53 @@ fn an_aborted_checkpoint_lets_the_channels_go_that_waited_for_it() {
     job.checkpoint(2);
     assert_eq!(job.counts(2, 2).len(), 6);
     job.cancel();
+}
+
+#[test]
+fn a_checkpoint_that_is_triggered_and_given_up_between_two_looks_of_the_task_does_not_begin() {
+    let held = Held::default();
+    let source = ScriptedSource::new((0..3).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let sink = CollectSink::default();
+    let nodes = vec![(1, source.node()), (2, held.operator()), (3, sink.node())];
+    let mut job = Job::single(nodes, &[1, 2, 3]);
+    job.deploy(None);
+    held.await_task();
+    // One that would stop the task for good.
+    job.options.terminate = true;
+    job.trigger_at(1, &job.sources());
+    job.notify(1, false);
+    job.options.terminate = false;
+    job.trigger_at(2, &job.sources());
+    gate.open();
+    held.release();
+    eventually("all rows", || sink.values().len() == 3);
+    job.await_answers(2, 1);
+    assert!(job.metrics(1).is_empty() && job.declined(1).is_empty());
+    job.cancel();
+}
+
+#[test]
+fn a_barrier_that_waits_behind_the_end_of_the_other_channel_goes_if_its_checkpoint_is_given_up() {
+    let held = Held::default();
+    let source = ScriptedSource::new(vec![rows([1]), rows([2])], Then::End);
+    let gate = source.gate.clone();
+    let sink = CollectSink::in_two_phases();
+    let mut job = Job::keyed(source, held.operator(), &sink, 2, 1);
+    gate.limit(1);
+    job.deploy(None);
+    held.await_task();
+    // The consumer works on the first row; the barrier and both ends come meanwhile.
+    job.options.terminate = true;
+    job.trigger_at(1, &job.sources()[..1]);
+    job.await_answers(1, 1);
+    job.notify(1, false);
+    job.options.terminate = false;
+    gate.open();
+    held.release();
+    job.finish_with_checkpoints(2);
+    assert_eq!(sink.committed(), [1, 2]);
 }
 
 #[test]

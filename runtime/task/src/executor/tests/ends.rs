@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use thalweg_connectors::CollectionSource;
 use thalweg_operators::OperatorError;
 use thalweg_types::FailureClass;
 
@@ -189,4 +190,64 @@ fn errors_behind_a_cancel_are_no_failures() {
     );
     let finished = verdict(Ok(Ending::Finished(None)), true);
     assert_eq!(finished, (TaskState::Finished, None, None));
+}
+
+#[test]
+fn a_record_that_user_code_fails_on_is_told_by_its_place_in_the_source() {
+    let failing = operator(|_, _| {
+        Err(OperatorError::UserPanic {
+            operator: "Parse".to_owned(),
+            message: "no luck".to_owned(),
+        })
+    });
+    for (operator, what) in [
+        (failing, "user function of Parse panicked: no luck"),
+        (
+            operator(|_, _| panic!("no luck")),
+            "node 1 -> node 2 -> node 3 (1/1) panicked in node 2: no luck",
+        ),
+    ] {
+        let source = CollectionSource::from_elements(rows(0..10).rows);
+        let source = NodeFactory::Source(Arc::new(source));
+        let sink = CollectSink::default();
+        let nodes = vec![(1, source), (2, operator), (3, sink.node())];
+        let mut process = Process::start(program(nodes, &[]));
+        process.deploy(&[deployment(&vertex(&[1, 2, 3], 1), 0)]);
+        let failure = failure(&process.await_ends(1));
+        let place = "node 1 -> node 2 -> node 3 (1/1) was working on indices 0..10";
+        assert_eq!(failure.message, format!("{what}; {place}"));
+        assert_eq!(failure.class(), control::FailureClass::Retryable);
+    }
+}
+
+#[test]
+fn behind_an_exchange_the_sender_and_the_batch_are_told() {
+    let sink = CollectSink::default();
+    let source = ScriptedSource::new(vec![rows(0..7)], Then::End);
+    let failing = operator(|_, _| panic!("no luck"));
+    let mut process = Process::start(program(
+        vec![(1, source.node()), (2, failing), (3, sink.node())],
+        &[],
+    ));
+    let (from, to) = (vertex(&[1], 1), vertex(&[2, 3], 1));
+    let (mut senders, mut receivers) = ([deployment(&from, 0)], [deployment(&to, 0)]);
+    let rebalance = edge(1, 1, 2, 0, thalweg_proto::graph::v1::Partitioner::Rebalance);
+    let address = process.address.clone();
+    connect(&rebalance, (&from, &mut senders), (&to, &mut receivers), |_| {
+        address.clone()
+    });
+    process.deploy(&senders);
+    process.deploy(&receivers);
+    let ends = process.await_ends(1);
+    let failed = ends
+        .iter()
+        .find_map(|end| end.update.failure.clone())
+        .or_else(|| {
+            let ends = process.await_ends(2);
+            ends.iter().find_map(|end| end.update.failure.clone())
+        });
+    assert_eq!(
+        failed.unwrap().message,
+        "node 2 -> node 3 (1/1) panicked in node 2: no luck; node 2 -> node 3 (1/1) was working on 7 rows from subtask 0 of node 1"
+    );
 }

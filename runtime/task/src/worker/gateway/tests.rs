@@ -79,6 +79,7 @@ async fn start(
         data_bind: [127, 0, 0, 1].into(),
         data_host: "127.0.0.1".to_owned(),
         exchange_token: "token".to_owned(),
+        local_state: None,
         api_version: "0.1".to_owned(),
         allocated_bytes: || 4242,
     };

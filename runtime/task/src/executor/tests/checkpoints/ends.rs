@@ -36,6 +36,60 @@ fn the_last_rows_are_in_the_next_checkpoint_if_one_is_given_up() {
 }
 
 #[test]
+fn with_no_checkpoint_behind_the_end_the_last_rows_are_committed_at_the_end() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new((0..6).map(|n| rows([n])).collect(), Then::End);
+    let mut job = Job::keyed(source, counting(), &sink, 2, 2);
+    let key = "execution.checkpointing.checkpoints-after-tasks-finish.enabled";
+    job.configure(key, "false");
+    job.start(None);
+    assert_eq!(end_states(&job.process.await_ends(4)), [TaskState::Finished; 4]);
+    assert_eq!(sink.committed(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_bounded_job_with_two_phase_sinks_ends_behind_a_last_checkpoint_with_everything_committed_once() {
+    let sink = CollectSink::in_two_phases();
+    let batches: Vec<_> = (0..10).map(|n| rows(n * 10..n * 10 + 10)).collect();
+    let mut job = Job::keyed(ScriptedSource::new(batches, Then::End), counting(), &sink, 2, 3);
+    job.start(None);
+    job.process.await_ends(2);
+    eventually("the end of the input", || sink.flushed() == 3);
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+    job.finish_with_checkpoints(1);
+    assert_eq!(sink.committed(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_source_that_has_offsets_to_commit_ends_behind_the_checkpoint_that_holds_its_end() {
+    let mut source = ScriptedSource::new(vec![rows(0..3)], Then::End);
+    source.commits_offsets = true;
+    let heard = source.heard.clone();
+    let sink = CollectSink::default();
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("the end of the input", || sink.flushed() == 1);
+    job.checkpoint(1);
+    job.notify(1, false);
+    job.checkpoint(2);
+    job.notify(2, true);
+    assert_eq!(end_states(&job.process.await_ends(1)), [TaskState::Finished]);
+    assert_eq!(*heard.lock().unwrap(), [(0, 1, false), (0, 2, true)]);
+}
+
+#[test]
+fn a_finished_source_says_where_it_is_though_checkpoints_are_taken_only_on_request() {
+    let sink = CollectSink::default();
+    let source = ScriptedSource::new(vec![rows(0..3)], Then::End);
+    let mut process = Process::start(program(vec![(1, source.node()), (2, sink.node())], &[]));
+    process.deploy(&[deployment(&vertex(&[1, 2], 1), 0)]);
+    let ends = process.await_ends(1);
+    let last = ends[0].update.final_snapshot.as_ref().unwrap();
+    let state = last.operators[0].state.as_ref().unwrap();
+    assert_eq!(state.lists[0].name, "SourceReaderState");
+}
+
+#[test]
 fn a_finished_task_says_what_later_checkpoints_must_hold_of_it() {
     let sink = CollectSink::default();
     let source = ScriptedSource::new(vec![rows(0..3), rows(3..4)], Then::End);
@@ -105,6 +159,49 @@ fn a_job_goes_on_if_the_savepoint_that_should_stop_it_is_given_up() {
     gate.open();
     job.notify(1, false);
     eventually("the other rows", || sink.values().len() == 4);
+    job.cancel();
+}
+
+#[test]
+fn a_savepoint_that_should_stop_the_job_and_is_given_up_leaves_what_it_prepared_to_the_next_checkpoint() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new((0..8).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(2);
+    let mut job = Job::keyed(source, counting(), &sink, 2, 2);
+    job.deploy(None);
+    eventually("four rows", || sink.values().len() == 4);
+    job.options.terminate = true;
+    job.checkpoint(1);
+    gate.open();
+    job.notify(1, false);
+    eventually("the other rows", || sink.values().len() == 8);
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+    // The next try succeeds.
+    job.checkpoint(2);
+    job.notify(2, true);
+    assert_eq!(end_states(&job.process.await_ends(4)), [TaskState::Finished; 4]);
+    assert_eq!(sink.committed(), (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_savepoint_commits_nothing_and_what_was_prepared_for_it_is_committed_with_the_next_checkpoint() {
+    let sink = CollectSink::in_two_phases();
+    let source = ScriptedSource::new((0..2).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let mut job = source_then_sink(source, &sink);
+    job.deploy(None);
+    eventually("a row", || sink.values().len() == 1);
+    job.options.kind = SnapshotKind::Savepoint.into();
+    job.checkpoint(1);
+    job.options.kind = SnapshotKind::Checkpoint.into();
+    gate.open();
+    eventually("two rows", || sink.values().len() == 2);
+    job.checkpoint(2);
+    assert_eq!(sink.committed(), [] as [i64; 0]);
+    job.notify(2, true);
+    eventually("the commit", || sink.committed() == [0, 1]);
     job.cancel();
 }
 

@@ -1,8 +1,10 @@
 //! A job in one process with its coordinator played by the test, its checkpoints in a folder.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
+use thalweg_proto::control::v1::CheckpointFailureReason;
 use thalweg_proto::graph::v1::{JobVertex, Partitioner};
 use thalweg_proto::state::v1::{
     CheckpointMetrics, CheckpointOptions, ListRestore, OperatorRestore, OperatorSubtaskState, SnapshotKind,
@@ -21,6 +23,8 @@ pub(super) struct Job {
     pub(super) process: Process,
     pub(super) options: CheckpointOptions,
     pub(super) folder: TempDir,
+    /// Where the checkpoints' folders are.
+    root: PathBuf,
     vertices: Vec<JobVertex>,
     tasks: Vec<control::TaskDeployment>,
     /// Those that a checkpoint begins at.
@@ -69,11 +73,41 @@ impl Job {
         Self {
             process,
             options: options_in(folder.path()),
+            root: folder.path().to_owned(),
             folder,
             vertices,
             sources: sources(&tasks),
             tasks,
             attempts: 0,
+        }
+    }
+
+    /// Its checkpoints are in a folder of its own, as a JobManager would have it, and its configuration wants local copies.
+    pub(super) fn want_local_copies(&mut self) {
+        let execution = self.tasks[0].execution.as_ref().unwrap();
+        self.root = self.folder.path().join(&execution.job_id);
+        self.options = options_in(&self.root);
+        let directory = format!("file://{}", self.folder.path().display());
+        for task in &mut self.tasks {
+            let entries = [
+                ("execution.checkpointing.dir", directory.as_str()),
+                ("execution.state-recovery.from-local", "true"),
+            ];
+            let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            task.configuration.extend(entries);
+        }
+    }
+
+    /// The files of its checkpoints are no more.
+    pub(super) fn lose_checkpoints(&self) {
+        std::fs::remove_dir_all(&self.root).unwrap();
+    }
+
+    /// Sets an option of the job.
+    pub(super) fn configure(&mut self, key: &str, value: &str) {
+        let entry = (key.to_owned(), value.to_owned());
+        for task in &mut self.tasks {
+            task.configuration.extend([entry.clone()]);
         }
     }
 
@@ -252,6 +286,13 @@ impl Job {
             .collect()
     }
 
+    /// Why tasks have no part of it.
+    pub(super) fn reasons(&self, id: u64) -> Vec<CheckpointFailureReason> {
+        let declined = self.process.declined.iter();
+        let of = declined.filter(|decline| decline.checkpoint_id == id);
+        of.map(control::DeclineCheckpoint::reason).collect()
+    }
+
     pub(super) fn metrics(&self, id: u64) -> Vec<CheckpointMetrics> {
         self.acks(id).iter().filter_map(|ack| ack.metrics).collect()
     }
@@ -331,7 +372,7 @@ impl Job {
         if !file.path.is_empty() && !file.path.contains("://") {
             let folder = match self.options.kind() {
                 SnapshotKind::Savepoint => self.folder.path().join(format!("chk-{id}")),
-                _ => self.folder.path().to_owned(),
+                _ => self.root.clone(),
             };
             file.path = format!("file://{}/{}", folder.display(), file.path);
         }
