@@ -8,6 +8,7 @@
 //! Invariants: an operation id leads to one job, however often it is submitted; a job's slots return to the pool when it has
 //! ended, and its package is let go; a message over a connection that another has replaced is not looked at.
 
+mod recovery;
 mod state;
 mod submission;
 mod timers;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use thalweg_graph::execution::{TaskReport, TaskState, execution_id};
 use thalweg_proto::cluster::v1 as cluster;
 use thalweg_proto::control::v1::{
-    ExecutionAttempt, HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, StopWorker,
-    TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
+    ExecutionAttempt, HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, ReleaseJob,
+    StopWorker, TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
 };
 use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId};
 use tokio::sync::oneshot;
@@ -310,6 +311,14 @@ impl Dispatcher {
                     });
                 }
             }
+            Some(Message::ReportWatermark(report)) => {
+                // Nothing that anybody watches changes by it.
+                if let Some(execution) = attempt(&id, report.execution.as_ref())
+                    && let Some(master) = self.jobs.get_mut(&execution.job)
+                {
+                    master.watermark_reported(execution, &report);
+                }
+            }
             Some(Message::Register(_)) | None => {}
         }
         self.grant(now_ms);
@@ -474,7 +483,9 @@ impl Dispatcher {
                         self.effects.push(Effect::Send(task_manager.connection, command));
                     }
                 }
-                JobAction::DeclareSlots(slots) => self.resources.pool.declare(job, slots),
+                JobAction::DeclareSlots(slots, preferred) => {
+                    self.resources.pool.declare(job, slots, preferred);
+                }
                 JobAction::SetTimer(delay_ms, timer) => {
                     self.timers.set(now_ms + delay_ms, Timer::Job(job, timer));
                 }
@@ -487,6 +498,7 @@ impl Dispatcher {
 
     fn job_ended(&mut self, job: JobId) {
         self.resources.pool.release(job);
+        self.release_copies(job);
         self.timers
             .retain(|timer| !matches!(timer, Timer::Job(owner, _) if *owner == job));
         if let Some(master) = self.jobs.get(&job) {
@@ -495,6 +507,20 @@ impl Dispatcher {
         self.ended.push_back(job);
         while self.ended.len() > self.settings.finished_jobs {
             self.forget_oldest();
+        }
+    }
+
+    /// Tells all TaskManagers, since each may have run a part of it at some time.
+    fn release_copies(&mut self, job: JobId) {
+        if !self.jobs.get(&job).is_some_and(JobMaster::keeps_local_copies) {
+            return;
+        }
+        for (_, task_manager) in self.resources.registry.iter() {
+            let release = ReleaseJob {
+                job_id: job.to_string(),
+            };
+            let release = Box::new(Command::ReleaseJob(release));
+            self.effects.push(Effect::Send(task_manager.connection, release));
         }
     }
 
@@ -518,6 +544,12 @@ impl Dispatcher {
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
                 Timer::Heartbeat => self.heartbeat(now_ms),
+                Timer::Job(job, timer @ JobTimer::Alignment(_)) => {
+                    // Nothing that anybody watches changes by it.
+                    let master = self.jobs.get_mut(&job);
+                    let actions = master.map_or_else(Vec::new, |master| master.timer(timer, now_ms));
+                    self.carry_out(job, actions, now_ms);
+                }
                 Timer::Job(job, timer) => {
                     self.with_job(job, now_ms, |master, now_ms| master.timer(timer, now_ms));
                 }

@@ -43,6 +43,8 @@ pub(crate) enum StorageRequest {
         checkpoint_id: u64,
         /// As a URI.
         folder: String,
+        /// A file to write the folder's URI into, once it is a checkpoint.
+        pointer: Option<String>,
         metadata: Arc<SnapshotMetadata>,
     },
     /// Deletes files by their URIs.
@@ -78,9 +80,10 @@ impl StorageWork {
             StorageRequest::WriteMetadata {
                 checkpoint_id,
                 folder,
+                pointer,
                 metadata,
             } => {
-                let written = write_metadata(&self.file_systems, &folder, &metadata);
+                let written = write_metadata(&self.file_systems, &folder, pointer.as_deref(), &metadata);
                 let result = std::panic::AssertUnwindSafe(written).catch_unwind().await;
                 let result = result.unwrap_or_else(|_| {
                     Err(Failure::new(
@@ -121,6 +124,7 @@ async fn deleted(
 async fn write_metadata(
     file_systems: &FileSystems,
     folder: &str,
+    pointer: Option<&str>,
     metadata: &SnapshotMetadata,
 ) -> Result<u64, Failure> {
     let failed = |error: StorageError| Failure::from_error(&error);
@@ -128,6 +132,11 @@ async fn write_metadata(
     let size = content.len() as u64;
     let folder = file_systems.open_folder(folder).map_err(failed)?;
     folder.write(METADATA_FILE, content).await.map_err(failed)?;
+    if let Some(pointer) = pointer {
+        let (parent, name) = file_systems.open_uri(pointer).map_err(failed)?;
+        let to = Bytes::from(folder.uri());
+        parent.write(&name, to).await.map_err(failed)?;
+    }
     Ok(size)
 }
 
@@ -230,6 +239,7 @@ mod tests {
         let written = run(StorageRequest::WriteMetadata {
             checkpoint_id: 7,
             folder: format!("{base}/chk-7"),
+            pointer: Some(format!("{base}/job/chk-7/_savepoint")),
             metadata: Arc::new(metadata),
         });
         let StorageOutcome::MetadataWritten {
@@ -241,6 +251,8 @@ mod tests {
         };
         let file = folder.path().join("chk-7/_metadata");
         assert_eq!(std::fs::metadata(&file).unwrap().len(), size);
+        let pointer = std::fs::read_to_string(folder.path().join("job/chk-7/_savepoint"));
+        assert_eq!(pointer.unwrap(), format!("{base}/chk-7"));
         run(StorageRequest::DeleteFiles(vec![
             format!("{base}/chk-7/_metadata"),
             format!("{base}/chk-7/never-there"),
@@ -268,6 +280,7 @@ mod tests {
             request: StorageRequest::WriteMetadata {
                 checkpoint_id: 1,
                 folder: "file:///proc/none/chk-1".to_owned(),
+                pointer: None,
                 metadata: Arc::default(),
             },
         };

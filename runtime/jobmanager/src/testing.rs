@@ -13,9 +13,9 @@ use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    AcknowledgeCheckpoint, DeclineCheckpoint, ExecutionAttempt, ExtractionResult, Failure, FailureClass,
-    RegisterTaskManager, TaskDeployment, TaskManagerHeartbeat, TaskManagerMessage, TaskMetrics, TaskState,
-    TaskStateUpdate, TriggerCheckpoint, WorkerReady, extraction_result,
+    AcknowledgeCheckpoint, CheckpointFailureReason, DeclineCheckpoint, ExecutionAttempt, ExtractionResult,
+    Failure, FailureClass, RegisterTaskManager, TaskDeployment, TaskManagerHeartbeat, TaskManagerMessage,
+    TaskMetrics, TaskState, TaskStateUpdate, TriggerCheckpoint, WorkerReady, extraction_result,
 };
 use thalweg_proto::graph::v1::{JobVertex, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode};
 use thalweg_proto::state::v1::{
@@ -164,6 +164,7 @@ pub(crate) async fn submission_of(
         configuration,
         restored: None,
         earlier_checkpoint: None,
+        recoverable: false,
     }
 }
 
@@ -536,6 +537,7 @@ impl Script {
                         message: "the disk is full".to_owned(),
                         detail: String::new(),
                     }),
+                    reason: CheckpointFailureReason::AsyncException.into(),
                 }),
                 OnCheckpoint::KeepSilent => return,
             };

@@ -183,6 +183,7 @@ impl Actor {
         match command.command {
             Some(Command::StartWorker(start)) => self.start_worker(Box::new(start)),
             Some(Command::StopWorker(stop)) => self.stop_worker(&stop.job_id, stop.worker_generation),
+            Some(Command::ReleaseJob(release)) => self.release_job(&release.job_id),
             Some(Command::Deploy(deploy)) => self.deploy(deploy),
             Some(Command::Cancel(cancel)) => self.cancel(cancel),
             Some(Command::TriggerCheckpoint(trigger)) => {
@@ -192,6 +193,10 @@ impl Actor {
             Some(Command::NotifyCheckpoint(notify)) => {
                 let command = worker_command::Command::NotifyCheckpoint;
                 self.send_to_worker_of(notify.executions.first().cloned(), command(notify));
+            }
+            Some(Command::AlignWatermarks(align)) => {
+                let command = worker_command::Command::AlignWatermarks;
+                self.send_to_worker_of(align.executions.first().cloned(), command(align));
             }
             Some(Command::Heartbeat(request)) => self.heartbeat(request.sent_at_ms),
             Some(Command::Registered(_) | Command::Refused(_)) | None => {}
@@ -230,8 +235,14 @@ impl Actor {
         let Some(connection) = &self.connection else {
             return;
         };
+        let others = self
+            .workers
+            .0
+            .iter()
+            .map(|(job, worker)| (*job, worker.start.slots.len()));
+        let workers = others.chain([(job, start.slots.len())]).collect();
         self.launcher
-            .launch(key, &start, budget, connection.client.clone());
+            .launch(key, &start, budget, workers, connection.client.clone());
         let worker = Worker {
             key,
             start,
@@ -263,6 +274,17 @@ impl Actor {
             // A killed process is as good as gone: the next job need not wait for the kernel.
             let key = worker.key;
             self.forget(key);
+        }
+    }
+
+    /// Its worker was stopped before, if it had one here.
+    fn release_job(&self, job: &str) {
+        match job.parse() {
+            Ok(job) => {
+                let local_state = self.launcher.local_state.clone();
+                tokio::task::spawn_blocking(move || local_state.release(job));
+            }
+            Err(_) => tracing::error!(job_id = job, "a job of a malformed id was said to have ended"),
         }
     }
 
@@ -373,6 +395,9 @@ impl Actor {
             }
             worker_message::Message::DeclineCheckpoint(decline) => {
                 self.report(task_manager_message::Message::DeclineCheckpoint(decline));
+            }
+            worker_message::Message::ReportWatermark(report) => {
+                self.report(task_manager_message::Message::ReportWatermark(report));
             }
             worker_message::Message::Failed(failure) => worker.end(failure_from_proto(failure)),
             worker_message::Message::Hello(_) => {}

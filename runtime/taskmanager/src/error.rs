@@ -46,6 +46,18 @@ pub enum TaskManagerError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder for copies of state files can't be made.
+    #[error(
+        "the folder {path} for local copies of state files can't be made (execution.checkpointing.local-backup.dirs, \
+         process.taskmanager.working-dir)"
+    )]
+    LocalState {
+        /// Which folder.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The JobManager's address can't be parsed.
     #[error("jobmanager.rpc.address {address:?} is not a host name or address")]
     JobManagerAddress {

@@ -6,13 +6,14 @@ use std::path::Path;
 use rand::Rng;
 use thalweg_proto::control::v1::StartWorker;
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
-use thalweg_types::{Failure, FailureClass};
+use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
 use crate::actor::{Event, WorkerKey};
 use crate::config::WorkerOutput;
 use crate::gateway::ExpectedWorkers;
+use crate::local_state::LocalState;
 use crate::package_cache::{CachedPackage, PackageCache};
 use crate::worker::WorkerLaunch;
 
@@ -20,6 +21,7 @@ use crate::worker::WorkerLaunch;
 #[derive(Clone)]
 pub(crate) struct Launcher {
     pub(crate) packages: PackageCache,
+    pub(crate) local_state: LocalState,
     pub(crate) expected: ExpectedWorkers,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) gateway: SocketAddr,
@@ -29,12 +31,14 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Starts the worker in the background; the actor hears of it by events.
+    /// Starts the worker in the background; the actor hears of it by events. `workers`: all jobs that have one here, with
+    /// the number of their slots.
     pub(crate) fn launch(
         &self,
         key: WorkerKey,
         start: &StartWorker,
         memory_bytes: u64,
+        workers: Vec<(JobId, usize)>,
         mut client: JobManagerClient<Channel>,
     ) {
         let token = random_token();
@@ -47,7 +51,12 @@ impl Launcher {
                 .get(&mut client, &start.package_sha256, start.package_size)
                 .await
             {
-                Ok(package) => this.run(key, &start, memory_bytes, token, &package).await,
+                Ok(package) => {
+                    let local_state = this.local_state.clone();
+                    // It must not keep the worker from starting.
+                    let _ = tokio::task::spawn_blocking(move || local_state.make_room(&workers)).await;
+                    this.run(key, &start, memory_bytes, token, &package).await
+                }
                 Err(error) => Err(Failure::from_error(&error)),
             };
             let event = event.unwrap_or_else(|failure| Event::WorkerLaunchFailed { worker: key, failure });
@@ -77,6 +86,7 @@ impl Launcher {
             data_host: self.data_host.clone(),
             memory_bytes,
             slots: start.slots.len(),
+            local_state: self.local_state.of_job(key.job, start.slots.len()),
             output: self.output,
         };
         let process = launch.start().await?;

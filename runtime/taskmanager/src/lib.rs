@@ -23,6 +23,7 @@ mod error;
 mod gateway;
 mod http;
 mod launcher;
+mod local_state;
 mod memory;
 mod metrics;
 mod package_cache;

@@ -13,6 +13,7 @@ use crate::actor::{Actor, Event, Snapshot, Workers};
 use crate::connection::ConnectionLoop;
 use crate::gateway::{self, ExpectedWorkers};
 use crate::launcher::Launcher;
+use crate::local_state::LocalState;
 use crate::memory::{MemoryBudget, process_size};
 use crate::metrics::Identity;
 use crate::package_cache::PackageCache;
@@ -43,6 +44,12 @@ impl TaskManager {
         let process = process_size(configured_memory(&config)?);
         let memory = MemoryBudget::share_out(process, slots_total)?;
         let packages = package_cache(&config)?;
+        let local_state = LocalState::new(
+            &config.configuration,
+            &config.id,
+            slots_total,
+            &config.data_directory,
+        )?;
         let endpoint = Endpoint::from_shared(format!("http://{}", config.job_manager)).map_err(|_| {
             TaskManagerError::JobManagerAddress {
                 address: config.job_manager.clone(),
@@ -75,6 +82,7 @@ impl TaskManager {
             slots: SlotTable::new(slots_total),
             launcher: Launcher {
                 packages,
+                local_state,
                 expected,
                 events: events.clone(),
                 gateway,

@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::config::WorkerOutput;
+use crate::local_state::JobFolders;
 
 /// The exit code of a worker whose allocator passed its budget.
 pub(crate) const EXIT_OVER_BUDGET: i32 = 86;
@@ -41,6 +42,8 @@ pub(crate) struct WorkerLaunch {
     pub(crate) data_host: String,
     pub(crate) memory_bytes: u64,
     pub(crate) slots: usize,
+    /// For copies of state files.
+    pub(crate) local_state: JobFolders,
     pub(crate) output: WorkerOutput,
 }
 
@@ -59,6 +62,14 @@ impl WorkerLaunch {
             .env("THALWEG_JOB_ID", &self.job_id)
             .env("THALWEG_WORKER_MEMORY_BYTES", self.memory_bytes.to_string())
             .env("THALWEG_WORKER_SLOTS", self.slots.to_string())
+            .envs(
+                std::env::join_paths(&self.local_state.folders)
+                    .map(|folders| ("THALWEG_LOCAL_STATE", folders)),
+            )
+            .env(
+                "THALWEG_LOCAL_STATE_BYTES",
+                self.local_state.limit_bytes.to_string(),
+            )
             .env("THALWEG_DATA_BIND", self.data_bind.to_string())
             .env("THALWEG_DATA_HOST", &self.data_host)
             .stdin(Stdio::null())
@@ -249,24 +260,28 @@ mod tests {
             data_host: "127.0.0.1".to_owned(),
             memory_bytes: 7,
             slots: 1,
+            local_state: JobFolders {
+                folders: vec!["/disk1/j".into(), "/disk2/j".into()],
+                limit_bytes: 5,
+            },
             output: WorkerOutput::Log,
         }
     }
 
     #[tokio::test]
     async fn the_program_sees_the_declared_environment_and_its_last_words_are_kept() {
-        let script = "echo \"$GREETING $THALWEG_WORKER_MEMORY_BYTES ${HOME:-no home}\" >&2; exit 3";
+        let script = "echo \"$GREETING $THALWEG_WORKER_MEMORY_BYTES $THALWEG_LOCAL_STATE ${HOME:-no home}\" >&2; exit 3";
         let end = launch("/bin/sh", &["-c", script])
             .start()
             .await
             .unwrap()
             .wait()
             .await;
-        assert_eq!(end.last_lines, ["hello 7 no home"]);
+        assert_eq!(end.last_lines, ["hello 7 /disk1/j:/disk2/j no home"]);
         let failure = describe_end(&end, 7, None);
         assert_eq!(
             failure.message,
-            "the worker process ended with exit code 3: hello 7 no home"
+            "the worker process ended with exit code 3: hello 7 /disk1/j:/disk2/j no home"
         );
         assert_eq!(failure.class, FailureClass::Retryable);
     }

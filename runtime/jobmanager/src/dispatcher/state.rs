@@ -6,13 +6,16 @@ use thalweg_storage::FileSystems;
 use thalweg_types::config::{ClaimMode, ConfigOption, ConfigValue, Configuration, options};
 use thalweg_types::{Failure, FailureClass, JobId};
 
-use crate::snapshot::{self, SnapshotError, StoredSnapshot};
+use super::submission::StartState;
+use crate::snapshot::{self, StoredSnapshot};
 
 /// What a job starts from. Its operators take all of it, or may leave the rest behind.
 #[derive(Debug)]
 pub(crate) struct RestoredState {
     pub(crate) snapshot: StoredSnapshot,
     pub(crate) claim_mode: ClaimMode,
+    /// The job's own checkpoints before it, oldest first.
+    pub(crate) earlier: Vec<StoredSnapshot>,
 }
 
 pub(super) fn configured<T: ConfigValue>(
@@ -35,27 +38,13 @@ pub(super) async fn open(file_systems: &FileSystems, path: &str) -> Result<Store
     })
 }
 
-/// The newest complete checkpoint that an earlier JobManager of the same job left, if there is one.
-pub(super) async fn own_checkpoint(
-    configuration: &Configuration,
-    file_systems: &FileSystems,
-    job_id: JobId,
-) -> Result<Option<StoredSnapshot>, Failure> {
-    let Some(directory) = configured(configuration, &options::CHECKPOINTING_DIR)? else {
-        return Ok(None);
-    };
-    let folder = format!("{}/{job_id}", directory.trim_end_matches('/'));
-    match snapshot::open(file_systems, &folder).await {
-        Ok(snapshot) => Ok(Some(snapshot)),
-        Err(SnapshotError::Missing { .. }) => Ok(None),
-        Err(error) => Err(Failure::from_error(&error)),
-    }
-}
-
 /// Refuses a snapshot that does not fit the job; says what is left behind.
 pub(super) fn restored_state(
-    snapshot: StoredSnapshot,
-    claim_mode: ClaimMode,
+    StartState {
+        snapshot,
+        claim_mode,
+        earlier,
+    }: StartState,
     job_graph: &JobGraph,
     configuration: &Configuration,
 ) -> Result<RestoredState, Failure> {
@@ -81,7 +70,11 @@ pub(super) fn restored_state(
             "state is left behind"
         );
     }
-    Ok(RestoredState { snapshot, claim_mode })
+    Ok(RestoredState {
+        snapshot,
+        claim_mode,
+        earlier,
+    })
 }
 
 /// Refuses a job that is to take checkpoints and has no place for them.

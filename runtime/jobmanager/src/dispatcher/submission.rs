@@ -15,9 +15,9 @@ use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::Begin;
+use super::recovery::own_snapshots;
 use super::state::{
-    RestoredState, check_checkpoint_directory, configured, earlier_checkpoint, open, own_checkpoint,
-    restored_state,
+    RestoredState, check_checkpoint_directory, configured, earlier_checkpoint, open, restored_state,
 };
 use crate::config::Application;
 use crate::control_plane::{Control, Event};
@@ -94,6 +94,16 @@ pub(crate) struct Submission {
     pub(crate) restored: Option<RestoredState>,
     /// The newest checkpoint that lies in the job's folder already, of an earlier run of the same id.
     pub(crate) earlier_checkpoint: Option<u64>,
+    /// Whether another JobManager may have to go on with it, and so whether all in its folder is its own.
+    pub(crate) recoverable: bool,
+}
+
+/// What a job is to start from.
+pub(crate) struct StartState {
+    pub(super) snapshot: StoredSnapshot,
+    pub(super) claim_mode: ClaimMode,
+    /// The job's own checkpoints before it, oldest first.
+    pub(super) earlier: Vec<StoredSnapshot>,
 }
 
 /// A graph that was made to be looked at.
@@ -102,7 +112,7 @@ pub(crate) struct Plan {
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
     file_systems: FileSystems,
-    snapshot: Option<(StoredSnapshot, ClaimMode)>,
+    start: Option<StartState>,
 }
 
 /// Prepares jobs and hands them to the control plane.
@@ -187,14 +197,11 @@ impl Submitter {
             job_graph,
             configuration,
             file_systems,
-            snapshot,
+            start,
         } = self.plan(&package, &request, job_id).await?;
-        let restored = match snapshot {
-            None => None,
-            Some((snapshot, claim_mode)) => {
-                Some(restored_state(snapshot, claim_mode, &job_graph, &configuration)?)
-            }
-        };
+        let restored = start
+            .map(|start| restored_state(start, &job_graph, &configuration))
+            .transpose()?;
         check_checkpoint_directory(&configuration, &file_systems).await?;
         let earlier_checkpoint = match request.job_id {
             Some(job_id) => earlier_checkpoint(&configuration, &file_systems, job_id).await?,
@@ -211,6 +218,7 @@ impl Submitter {
             file_systems,
             restored,
             earlier_checkpoint,
+            recoverable: request.recover,
         })
     }
 
@@ -254,9 +262,9 @@ impl Submitter {
             stream_graph.job_name = package.manifest.name.clone();
         }
         let file_systems = FileSystems::new(configuration.clone());
-        let snapshot = start_state(request, &configuration, &file_systems, job_id).await?;
-        if let Some((snapshot, _)) = &snapshot {
-            adopt_max_parallelism(&snapshot.metadata, &mut stream_graph, &configuration)
+        let start = start_state(request, &configuration, &file_systems, job_id).await?;
+        if let Some(start) = &start {
+            adopt_max_parallelism(&start.snapshot.metadata, &mut stream_graph, &configuration)
                 .map_err(|error| Failure::from_error(&error))?;
         }
         let job_graph =
@@ -266,7 +274,7 @@ impl Submitter {
             job_graph,
             configuration,
             file_systems,
-            snapshot,
+            start,
         })
     }
 
@@ -281,24 +289,32 @@ impl Submitter {
     }
 }
 
-/// What a job starts from, and whose that is: its own newest checkpoint if it is to recover, else what is configured.
+/// What a job starts from, and whose that is: its own newest snapshot if it is to recover, else what is configured.
 async fn start_state(
     request: &JobRequest,
     configuration: &Configuration,
     file_systems: &FileSystems,
     job_id: JobId,
-) -> Result<Option<(StoredSnapshot, ClaimMode)>, Failure> {
+) -> Result<Option<StartState>, Failure> {
     if request.recover
-        && let Some(snapshot) = own_checkpoint(configuration, file_systems, job_id).await?
+        && let Some(own) = own_snapshots(configuration, file_systems, job_id).await?
     {
-        tracing::info!(%job_id, checkpoint = snapshot.folder, "the job goes on from its newest checkpoint");
-        return Ok(Some((snapshot, ClaimMode::Claim)));
+        tracing::info!(%job_id, snapshot = own.newest.folder, "the job goes on from its newest snapshot");
+        return Ok(Some(StartState {
+            snapshot: own.newest,
+            claim_mode: own.claim_mode,
+            earlier: own.earlier,
+        }));
     }
     let Some(path) = configured(configuration, &options::STATE_RECOVERY_PATH)? else {
         return Ok(None);
     };
     let claim_mode = configured(configuration, &options::STATE_RECOVERY_CLAIM_MODE)?;
-    Ok(Some((open(file_systems, &path).await?, claim_mode)))
+    Ok(Some(StartState {
+        snapshot: open(file_systems, &path).await?,
+        claim_mode,
+        earlier: Vec::new(),
+    }))
 }
 
 fn stopped(_: impl std::error::Error) -> Failure {

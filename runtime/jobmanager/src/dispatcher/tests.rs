@@ -13,7 +13,9 @@ use thalweg_types::config::Configuration;
 use super::*;
 use crate::testing::{Packages, submission};
 
+mod alignment;
 mod checkpoints;
+mod failover;
 
 const EPOCH: u64 = 1_000;
 

@@ -30,6 +30,7 @@ use thalweg_types::{Classify, ExecutionId, Failure, FailureClass, TaskManagerId}
 use super::operations::{Made, Operation, OperationKind, Operations};
 use super::{JobAction, JobTimer};
 use crate::dispatcher::{RestoredState, Submission};
+use crate::snapshot::StoredSnapshot;
 use crate::storage_work::{StorageOutcome, StorageRequest, StorageWork};
 
 /// Operations of one job under way at one time.
@@ -119,14 +120,10 @@ impl Checkpoints {
             graph: submission.job_graph.clone(),
             config,
             folder,
-            folder_is_ours: submission.earlier_checkpoint.is_none(),
+            folder_is_ours: submission.recoverable || submission.earlier_checkpoint.is_none(),
+            recoverable: submission.recoverable,
             first_checkpoint_id: submission.earlier_checkpoint.map_or(1, |newest| newest + 1),
-            restored: submission
-                .restored
-                .take()
-                .map(restored_from)
-                .into_iter()
-                .collect(),
+            restored: submission.restored.take().map_or_else(Vec::new, restored_from),
             history_size: history_size.map_err(|error| failed(&error))? as usize,
         };
         Ok(Self {
@@ -378,10 +375,12 @@ impl Checkpoints {
             Action::WriteMetadata {
                 checkpoint_id,
                 folder,
+                pointer,
                 metadata,
             } => self.storage(StorageRequest::WriteMetadata {
                 checkpoint_id,
                 folder,
+                pointer,
                 metadata,
             }),
             Action::DeleteFiles(files) => self.storage(StorageRequest::DeleteFiles(files)),
@@ -477,13 +476,16 @@ fn failed(error: &impl Classify) -> Failure {
     Failure::from_error(error)
 }
 
-fn restored_from(restored: RestoredState) -> RestoredFrom {
-    RestoredFrom {
-        base: restored.snapshot.base().to_owned(),
-        folder: restored.snapshot.folder,
-        metadata: Arc::new(restored.snapshot.metadata),
-        owned: restored.claim_mode == ClaimMode::Claim,
-    }
+fn restored_from(restored: RestoredState) -> Vec<RestoredFrom> {
+    let from = |snapshot: StoredSnapshot, owned| RestoredFrom {
+        base: snapshot.base().to_owned(),
+        folder: snapshot.folder,
+        metadata: Arc::new(snapshot.metadata),
+        owned,
+    };
+    let earlier = restored.earlier.into_iter().map(|snapshot| from(snapshot, true));
+    let newest = from(restored.snapshot, restored.claim_mode == ClaimMode::Claim);
+    earlier.chain([newest]).collect()
 }
 
 fn job_end(status: JobStatus) -> JobEnd {
@@ -504,7 +506,8 @@ fn why_stopped(graph: &ExecutionGraph) -> Failure {
     }
 }
 
-fn by_task_manager(
+/// Attempts by where they run.
+pub(super) fn by_task_manager(
     graph: &ExecutionGraph,
     executions: Vec<ExecutionAttempt>,
 ) -> BTreeMap<TaskManagerId, Vec<ExecutionAttempt>> {

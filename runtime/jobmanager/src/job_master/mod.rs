@@ -10,30 +10,28 @@
 //! slot may still be on its way out of another job's hands), a worker that does not come up in time has failed, and a task
 //! that does not end though it was canceled costs its worker.
 
+mod alignment;
 mod checkpoints;
 mod deployment;
 mod operations;
+mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use thalweg_checkpoint as checkpoint;
-use thalweg_graph::execution::{
-    Action, Execution, ExecutionGraph, Fact, FailureEntry, JobStatus, TaskReport, TaskState, TimerId,
-};
-use thalweg_proto::cluster::v1 as cluster;
+use thalweg_graph::execution::{Action, ExecutionGraph, Fact, JobStatus, TaskReport, TaskState, TimerId};
 use thalweg_proto::control::v1::job_manager_command::Command;
-use thalweg_proto::control::v1::{AcknowledgeCheckpoint, DeclineCheckpoint, TaskMetrics};
-use thalweg_proto::graph::v1::JobGraph;
+use thalweg_proto::control::v1::{AcknowledgeCheckpoint, DeclineCheckpoint, ReportWatermark, TaskMetrics};
 use thalweg_proto::state::v1::TaskSnapshot;
 use thalweg_types::config::{Configuration, options};
-use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId, VertexId};
+use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
 
 use crate::config::Settings;
 use crate::dispatcher::Submission;
-use crate::failure::failure_to_proto;
 use crate::resource_manager::SlotId;
 use crate::storage_work::{StorageOutcome, StorageWork};
+use alignment::Alignment;
 use checkpoints::Consequence;
 pub(crate) use checkpoints::{Checkpoints, SnapshotRequest};
 use deployment::{StartOutcome, Workers};
@@ -46,8 +44,8 @@ const WAIT_FOR_EVER: &str = "36500 d";
 pub(crate) enum JobAction {
     /// To a TaskManager, if it is still there.
     Send(TaskManagerId, Box<Command>),
-    /// It needs so many slots beyond those that it holds; 0 = no more.
-    DeclareSlots(u32),
+    /// It needs so many slots beyond those that it holds (0 = no more), and where it had better have them.
+    DeclareSlots(u32, Vec<SlotId>),
     /// It gives slots back.
     ReleaseSlots(Vec<SlotId>),
     /// After so many milliseconds.
@@ -75,6 +73,8 @@ pub(crate) enum JobTimer {
     },
     /// Its checkpoints' next one.
     Checkpoints,
+    /// An aligned vertex, by its place, is told how far it may go.
+    Alignment(usize),
     /// Canceled tasks should have ended by then.
     Cancellation {
         task_manager: TaskManagerId,
@@ -86,6 +86,7 @@ pub(crate) enum JobTimer {
 pub(crate) struct JobMaster {
     graph: ExecutionGraph,
     checkpoints: Checkpoints,
+    alignment: Alignment,
     workers: Workers,
     settings: Arc<Settings>,
     configuration: Configuration,
@@ -111,9 +112,12 @@ impl JobMaster {
         limit.or_insert_with(|| WAIT_FOR_EVER.to_owned());
         let graph = ExecutionGraph::new(job_graph, now_ms).map_err(|error| Failure::from_error(&error))?;
         let checkpoints = Checkpoints::new(&mut submission)?;
+        let alignment = Alignment::new(&graph);
+        let mut actions = alignment.start();
         let mut master = Self {
             graph,
             checkpoints,
+            alignment,
             settings: settings.clone(),
             configuration: submission.configuration.clone(),
             operation_id: submission.operation_id.clone(),
@@ -122,7 +126,7 @@ impl JobMaster {
             metrics: HashMap::new(),
             workers: Workers::new(submission),
         };
-        let actions = master.apply(Fact::Start, now_ms);
+        actions.extend(master.apply(Fact::Start, now_ms));
         Ok((master, actions))
     }
 
@@ -136,10 +140,8 @@ impl JobMaster {
                 .or_default()
                 .push(slot.index);
         }
-        let facts = by_task_manager
-            .into_iter()
-            .map(|(task_manager, slots)| Fact::SlotsGranted { task_manager, slots });
-        facts.flat_map(|fact| self.apply(fact, now_ms)).collect()
+        let slots = by_task_manager;
+        self.apply(Fact::SlotsGranted { slots }, now_ms)
     }
 
     pub(crate) fn task_manager_lost(
@@ -231,6 +233,11 @@ impl JobMaster {
         self.apply(Fact::TaskState(report), now_ms)
     }
 
+    /// A task of an alignment group said how far it is.
+    pub(crate) fn watermark_reported(&mut self, execution: ExecutionId, report: &ReportWatermark) {
+        self.alignment.report(execution, report, &self.graph);
+    }
+
     // ---- checkpoints ----
 
     pub(crate) fn checkpoint_acknowledged(
@@ -294,6 +301,7 @@ impl JobMaster {
                 let consequences = self.checkpoints.tick(&self.graph, now_ms);
                 self.carry_out(consequences, now_ms)
             }
+            JobTimer::Alignment(place) => self.alignment.announce(place, &self.graph),
             JobTimer::StartAgain {
                 task_manager,
                 generation,
@@ -408,7 +416,12 @@ impl JobMaster {
     fn translate(&mut self, action: Action) -> Vec<JobAction> {
         match action {
             Action::DeclareSlots { required, held } => {
-                vec![JobAction::DeclareSlots(required.saturating_sub(held))]
+                let wanted = self.graph.wanted_slots().map(|(task_manager, index)| SlotId {
+                    task_manager: task_manager.clone(),
+                    index,
+                });
+                let wanted = wanted.collect();
+                vec![JobAction::DeclareSlots(required.saturating_sub(held), wanted)]
             }
             Action::ReleaseSlots { task_manager, slots } => {
                 let slots = slots.into_iter();
@@ -480,138 +493,5 @@ impl JobMaster {
         }
         self.workers.let_go();
         vec![JobAction::Ended]
-    }
-
-    // ---- what REST, metrics and the operator read ----
-
-    pub(crate) fn id(&self) -> JobId {
-        self.graph.job_id()
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.graph.job_graph().job_name
-    }
-
-    pub(crate) fn job_graph(&self) -> &JobGraph {
-        self.graph.job_graph()
-    }
-
-    pub(crate) fn configuration(&self) -> &Configuration {
-        &self.configuration
-    }
-
-    /// Whether it is the application of this JobManager, whose result stays.
-    pub(crate) fn is_application(&self) -> bool {
-        self.is_application
-    }
-
-    pub(crate) fn state_name(&self) -> &'static str {
-        self.graph.status().as_str()
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.graph.status().is_terminal()
-    }
-
-    pub(crate) fn start_ms(&self) -> u64 {
-        self.started_ms
-    }
-
-    pub(crate) fn state_since_ms(&self) -> u64 {
-        self.graph.status_timestamps().latest()
-    }
-
-    pub(crate) fn end_ms(&self) -> Option<u64> {
-        self.is_ended().then(|| self.state_since_ms())
-    }
-
-    /// Each status, and when it was last entered; 0 = never.
-    pub(crate) fn timestamps(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        JobStatus::ALL.iter().map(|status| {
-            (
-                status.as_str(),
-                self.graph.status_timestamps().of(*status).unwrap_or(0),
-            )
-        })
-    }
-
-    pub(crate) fn restarts(&self) -> u32 {
-        self.graph.restarts()
-    }
-
-    pub(crate) fn slots_required(&self) -> u32 {
-        self.graph.slots_required()
-    }
-
-    pub(crate) fn vertex_index(&self, id: VertexId) -> Option<usize> {
-        self.graph.vertex_position(id)
-    }
-
-    /// The subtasks of a vertex.
-    pub(crate) fn tasks(&self, vertex: usize) -> &[Execution] {
-        self.graph.executions(vertex)
-    }
-
-    pub(crate) fn all_tasks(&self) -> impl Iterator<Item = &Execution> {
-        (0..self.job_graph().vertices.len()).flat_map(|vertex| self.graph.executions(vertex))
-    }
-
-    pub(crate) fn metrics(&self, vertex: usize, subtask: usize) -> Option<&TaskMetrics> {
-        self.metrics.get(&(vertex, subtask as u32))
-    }
-
-    /// Newest first.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = &FailureEntry> {
-        self.graph.failure_history().rev()
-    }
-
-    pub(crate) fn last_failure(&self) -> Option<&Failure> {
-        self.graph.last_failure().map(|entry| &entry.failure)
-    }
-
-    /// Whether it can be ended behind a savepoint.
-    pub(crate) fn is_stoppable(&self) -> bool {
-        !self.is_ended()
-    }
-
-    /// An operation on its snapshots, as long as it is remembered.
-    pub(crate) fn operation(&self, id: &str) -> Option<&Operation> {
-        self.checkpoints.operation(id)
-    }
-
-    /// What REST and metrics say of its checkpoints.
-    pub(crate) fn checkpoints(&self) -> &Checkpoints {
-        &self.checkpoints
-    }
-
-    /// `Map (2/4)`
-    fn task_name(&self, id: &ExecutionId) -> String {
-        let vertex = self.graph.vertex_position(id.vertex);
-        let vertex = vertex.and_then(|vertex| self.job_graph().vertices.get(vertex));
-        vertex.map_or_else(
-            || id.to_string(),
-            |vertex| format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism),
-        )
-    }
-
-    /// The operator's view. Why it waits for slots is the ResourceManager's to say.
-    pub(crate) fn status_message(&self) -> cluster::JobStatus {
-        cluster::JobStatus {
-            job_id: self.id().to_string(),
-            name: self.name().to_owned(),
-            state: self.state_name().to_owned(),
-            start_time_ms: self.started_ms,
-            state_since_ms: self.state_since_ms(),
-            restarts: self.restarts(),
-            slots_required: self.slots_required(),
-            slots_held: self.graph.slots_held(),
-            tasks_total: self.graph.tasks_total(),
-            tasks_running: self.graph.tasks_in(TaskState::Running),
-            last_failure: self.last_failure().map(failure_to_proto),
-            operation_id: self.operation_id.clone(),
-            waiting_for: self.graph.waiting_for().unwrap_or_default(),
-            checkpoints: Some(self.checkpoints.status_message()),
-            savepoints: self.checkpoints.savepoints(),
-        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A job declares how many slots it needs; it gets them all at once or waits ("all or none": half a job does nothing but hold
 //! what another could use). Waiting jobs are served in the order in which they asked, and one that fits may overtake one
-//! that does not, as in Flink.
+//! that does not, as in Flink. A job may say where it had better be: it gets those slots that are free, then others of the same
+//! TaskManagers, and only for the rest [`LoadBalance`] decides.
 
 use std::collections::BTreeMap;
 
@@ -41,12 +42,23 @@ impl Offered {
     fn free(&self) -> usize {
         self.owners.len() - self.used()
     }
+
+    /// Its first free slot.
+    fn take(&mut self, id: &TaskManagerId, job: JobId) -> Option<SlotId> {
+        let index = self.owners.iter().position(Option::is_none)?;
+        self.owners[index] = Some(job);
+        Some(SlotId {
+            task_manager: id.clone(),
+            index: index as u32,
+        })
+    }
 }
 
 #[derive(Debug)]
 struct Waiting {
     job: JobId,
     slots: u32,
+    preferred: Vec<SlotId>,
 }
 
 /// All slots.
@@ -81,11 +93,15 @@ impl SlotPool {
         self.offered.remove(task_manager);
     }
 
-    /// Asks for more slots, over those that the job holds; replaces an earlier wish.
-    pub(crate) fn declare(&mut self, job: JobId, slots: u32) {
+    /// Asks for more slots, over those that the job holds; replaces an earlier wish. `preferred`: where it had better be.
+    pub(crate) fn declare(&mut self, job: JobId, slots: u32, preferred: Vec<SlotId>) {
         self.waiting.retain(|waiting| waiting.job != job);
         if slots > 0 {
-            self.waiting.push(Waiting { job, slots });
+            self.waiting.push(Waiting {
+                job,
+                slots,
+                preferred,
+            });
         }
     }
 
@@ -97,12 +113,32 @@ impl SlotPool {
                 self.waiting.push(waiting);
                 continue;
             }
-            let slots = (0..waiting.slots)
-                .filter_map(|_| self.take_one(waiting.job))
-                .collect();
+            let mut slots = self.take_preferred(&waiting);
+            let rest = waiting.slots - slots.len() as u32;
+            slots.extend((0..rest).filter_map(|_| self.take_one(waiting.job)));
             granted.push((waiting.job, slots));
         }
         granted
+    }
+
+    /// First the very slots, then others of their TaskManagers.
+    fn take_preferred(&mut self, waiting: &Waiting) -> Vec<SlotId> {
+        let (most, mut taken, mut elsewhere) = (waiting.slots as usize, Vec::new(), Vec::new());
+        for slot in waiting.preferred.iter().take(most) {
+            if let Some(offered) = self.offered.get_mut(&slot.task_manager)
+                && let Some(owner @ None) = offered.owners.get_mut(slot.index as usize)
+            {
+                *owner = Some(waiting.job);
+                taken.push(slot.clone());
+            } else {
+                elsewhere.push(&slot.task_manager);
+            }
+        }
+        for task_manager in elsewhere {
+            let offered = self.offered.get_mut(task_manager);
+            taken.extend(offered.and_then(|offered| offered.take(task_manager, waiting.job)));
+        }
+        taken
     }
 
     fn take_one(&mut self, job: JobId) -> Option<SlotId> {
@@ -117,12 +153,7 @@ impl SlotPool {
                 })
             }
         }?;
-        let index = offered.owners.iter().position(Option::is_none)?;
-        offered.owners[index] = Some(job);
-        Some(SlotId {
-            task_manager: id.clone(),
-            index: index as u32,
-        })
+        offered.take(id, job)
     }
 
     /// Takes everything back from a job and forgets its wish.
@@ -216,21 +247,21 @@ mod tests {
     #[test]
     fn by_default_the_first_task_manager_is_filled_first() {
         let mut pool = pool(LoadBalance::None, &[("z", 2), ("a", 2)]);
-        pool.declare(A, 3);
+        pool.declare(A, 3, Vec::new());
         assert_eq!(names(&pool.grant()), ["z/0", "z/1", "a/0"]);
     }
 
     #[test]
     fn balanced_the_least_used_goes_first_whatever_its_size() {
         let mut pool = pool(LoadBalance::Slots, &[("big", 4), ("small", 2)]);
-        pool.declare(A, 3);
+        pool.declare(A, 3, Vec::new());
         assert_eq!(names(&pool.grant()), ["big/0", "small/0", "big/1"]);
     }
 
     #[test]
     fn a_job_gets_all_or_nothing_and_says_what_it_waits_for() {
         let mut pool = pool(LoadBalance::None, &[("a", 2)]);
-        pool.declare(A, 4);
+        pool.declare(A, 4, Vec::new());
         assert!(pool.grant().is_empty());
         let expected = "2 of 4 slots: 1 TaskManagers offer 2 slots, 2 of them are free";
         assert_eq!(pool.waiting_for(A, 0).as_deref(), Some(expected));
@@ -243,21 +274,58 @@ mod tests {
     #[test]
     fn a_smaller_job_overtakes_one_that_does_not_fit() {
         let mut pool = pool(LoadBalance::None, &[("a", 2)]);
-        pool.declare(A, 3);
-        pool.declare(B, 1);
+        pool.declare(A, 3, Vec::new());
+        pool.declare(B, 1, Vec::new());
         assert_eq!(pool.grant().iter().map(|(job, _)| *job).collect::<Vec<_>>(), [B]);
     }
 
     #[test]
     fn slots_return_when_the_job_ends() {
         let mut pool = pool(LoadBalance::None, &[("a", 2)]);
-        pool.declare(A, 2);
+        pool.declare(A, 2, Vec::new());
         pool.grant();
-        pool.declare(B, 1);
+        pool.declare(B, 1, Vec::new());
         assert!(pool.grant().is_empty());
         pool.release(A);
         assert_eq!(names(&pool.grant()), ["a/0"]);
         assert_eq!((pool.total(), pool.free(), pool.free_on(&tm("a"))), (2, 1, 1));
+    }
+
+    fn preferring(names: &[&str]) -> Vec<SlotId> {
+        let slot = |name: &&str| {
+            let (task_manager, index) = name.split_once('/').unwrap();
+            SlotId {
+                task_manager: tm(task_manager),
+                index: index.parse().unwrap(),
+            }
+        };
+        names.iter().map(slot).collect()
+    }
+
+    #[test]
+    fn a_job_gets_the_slots_that_it_prefers_before_others_whatever_the_mode() {
+        for mode in [LoadBalance::None, LoadBalance::Slots] {
+            let mut pool = pool(mode, &[("a", 2), ("b", 2)]);
+            pool.declare(A, 2, preferring(&["b/1"]));
+            assert_eq!(names(&pool.grant()), ["b/1", "a/0"]);
+        }
+    }
+
+    #[test]
+    fn else_others_of_the_same_task_managers_and_those_that_are_gone_do_not_count() {
+        let mut pool = pool(LoadBalance::None, &[("a", 3), ("b", 2)]);
+        pool.declare(B, 1, preferring(&["b/0"]));
+        pool.grant();
+        pool.declare(A, 3, preferring(&["gone/0", "b/0", "b/7"]));
+        assert_eq!(names(&pool.grant()), ["b/1", "a/0", "a/1"]);
+    }
+
+    #[test]
+    fn a_preference_gives_no_more_slots_than_were_asked_for() {
+        let mut pool = pool(LoadBalance::None, &[("a", 3)]);
+        pool.declare(A, 1, preferring(&["a/2", "a/1"]));
+        assert_eq!(names(&pool.grant()), ["a/2"]);
+        assert_eq!(pool.free(), 2);
     }
 
     #[test]

@@ -298,6 +298,7 @@ fn configuration(config: &CheckpointConfig) -> Value {
     };
     let backend = match config.backend {
         StateBackend::HashMap => "hashmap",
+        StateBackend::RocksDb => "rocksdb",
     };
     json!({
         "mode": mode,

@@ -14,8 +14,8 @@ use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::task_manager_client::TaskManagerClient;
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    Failure, FailureClass, HeartbeatRequest, StartWorker, StopWorker, TaskManagerMessage, WorkerFailed,
-    WorkerHello, WorkerMessage, worker_message,
+    Failure, FailureClass, HeartbeatRequest, ReleaseJob, StartWorker, StopWorker, TaskManagerMessage,
+    WorkerFailed, WorkerHello, WorkerMessage, worker_message,
 };
 use thalweg_proto::graph::v1::StreamGraph;
 use thalweg_taskmanager::{TaskManager, TaskManagerConfig, TaskManagerHandle, WorkerOutput};
@@ -30,7 +30,15 @@ async fn start(
     folder: &tempfile::TempDir,
     slots: u32,
 ) -> TaskManagerHandle {
-    let mut configuration = Configuration::default();
+    start_with(job_manager, folder, slots, Configuration::default()).await
+}
+
+async fn start_with(
+    job_manager: &ScriptedJobManager,
+    folder: &tempfile::TempDir,
+    slots: u32,
+    mut configuration: Configuration,
+) -> TaskManagerHandle {
     configuration.set("taskmanager.numberOfTaskSlots", slots.to_string());
     configuration.set("taskmanager.memory.process.size", "512m");
     let config = TaskManagerConfig {
@@ -225,6 +233,48 @@ async fn a_job_manager_that_takes_no_messages_is_given_up_and_dialed_again() {
     let task_manager = start(&job_manager, &folder, 1).await;
     job_manager.registration().await;
     job_manager.hang().await;
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_left_for_restarts_is_found_by_the_next_also_of_the_next_task_manager_and_goes_with_its_job()
+ {
+    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut configuration = Configuration::default();
+    configuration.set("process.taskmanager.working-dir", kept.path().to_string_lossy());
+    configuration.set("thalweg.local-backup.max-size", "4kb");
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let script = "mkdir -p $THALWEG_LOCAL_STATE; echo x >> $THALWEG_LOCAL_STATE/copy; \
+                  echo $(wc -l < $THALWEG_LOCAL_STATE/copy) of $THALWEG_LOCAL_STATE_BYTES >&2; exit 3";
+    let (package, size) = job_manager.serve_script(script);
+    let mut last_words = Vec::new();
+    for _ in 0..2 {
+        let task_manager = start_with(&job_manager, &folder, 2, configuration.clone()).await;
+        job_manager.registration().await;
+        for generation in [1, 2] {
+            let start = StartWorker {
+                worker_generation: generation,
+                ..start_worker(JOB, &package, size, &[0])
+            };
+            job_manager.send(1, Command::StartWorker(start)).await;
+            let failure = failed(job_manager.message().await).failure.unwrap();
+            last_words.push(failure.detail);
+        }
+        task_manager.shutdown().await;
+    }
+    assert_eq!(last_words, ["1 of 2048", "2 of 2048", "3 of 2048", "4 of 2048"]);
+
+    let task_manager = start_with(&job_manager, &folder, 2, configuration.clone()).await;
+    job_manager.registration().await;
+    let copies = kept.path().join("tm_tm-1/localState").join(JOB);
+    assert!(copies.exists());
+    let release = ReleaseJob {
+        job_id: JOB.to_owned(),
+    };
+    job_manager.send(1, Command::ReleaseJob(release)).await;
+    while copies.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     task_manager.shutdown().await;
 }
 

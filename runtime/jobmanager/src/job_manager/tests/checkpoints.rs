@@ -484,6 +484,54 @@ async fn a_job_manager_that_is_started_again_goes_on_from_its_applications_newes
 }
 
 #[tokio::test]
+async fn a_job_manager_that_is_started_again_goes_on_from_the_savepoint_that_stopped_its_application() {
+    let folder = tempfile::tempdir().unwrap();
+    job_package(folder.path(), "counts");
+    let checkpoints = format!("file://{}/checkpoints", folder.path().display());
+    let configuration = [
+        ("execution.checkpointing.dir", checkpoints.as_str()),
+        ("execution.checkpointing.interval", "20 ms"),
+    ];
+    let application = Application {
+        package_uri: folder.path().to_string_lossy().into_owned(),
+        operation_id: "start-1".to_owned(),
+        ..Application::default()
+    };
+    let files = thalweg_storage::FileSystems::new(thalweg_types::config::Configuration::default());
+    let running = job_manager(&configuration, Some(application.clone())).await;
+    let task_manager = ScriptedTaskManager::connect(&running, "tm", 2).await;
+    let mut client = cluster_client(&running).await;
+    let mut snapshots = watch(&mut client).await;
+    let is_completed =
+        |snapshot: &ClusterSnapshot| snapshot.jobs.first().is_some_and(|job| completed(job) >= 1);
+    let job_id = until(&mut snapshots, is_completed).await.jobs[0].job_id.clone();
+    let request = TriggerSavepointRequest {
+        job_id: job_id.clone(),
+        operation_id: "stop-1".to_owned(),
+        target_directory: format!("file://{}/savepoints", folder.path().display()),
+        stop: true,
+        drain: false,
+    };
+    client.trigger_savepoint(request).await.unwrap();
+    let status = running.until(job_id.parse().unwrap(), "FINISHED").await;
+    let savepoint = crate::snapshot::open(&files, &status.savepoints[0].path)
+        .await
+        .unwrap();
+    drop((task_manager, client, snapshots));
+    running.handle.shutdown().await;
+
+    let running = job_manager(&configuration, Some(application)).await;
+    let task_manager = ScriptedTaskManager::connect(&running, "tm", 2).await;
+    let mut client = cluster_client(&running).await;
+    let mut snapshots = watch(&mut client).await;
+    let runs = |snapshot: &ClusterSnapshot| snapshot.jobs.first().is_some_and(|job| job.tasks_running > 0);
+    assert_eq!(until(&mut snapshots, runs).await.jobs[0].job_id, job_id);
+    let from: Vec<u64> = task_manager.deployments().iter().map(restored_from).collect();
+    let id = savepoint.metadata.checkpoint_id;
+    assert!(id > 1 && from.iter().all(|from| *from == id), "{from:?} is {id}");
+}
+
+#[tokio::test]
 async fn a_jobs_folder_stands_for_its_newest_checkpoint_that_can_be_read() {
     let running = job_manager(&[], None).await;
     let _task_manager = ScriptedTaskManager::connect(&running, "tm", 2).await;
