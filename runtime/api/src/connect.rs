@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   a.connect(&b)                       ConnectedStreams        map, flat_map, process
-//!   a.key_by(..).connect(&b.key_by(..)) KeyedConnectedStreams   process: one state for both
+//!   a.key_by(..).connect(&b.key_by(..)) KeyedConnectedStreams   map, flat_map, process: one state for both
 //!   b.broadcast_state()                 BroadcastStream         every record to every subtask
 //!   a.connect_broadcast(&b)             BroadcastConnectedStream, KeyedBroadcastConnectedStream   process
 //! ```
@@ -120,7 +120,8 @@ impl<T1: Record, T2: Record> ConnectedStreams<T1, T2> {
         F1: for<'a> FnMut(RecordRef<'a, T1>) -> O + Clone + Send + 'static,
         F2: for<'a> FnMut(RecordRef<'a, T2>) -> O + Clone + Send + 'static,
     {
-        self.rows("CoMap", "Co-Map", (Map(first), Map(second)))
+        let node = unkeyed("CoMap", "Co-Map");
+        co_rows::<T1, T2, O, _, _>(node, &self.first, &self.second, (Map(first), Map(second)))
     }
 
     /// Any number of records out for each record in, by a function for each stream. Flink's CoFlatMapFunction.
@@ -129,7 +130,8 @@ impl<T1: Record, T2: Record> ConnectedStreams<T1, T2> {
         F1: for<'a, 'c> FnMut(RecordRef<'a, T1>, &'c mut Collector<O>) + Clone + Send + 'static,
         F2: for<'a, 'c> FnMut(RecordRef<'a, T2>, &'c mut Collector<O>) + Clone + Send + 'static,
     {
-        self.rows("CoFlatMap", "Co-Flat Map", (FlatMap(first), FlatMap(second)))
+        let node = unkeyed("CoFlatMap", "Co-Flat Map");
+        co_rows::<T1, T2, O, _, _>(node, &self.first, &self.second, (FlatMap(first), FlatMap(second)))
     }
 
     /// A function over the records of both streams.
@@ -137,52 +139,77 @@ impl<T1: Record, T2: Record> ConnectedStreams<T1, T2> {
     where
         F: CoProcessFunction<In1 = T1, In2 = T2>,
     {
-        let node = DrivenNode {
-            kind: "CoProcess",
-            name: "Co-Process",
-            keys: vec![None, None],
-        };
         let inputs = connected(&self.first, &self.second);
-        node.add(&self.first.graph, &inputs, function, CoProcess::new)
-    }
-
-    fn rows<O: Record, F1, F2>(
-        &self,
-        kind: &'static str,
-        name: &'static str,
-        functions: (F1, F2),
-    ) -> DataStream<O>
-    where
-        F1: RowFunction<T1, O>,
-        F2: RowFunction<T2, O>,
-    {
-        let keys = vec![None, None];
-        let inputs = connected(&self.first, &self.second);
-        DrivenNode { kind, name, keys }.add(
-            &self.first.graph,
-            &inputs,
-            functions,
-            CoRows::<T1, T2, O, F1, F2>::new,
-        )
+        unkeyed("CoProcess", "Co-Process").add(&self.first.graph, &inputs, function, CoProcess::new)
     }
 }
 
+fn unkeyed(kind: &'static str, name: &'static str) -> DrivenNode {
+    DrivenNode {
+        kind,
+        name,
+        keys: vec![None, None],
+    }
+}
+
+fn co_rows<T1: Record, T2: Record, O: Record, F1, F2>(
+    node: DrivenNode,
+    first: &DataStream<T1>,
+    second: &DataStream<T2>,
+    functions: (F1, F2),
+) -> DataStream<O>
+where
+    F1: RowFunction<T1, O>,
+    F2: RowFunction<T2, O>,
+{
+    let inputs = connected(first, second);
+    node.add(&first.graph, &inputs, functions, CoRows::<T1, T2, O, F1, F2>::new)
+}
+
 impl<K: Record, T1: Record, T2: Record> KeyedConnectedStreams<K, T1, T2> {
+    /// See [`ConnectedStreams::map`]; records of one key are seen by one subtask.
+    pub fn map<O: Record, F1, F2>(&self, first: F1, second: F2) -> DataStream<O>
+    where
+        F1: for<'a> FnMut(RecordRef<'a, T1>) -> O + Clone + Send + 'static,
+        F2: for<'a> FnMut(RecordRef<'a, T2>) -> O + Clone + Send + 'static,
+    {
+        let node = self.node("CoMap", "Co-Map");
+        co_rows::<T1, T2, O, _, _>(
+            node,
+            &self.first.stream,
+            &self.second.stream,
+            (Map(first), Map(second)),
+        )
+    }
+
+    /// See [`ConnectedStreams::flat_map`]; records of one key are seen by one subtask.
+    pub fn flat_map<O: Record, F1, F2>(&self, first: F1, second: F2) -> DataStream<O>
+    where
+        F1: for<'a, 'c> FnMut(RecordRef<'a, T1>, &'c mut Collector<O>) + Clone + Send + 'static,
+        F2: for<'a, 'c> FnMut(RecordRef<'a, T2>, &'c mut Collector<O>) + Clone + Send + 'static,
+    {
+        let node = self.node("CoFlatMap", "Co-Flat Map");
+        let functions = (FlatMap(first), FlatMap(second));
+        co_rows::<T1, T2, O, _, _>(node, &self.first.stream, &self.second.stream, functions)
+    }
+
     /// A function over the records of both streams, with state and timers of each key.
     pub fn process<F>(&self, function: F) -> DataStream<F::Out>
     where
         F: KeyedCoProcessFunction<Key = K, In1 = T1, In2 = T2>,
     {
-        let node = DrivenNode {
-            kind: "KeyedCoProcess",
-            name: "Co-Keyed-Process",
-            keys: vec![
-                Some(self.first.columns.clone()),
-                Some(self.second.columns.clone()),
-            ],
-        };
+        let node = self.node("KeyedCoProcess", "Co-Keyed-Process");
         let inputs = connected(&self.first.stream, &self.second.stream);
         node.add(&self.first.stream.graph, &inputs, function, KeyedCoProcess::new)
+    }
+
+    fn node(&self, kind: &'static str, name: &'static str) -> DrivenNode {
+        let keys = [&self.first.columns, &self.second.columns];
+        DrivenNode {
+            kind,
+            name,
+            keys: keys.map(|columns| Some(columns.clone())).into(),
+        }
     }
 }
 

@@ -216,7 +216,8 @@ impl TimerService<'_> {
         self.register(TimeDomain::Event, timestamp);
     }
 
-    /// Calls `on_timer` once the machine's clock reaches this time.
+    /// Calls `on_timer` once the machine's clock is past this time: a millisecond later at the earliest, as in Flink, so that no
+    /// record of that time comes behind it.
     #[inline]
     pub fn register_processing_time_timer(&mut self, timestamp: i64) {
         self.register(TimeDomain::Processing, timestamp);

@@ -176,10 +176,13 @@ impl StreamExecutionEnvironment {
                 output_columns: output_columns(&schema),
                 key_columns: Vec::new(),
                 side_outputs: Vec::new(),
-                factory: NodeFactory::Source(source),
+                factory: NodeFactory::Source(Arc::clone(&source)),
             },
             &[],
         );
+        if let Some(alignment) = source.watermark_alignment() {
+            graph.align_watermarks(node, alignment);
+        }
         DataStream::of_node(&self.graph, node, schema)
     }
 

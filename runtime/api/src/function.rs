@@ -36,7 +36,7 @@ use thalweg_operators::{OperatorContext, OperatorError};
 
 use crate::record::RecordError;
 
-pub(crate) use async_wait::{AsyncLimits, AsyncOperator, OutputMode};
+pub(crate) use async_wait::{AsyncOperator, AsyncOptions, OutputMode};
 pub(crate) use batch::BatchOperator;
 pub(crate) use co_process::{BroadcastProcess, CoProcess, CoRows, KeyedBroadcastProcess, KeyedCoProcess};
 pub use collector::Collector;
@@ -88,6 +88,22 @@ pub(crate) fn guard<R>(
             message: panic_message(payload.as_ref()),
         })
     })
+}
+
+/// Adds to a failure of user code which row of the operator's batch it was called with.
+pub(crate) fn at_row(error: OperatorError, row: usize, rows: usize) -> OperatorError {
+    let said = |message: String| format!("{message} (row {} of a batch of {rows})", row + 1);
+    match error {
+        OperatorError::UserPanic { operator, message } => OperatorError::UserPanic {
+            operator,
+            message: said(message),
+        },
+        OperatorError::User { operator, message } => OperatorError::User {
+            operator,
+            message: said(message),
+        },
+        other => other,
+    }
 }
 
 /// Columns that are not those of the stream's record.

@@ -12,13 +12,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::Schema;
-use thalweg_connectors::ConnectorError;
+use thalweg_connectors::{ConnectorError, WatermarkAlignment};
 use thalweg_graph::{FORMAT_VERSION, GraphError, assign_operator_ids, validate};
 use thalweg_operators::KeySelector;
 use thalweg_proto::graph::v1::{
-    ChainingStrategy, NodeKind, Partitioner, SideOutput, StreamEdge, StreamGraph, StreamNode,
+    self as graph, ChainingStrategy, NodeKind, Partitioner, SideOutput, StreamEdge, StreamGraph, StreamNode,
 };
 use thalweg_task::{JobProgram, NodeFactory};
 use thalweg_types::config::Configuration;
@@ -84,6 +85,9 @@ pub enum ProgramError {
         /// What is wrong.
         message: String,
     },
+    /// An interval that would be none.
+    #[error("watermark alignment of group {0:?}: the update interval must be at least a millisecond")]
+    Alignment(String),
     /// A side output that can't be had.
     #[error("{0}")]
     SideOutput(String),
@@ -236,6 +240,19 @@ impl GraphBuilder {
 
     fn node(&self, id: u32) -> &StreamNode {
         &self.nodes[id as usize - 1]
+    }
+
+    /// The node's watermarks keep step with those of others.
+    pub(crate) fn align_watermarks(&mut self, node: u32, alignment: &WatermarkAlignment) {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        if alignment.update_interval < Duration::from_millis(1) {
+            self.refuse(ProgramError::Alignment(alignment.group.to_string()));
+        }
+        self.node_mut(node).watermark_alignment = Some(graph::WatermarkAlignment {
+            group: alignment.group.to_string(),
+            max_drift_ms: millis(alignment.max_drift),
+            update_interval_ms: millis(alignment.update_interval),
+        });
     }
 
     pub(crate) fn configure(&mut self, key: &str, value: &str) {

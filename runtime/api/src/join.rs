@@ -24,7 +24,7 @@ use crate::function::Collector;
 use crate::keyed::KeyedStream;
 use crate::record::{Record, RecordRef};
 use crate::stream::{DataStream, DrivenNode};
-use crate::window::{Trigger, WindowAssigner, WindowLogic, Windowing, millis};
+use crate::window::{DefaultTrigger, Trigger, WindowAssigner, WindowLogic, Windowing, millis};
 
 /// Says that pairs are made: what [`DataStream::join`] begins.
 pub enum Join {}
@@ -57,9 +57,9 @@ pub struct JoinedEqualTo<P, K: Record, T1: Record, T2: Record> {
 
 /// Two streams cut into windows. Flink's `JoinedStreams.WithWindow`.
 #[must_use = "joined streams do nothing until a function is applied to their windows"]
-pub struct JoinedWindows<P, K: Record, T1: Record, T2: Record> {
+pub struct JoinedWindows<P, K: Record, T1: Record, T2: Record, G = DefaultTrigger> {
     streams: JoinedEqualTo<P, K, T1, T2>,
-    windowing: Windowing,
+    windowing: Windowing<G>,
 }
 
 impl<T: Record> DataStream<T> {
@@ -149,11 +149,15 @@ impl<P, K: Record, T1: Record, T2: Record> JoinedEqualTo<P, K, T1, T2> {
     }
 }
 
-impl<P, K: Record, T1: Record, T2: Record> JoinedWindows<P, K, T1, T2> {
-    /// When windows emit, in place of the default: at their ends.
-    pub fn trigger(mut self, trigger: impl Into<Trigger>) -> Self {
-        self.windowing.trigger = trigger.into();
-        self
+impl<P, K: Record, T1: Record, T2: Record, G: Trigger<bool>> JoinedWindows<P, K, T1, T2, G> {
+    /// When windows emit, in place of the default: at their ends. What the trigger sees of an element is whether it came from the
+    /// second stream.
+    pub fn trigger<H: Trigger<bool>>(self, trigger: H) -> JoinedWindows<P, K, T1, T2, H> {
+        let graph = &self.streams.first.stream.graph;
+        JoinedWindows {
+            windowing: self.windowing.with_trigger(trigger, graph),
+            streams: self.streams,
+        }
     }
 
     /// How long a window is kept after its end, so that it emits again for each element that comes late. What is later is dropped.
@@ -178,7 +182,7 @@ impl<P, K: Record, T1: Record, T2: Record> JoinedWindows<P, K, T1, T2> {
     }
 }
 
-impl<K: Record, T1: Record, T2: Record> JoinedWindows<Join, K, T1, T2> {
+impl<K: Record, T1: Record, T2: Record, G: Trigger<bool>> JoinedWindows<Join, K, T1, T2, G> {
     /// One record for each pair. Flink's JoinFunction.
     pub fn apply<O: Record, F>(&self, function: F) -> DataStream<O>
     where
@@ -199,7 +203,7 @@ impl<K: Record, T1: Record, T2: Record> JoinedWindows<Join, K, T1, T2> {
     }
 }
 
-impl<K: Record, T1: Record, T2: Record> JoinedWindows<CoGroup, K, T1, T2> {
+impl<K: Record, T1: Record, T2: Record, G: Trigger<bool>> JoinedWindows<CoGroup, K, T1, T2, G> {
     /// Any number of records for the elements of both; one of the slices may be empty. Flink's CoGroupFunction.
     pub fn apply<O: Record, F>(&self, function: F) -> DataStream<O>
     where

@@ -58,7 +58,10 @@
 //! | `applyToKeyedState` in a broadcast function | not there |
 //! | `ctx.timerService()` without key, in ProcessFunction | `ctx.current_watermark()`, `ctx.current_processing_time()` |
 //! | state of any serializable type | state values are records; their fields can be added, removed and widened between runs |
-//! | AsyncFunction with a ResultFuture, `timeout()` | a closure that gives a future; a timeout fails the task |
+//! | AsyncFunction with a ResultFuture, `timeout()` | a closure that gives a future; a timeout fails the task, or gives what `on_timeout` says |
+//! | `AllWindowedStream`, `ProcessAllWindowFunction` | the same as with a key, which is [`NoKey`] |
+//! | `Trigger<T, W>` with `ctx.getPartitionedState(descriptor)` | [`Trigger<T>`]; states are registered in `open`, as a function's |
+//! | `Evictor` over TimestampedValues, at any place | [`Evictor`] over [`WindowElements`]; `evictor(..)` comes last, `reduce`, `aggregate`, `process` and `apply` follow |
 //!
 //! [`execute`]: StreamExecutionEnvironment::execute
 
@@ -85,7 +88,7 @@ mod window;
 extern crate self as thalweg_api; // the derive's output names the crate
 
 pub use arrow;
-pub use async_stream::AsyncDataStream;
+pub use async_stream::{AsyncAnswer, AsyncDataStream, AsyncRetryStrategy, AsyncWait};
 pub use connect::{
     BroadcastConnectedStream, BroadcastStream, ConnectedStreams, KeyedBroadcastConnectedStream,
     KeyedConnectedStreams,
@@ -126,10 +129,13 @@ pub use thalweg_api_derive::Record;
 pub use thalweg_api_derive::main;
 pub use thalweg_state::TimeDomain;
 pub use window::{
-    CountTrigger, EventTimeSessionWindows, EventTimeTrigger, GlobalWindows, ProcessWindowFunction,
+    AllWindowedStream, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor,
+    CountTrigger, DefaultTrigger, DeltaEvictor, DeltaTrigger, EventTimeSessionWindows, EventTimeTrigger,
+    Evict, EvictingWindowedStream, Evictor, GlobalWindows, NoKey, OnMergeContext, ProcessWindowFunction,
     ProcessingTimeSessionWindows, ProcessingTimeTrigger, PurgingTrigger, SlidingEventTimeWindows,
-    SlidingProcessingTimeWindows, TimeWindow, Trigger, TumblingEventTimeWindows,
-    TumblingProcessingTimeWindows, WindowAssigner, WindowContext, WindowedStream,
+    SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger, TriggerContext, TriggerOpenContext,
+    TriggerResult, TriggerState, TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowAssigner,
+    WindowContext, WindowElements, WindowedStream,
 };
 
 /// Sources and sinks.
@@ -146,16 +152,20 @@ pub mod prelude {
         ValueStateDescriptor,
     };
     pub use crate::{
-        AsyncDataStream, BroadcastContext, BroadcastProcessFunction, CoProcessFunction, Collector, Context,
-        DataStream, DataStreamSink, DatagenOptions, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
-        KeyedProcessFunction, KeyedStream, OnTimerContext, OpenContext, OutputTag, ProcessContext,
-        ProcessFunction, Record, RecordRef, StreamExecutionEnvironment, TimeDomain, Timestamp, UserError,
+        AllWindowedStream, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor,
+        CountTrigger, DeltaEvictor, DeltaTrigger, EventTimeSessionWindows, EventTimeTrigger, Evictor,
+        GlobalWindows, JoinContext, NoKey, OnMergeContext, ProcessJoinFunction, ProcessWindowFunction,
+        ProcessingTimeSessionWindows, ProcessingTimeTrigger, PurgingTrigger, SlidingEventTimeWindows,
+        SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger, TriggerContext, TriggerOpenContext,
+        TriggerResult, TriggerState, TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowContext,
+        WindowElements, WindowedStream,
     };
     pub use crate::{
-        CountTrigger, EventTimeSessionWindows, EventTimeTrigger, GlobalWindows, JoinContext,
-        ProcessJoinFunction, ProcessWindowFunction, ProcessingTimeSessionWindows, ProcessingTimeTrigger,
-        PurgingTrigger, SlidingEventTimeWindows, SlidingProcessingTimeWindows, TimeWindow,
-        TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowContext, WindowedStream,
+        AsyncDataStream, AsyncRetryStrategy, BroadcastContext, BroadcastProcessFunction, CoProcessFunction,
+        Collector, Context, DataStream, DataStreamSink, DatagenOptions, KeyedBroadcastProcessFunction,
+        KeyedCoProcessFunction, KeyedProcessFunction, KeyedStream, OnTimerContext, OpenContext, OutputTag,
+        ProcessContext, ProcessFunction, Record, RecordRef, StreamExecutionEnvironment, TimeDomain,
+        Timestamp, UserError,
     };
     pub use thalweg_connectors::WatermarkStrategy;
 }

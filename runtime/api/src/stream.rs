@@ -173,6 +173,9 @@ impl<T: Record> DataStream<T> {
     /// Gives each record its event time (milliseconds since the epoch) and makes watermarks by the strategy; both replace what the
     /// source gave. Flink's `assignTimestampsAndWatermarks`.
     ///
+    /// With watermark alignment it has to stand in its source's chain, because it is the source that waits. A source that reads
+    /// several splits at once, as Kafka, should get the strategy itself: then each split waits for itself.
+    ///
     /// ```
     /// # use thalweg_api::prelude::*;
     /// # use std::time::Duration;
@@ -190,17 +193,25 @@ impl<T: Record> DataStream<T> {
         F: for<'a> FnMut(&'a T::Ref<'a>) -> i64 + Clone + Send + 'static,
     {
         let schema = Arc::clone(&self.schema);
+        let alignment = strategy.alignment.clone();
         let factory = per_subtask(timestamp, move |context, function| {
             Ok(Box::new(TimestampsOperator::<T, F>::new(
-                context, strategy, function,
+                context,
+                strategy.clone(),
+                function,
             )))
         });
-        self.add_operator(
+        let stream = self.add_operator(
             "TimestampsAndWatermarks",
             "Timestamps/Watermarks",
             schema,
             factory,
-        )
+        );
+        if let Some(alignment) = alignment {
+            let node = stream.inputs[0].node;
+            self.graph.borrow_mut().align_watermarks(node, &alignment);
+        }
+        stream
     }
 
     /// Groups by a computed key: rows of one key go to one subtask. The function sees the record by reference, because

@@ -19,6 +19,7 @@
 
 mod assigner;
 mod contents;
+mod evictor;
 mod fold;
 mod function;
 mod logic;
@@ -26,6 +27,7 @@ mod numeric;
 mod sessions;
 mod stream;
 mod trigger;
+mod triggers;
 
 pub(crate) use assigner::millis;
 pub use assigner::{
@@ -34,10 +36,15 @@ pub use assigner::{
     WindowAssigner,
 };
 pub(crate) use contents::{Contents, Fired, Source, move_all, opened};
+pub use evictor::{CountEvictor, DeltaEvictor, Evict, Evictor, TimeEvictor, WindowElements};
 pub use function::{ProcessWindowFunction, WindowContext};
 pub(crate) use logic::{WindowLogic, Windowing};
-pub use stream::WindowedStream;
-pub use trigger::{CountTrigger, EventTimeTrigger, ProcessingTimeTrigger, PurgingTrigger, Trigger};
+pub use stream::{AllWindowedStream, EvictingWindowedStream, NoKey, WindowedStream};
+pub use trigger::{OnMergeContext, Trigger, TriggerContext, TriggerOpenContext, TriggerResult, TriggerState};
+pub use triggers::{
+    ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountTrigger, DefaultTrigger, DeltaTrigger,
+    EventTimeTrigger, ProcessingTimeTrigger, PurgingTrigger,
+};
 
 #[cfg(test)]
 mod tests;

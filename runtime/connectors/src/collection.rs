@@ -86,6 +86,10 @@ impl SourceReader for CollectionReader {
         Ok(self.left.state())
     }
 
+    fn position(&self) -> Option<String> {
+        self.left.position()
+    }
+
     fn gauges(&self) -> Vec<Gauge> {
         vec![("pendingRecords", self.left.len() as f64)]
     }

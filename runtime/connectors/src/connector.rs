@@ -7,6 +7,8 @@ use arrow::datatypes::SchemaRef;
 use thalweg_types::{Classify, FailureClass, OperatorId, StreamBatch};
 use tokio::runtime::Handle;
 
+use crate::watermark::WatermarkAlignment;
+
 /// Where a reader or writer runs.
 #[derive(Debug, Clone)]
 pub struct ConnectorContext {
@@ -75,6 +77,10 @@ pub trait Source: Send + Sync {
     fn validate(&self) -> Result<(), ConnectorError> {
         Ok(())
     }
+    /// With which other sources it keeps step, if it makes watermarks itself.
+    fn watermark_alignment(&self) -> Option<&WatermarkAlignment> {
+        None
+    }
     /// A reader for one subtask. Must not block: it connects on `context.io`.
     fn create_reader(&self, context: ConnectorContext) -> Result<Box<dyn SourceReader>, ConnectorError>;
 }
@@ -101,10 +107,33 @@ pub trait SourceReader: Send {
     /// Its splits and how far it is in each, behind the last event that [`Self::poll_next`] gave; each in the source's own
     /// versioned encoding. Bounded sources say which splits they have finished.
     fn snapshot(&mut self, checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError>;
+    /// Where the rows of the last event came from, in words for people: "topic words partition 2 offsets 10..4106"; `None` if it
+    /// can't say.
+    fn position(&self) -> Option<String> {
+        None
+    }
+    /// Watermark alignment: pauses each split whose own watermark lies above this, and lets the others go on. False if it reads
+    /// several splits at once and can't do that; one that reads one split after another need do nothing, because its task
+    /// doesn't ask it while it is ahead.
+    fn align_splits(&mut self, max_watermark_ms: i64) -> bool {
+        let _ = max_watermark_ms;
+        true
+    }
     /// The checkpoint is complete, or was given up: offsets may be committed to the outside. Must not block.
     fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), ConnectorError> {
         let _ = (checkpoint_id, completed);
         Ok(())
+    }
+    /// Behind its end: whether it waits for a complete checkpoint that holds that end, to commit offsets to the outside. The
+    /// task then ends behind that checkpoint, if one is still to come.
+    fn awaits_checkpoint(&self) -> bool {
+        false
+    }
+    /// Before the task ends, not when it is canceled or fails: ready when what complete checkpoints allowed is done outside, or
+    /// when it was tried long enough.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
     }
     /// What it shows.
     fn gauges(&self) -> Vec<Gauge> {

@@ -180,6 +180,10 @@ impl SourceReader for DatagenReader {
         Ok(self.left.state())
     }
 
+    fn position(&self) -> Option<String> {
+        self.left.position()
+    }
+
     fn gauges(&self) -> Vec<Gauge> {
         match self.bounded {
             true => vec![("pendingRecords", self.left.len() as f64)],

@@ -34,4 +34,4 @@ pub use datagen::{DatagenSource, GeneratorFunction};
 pub use file::{DEFAULT_MAX_LINE_BYTES, FileSource};
 pub use kafka::{KafkaSink, KafkaSource};
 pub use print::{PrintFormat, PrintSink, PrintTarget};
-pub use watermark::WatermarkStrategy;
+pub use watermark::{WatermarkAlignment, WatermarkStrategy};

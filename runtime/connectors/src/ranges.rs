@@ -32,6 +32,8 @@ struct RangeState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ranges {
     left: VecDeque<Range<u64>>,
+    /// Given last.
+    given: Range<u64>,
 }
 
 impl Ranges {
@@ -53,6 +55,7 @@ impl Ranges {
     fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
         Self {
             left: ranges.into_iter().filter(|range| !range.is_empty()).collect(),
+            given: 0..0,
         }
     }
 
@@ -84,11 +87,17 @@ impl Ranges {
     /// The first indices were given.
     pub(crate) fn advance(&mut self, given: u64) {
         if let Some(range) = self.left.front_mut() {
+            self.given = range.start..range.start + given;
             range.start += given;
             if range.is_empty() {
                 self.left.pop_front();
             }
         }
+    }
+
+    /// The indices that were given last, in words.
+    pub(crate) fn position(&self) -> Option<String> {
+        (!self.given.is_empty()).then(|| format!("indices {}..{}", self.given.start, self.given.end))
     }
 
     /// For a checkpoint.

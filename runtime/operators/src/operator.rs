@@ -128,6 +128,11 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Watermark alignment: its source waits for others from now on (`true`), or goes on: that is not idleness.
+    fn set_input_paused(&mut self, paused: bool) {
+        let _ = paused;
+    }
+
     /// The next piece for a side output (its number, from 1). Asked after each [`Self::poll_output`] until there is none.
     /// Watermarks of the main output go to all side outputs by themselves.
     fn poll_side_output(&mut self) -> Option<(u32, StreamBatch)> {

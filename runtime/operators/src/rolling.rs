@@ -228,6 +228,17 @@ impl SlotColumn for Rolling {
         let first: usize = self.first.iter().flatten().map(ColumnStore::memory_size).sum();
         self.accumulator.memory_size() + first
     }
+
+    fn cleared_bytes(&self) -> usize {
+        self.first.iter().flatten().map(ColumnStore::cleared_bytes).sum()
+    }
+
+    fn give_back(&mut self) -> Result<(), ArrowError> {
+        self.first
+            .iter_mut()
+            .flatten()
+            .try_for_each(ColumnStore::give_back)
+    }
 }
 
 impl RollingColumns {

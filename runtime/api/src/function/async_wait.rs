@@ -2,7 +2,8 @@
 //! AsyncWaitOperator.
 //!
 //! ```text
-//!   push -> waiting: rows, watermarks --while fewer than `capacity` are asked--> a future a row, on the io runtime
+//!   push -> waiting: rows, watermarks --while fewer than `capacity` are asked--> a future a row, on the io runtime, which asks
+//!                                                                                     | again by the retry strategy
 //!                                                                                     | done
 //!   poll_output <- ready <- in order, or as they come between two watermarks <-------+
 //!   snapshot: every record that has not gone out; restored, they are asked again
@@ -18,10 +19,12 @@ use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::Array;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use thalweg_operators::{Operator, OperatorContext, OperatorError, OutputLimit};
@@ -31,6 +34,7 @@ use thalweg_types::{StreamBatch, WatermarkCut};
 use super::driver::Output;
 use super::operator_state::{list_snapshot, restored_items};
 use super::{arrow_error, guard, panic_message, wrong_input};
+use crate::async_stream::{AsyncAnswer, AsyncRetryStrategy};
 use crate::process::UserError;
 use crate::record::{Record, Rows};
 
@@ -59,26 +63,63 @@ impl Failed {
     }
 }
 
-/// Awaits the user's future. A panic is caught where it happens: the hook has noted its place for that thread.
-async fn answer_of<A, O, I, E>(future: A, timeout: Duration) -> Answer<O>
+/// How a record is asked for.
+struct Request<T, O, F, E> {
+    record: T,
+    function: F,
+    options: AsyncOptions<T, O, E>,
+    /// True from the end of the input on: nothing is waited for before another attempt.
+    ending: watch::Receiver<bool>,
+}
+
+impl<T: Record, O: Record, F, A: AsyncAnswer<O>> Request<T, O, F, A::Error>
 where
-    A: Future<Output = Result<I, E>>,
-    I: IntoIterator<Item = O>,
-    E: Display,
+    F: Fn(T) -> A,
 {
-    let in_time = async {
-        match tokio::time::timeout(timeout, future).await {
-            Ok(Ok(rows)) => Ok(rows.into_iter().collect()),
-            Ok(Err(error)) => Err(Failed::Error(error.into())),
-            Err(_) => Err(Failed::Error(format!("no answer within {timeout:?}").into())),
+    /// Awaits the user's future and those of further attempts. A panic is caught where it happens: the hook has noted its place for
+    /// that thread.
+    async fn answer(self, first: A) -> Answer<O> {
+        let mut answer = pin!(self.in_time(first));
+        poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+            polled.unwrap_or_else(|payload| Poll::Ready(Err(Failed::Panic(panic_message(payload.as_ref())))))
+        })
+        .await
+    }
+
+    async fn in_time(mut self, first: A) -> Answer<O> {
+        let Some(timeout) = self.options.timeout else {
+            return self.attempts(first).await.map_err(failed);
+        };
+        match tokio::time::timeout(timeout, self.attempts(first)).await {
+            Ok(answer) => answer.map_err(failed),
+            Err(_) => match self.options.on_timeout {
+                Some(answer) => answer(self.record).map_err(Failed::Error),
+                None => Err(Failed::Error(format!("no answer within {timeout:?}").into())),
+            },
         }
-    };
-    let mut in_time = pin!(in_time);
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| in_time.as_mut().poll(cx)));
-        polled.unwrap_or_else(|payload| Poll::Ready(Err(Failed::Panic(panic_message(payload.as_ref())))))
-    })
-    .await
+    }
+
+    async fn attempts(&mut self, first: A) -> Result<Vec<O>, A::Error> {
+        let mut attempt = first;
+        let mut attempts = 1;
+        loop {
+            let answer = attempt.await.map(|rows| rows.into_iter().collect());
+            let is_last = *self.ending.borrow();
+            let retry = self.options.retry.as_ref().filter(|_| !is_last);
+            let Some(delay) = retry.and_then(|retry| retry.delay_after(attempts, &answer)) else {
+                return answer;
+            };
+            // Whichever comes first; an operator that is gone drops this future.
+            let _ = tokio::time::timeout(delay, self.ending.wait_for(|ending| *ending)).await;
+            attempt = (self.function)(self.record.clone());
+            attempts += 1;
+        }
+    }
+}
+
+fn failed(error: impl Display) -> Failed {
+    Failed::Error(error.into())
 }
 
 /// How results go on.
@@ -90,12 +131,27 @@ pub(crate) enum OutputMode {
     Unordered,
 }
 
-/// How many and how long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AsyncLimits {
+/// An answer to a record that came too late.
+type TimeoutAnswer<T, O> = Arc<dyn Fn(T) -> Result<Vec<O>, UserError> + Send + Sync>;
+
+/// How many, how long, how often.
+pub(crate) struct AsyncOptions<T, O, E> {
     pub(crate) mode: OutputMode,
-    pub(crate) timeout: Duration,
+    /// `None`: as long as it takes.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) capacity: usize,
+    pub(crate) retry: Option<AsyncRetryStrategy<O, E>>,
+    pub(crate) on_timeout: Option<TimeoutAnswer<T, O>>,
+}
+
+impl<T, O, E> Clone for AsyncOptions<T, O, E> {
+    fn clone(&self) -> Self {
+        Self {
+            retry: self.retry.clone(),
+            on_timeout: self.on_timeout.clone(),
+            ..*self
+        }
+    }
 }
 
 enum Waiting<T> {
@@ -115,10 +171,12 @@ enum Ready<O> {
     Watermark(i64),
 }
 
-pub(crate) struct AsyncOperator<T: Record, O: Record, F> {
+pub(crate) struct AsyncOperator<T: Record, O: Record, F, A: AsyncAnswer<O>> {
     context: OperatorContext,
     function: F,
-    limits: AsyncLimits,
+    options: AsyncOptions<T, O, A::Error>,
+    /// Tells those that wait for another attempt that the input has ended.
+    ending: watch::Sender<bool>,
     waiting: VecDeque<Waiting<T>>,
     /// By the order in which they came.
     asked: BTreeMap<u64, Asked<T, O>>,
@@ -131,20 +189,19 @@ pub(crate) struct AsyncOperator<T: Record, O: Record, F> {
     open_inputs: usize,
 }
 
-impl<T, O, F, A, I, E> AsyncOperator<T, O, F>
+impl<T, O, F, A> AsyncOperator<T, O, F, A>
 where
     T: Record,
     O: Record,
-    F: Fn(T) -> A,
-    A: Future<Output = Result<I, E>> + Send + 'static,
-    I: IntoIterator<Item = O>,
-    E: Display,
+    F: Fn(T) -> A + Clone + Send + 'static,
+    A: AsyncAnswer<O>,
 {
-    pub(crate) fn new(context: OperatorContext, limits: AsyncLimits, function: F) -> Self {
+    pub(crate) fn new(context: OperatorContext, options: AsyncOptions<T, O, A::Error>, function: F) -> Self {
         Self {
             context,
             function,
-            limits,
+            options,
+            ending: watch::Sender::new(false),
             waiting: VecDeque::new(),
             asked: BTreeMap::new(),
             watermarks: VecDeque::new(),
@@ -171,7 +228,7 @@ where
     }
 
     fn ask(&mut self) -> Result<(), OperatorError> {
-        while self.asked.len() < self.limits.capacity
+        while self.asked.len() < self.options.capacity
             && let Some(waiting) = self.waiting.pop_front()
         {
             match waiting {
@@ -188,10 +245,16 @@ where
     }
 
     fn ask_for(&mut self, record: T, timestamp: Option<i64>) -> Result<(), OperatorError> {
-        let (number, timeout) = (self.next, self.limits.timeout);
+        let number = self.next;
+        let request = Request {
+            record: record.clone(),
+            function: self.function.clone(),
+            options: self.options.clone(),
+            ending: self.ending.subscribe(),
+        };
         let (operator, function) = (&self.context.operator_name, &self.function);
-        let future = guard(operator, || Ok(function(record.clone())))?;
-        let answer = async move { (number, answer_of(future, timeout).await) };
+        let first = guard(operator, || Ok(function(record.clone())))?;
+        let answer = async move { (number, request.answer(first).await) };
         self.tasks.spawn_on(answer, &self.context.io);
         let asked = Asked {
             record,
@@ -214,7 +277,7 @@ where
         if let Some(asked) = self.asked.get_mut(&number) {
             asked.answer = Some(answer);
         }
-        if self.limits.mode == OutputMode::Unordered && number < self.boundary() {
+        if self.options.mode == OutputMode::Unordered && number < self.boundary() {
             self.go_out(number);
         }
         self.release();
@@ -240,7 +303,7 @@ where
     fn release(&mut self) {
         loop {
             let boundary = self.boundary();
-            if self.limits.mode == OutputMode::Ordered {
+            if self.options.mode == OutputMode::Ordered {
                 while let Some((number, asked)) = self.asked.first_key_value()
                     && *number < boundary
                     && asked.answer.is_some()
@@ -259,7 +322,7 @@ where
                 return;
             };
             self.ready.push_back(Ready::Watermark(watermark));
-            if self.limits.mode == OutputMode::Unordered {
+            if self.options.mode == OutputMode::Unordered {
                 let answered: Vec<u64> = self
                     .asked
                     .range(..self.boundary())
@@ -316,14 +379,12 @@ where
 
 type Joined<O> = Result<(u64, Answer<O>), JoinError>;
 
-impl<T, O, F, A, I, E> Operator for AsyncOperator<T, O, F>
+impl<T, O, F, A> Operator for AsyncOperator<T, O, F, A>
 where
     T: Record,
     O: Record,
-    F: Fn(T) -> A + Send,
-    A: Future<Output = Result<I, E>> + Send + 'static,
-    I: IntoIterator<Item = O>,
-    E: Display,
+    F: Fn(T) -> A + Clone + Send + 'static,
+    A: AsyncAnswer<O>,
 {
     fn push(&mut self, _input: usize, batch: StreamBatch) -> Result<(), OperatorError> {
         let rows = Rows::<T>::of(&batch.rows).map_err(|error| wrong_input(&self.context, &error))?;
@@ -361,6 +422,7 @@ where
 
     fn end_input(&mut self, _input: usize) -> Result<(), OperatorError> {
         self.open_inputs = 0;
+        self.ending.send_replace(true);
         Ok(())
     }
 
@@ -369,7 +431,7 @@ where
             Poll::Ready(joined) => joined,
             Poll::Pending => None,
         })?;
-        let has_room = self.waiting.is_empty() && self.asked.len() < self.limits.capacity;
+        let has_room = self.waiting.is_empty() && self.asked.len() < self.options.capacity;
         let is_ending = self.open_inputs == 0 && !self.asked.is_empty();
         if !self.ready.is_empty() || (has_room && !is_ending) {
             return Poll::Ready(Ok(()));

@@ -7,7 +7,7 @@
 //!                            event timers, in order <--------+
 //!                                --Logic::timer------------->
 //!                            then the watermark itself -----> a cut between the output rows
-//!   on_processing_time(now) -> processing timers that are due --Logic::timer--> Output
+//!   on_processing_time(now) -> processing timers before now --Logic::timer--> Output
 //! ```
 //!
 //! One `poll_output` stops at the limit, also in the middle of the timers of one watermark. One `catch_unwind` a piece.
@@ -27,7 +27,7 @@ use thalweg_state::{OperatorSnapshot, RestoredState, SnapshotRequest, TimeDomain
 use thalweg_types::{StreamBatch, WatermarkCut};
 
 use super::services::Services;
-use super::{Collector, arrow_error, guard, wrong_input};
+use super::{Collector, arrow_error, at_row, guard, wrong_input};
 use crate::context::OpenContext;
 use crate::keyed::KeyColumns;
 use crate::process::UserError;
@@ -337,11 +337,11 @@ impl<L: Logic> Driver<L> {
     fn fire(&mut self, firing: Firing, limit: OutputLimit, left: &mut usize) -> Result<(), OperatorError> {
         while !self.is_full(limit) && *left > 0 {
             *left -= 1;
-            let timers = self.services.keyed_mut().map(|keyed| keyed.timers());
-            let timer = timers.and_then(|timers| match firing.domain {
-                TimeDomain::Event => timers.pop_event_time(firing.until),
-                TimeDomain::Processing => timers.pop_processing_time(firing.until),
-            });
+            let timer = match self.services.keyed_mut() {
+                Some(keyed) => keyed.pop_timer(firing.domain, firing.until),
+                None => Ok(None),
+            };
+            let timer = timer.map_err(|source| self.services.state_error(source))?;
             let Some(timer) = timer else {
                 self.end_firing(firing);
                 return Ok(());
@@ -390,7 +390,8 @@ impl<L: Logic> Driver<L> {
 
     fn find_next_processing_time(&mut self) {
         let keyed = self.services.keyed_mut();
-        self.next_processing_time = keyed.and_then(|keyed| keyed.timers().next_time(TimeDomain::Processing));
+        let next = keyed.and_then(|keyed| keyed.timers().next_time(TimeDomain::Processing));
+        self.next_processing_time = next.map(|time| time.saturating_add(1));
     }
 
     fn open(&mut self, state: &mut RestoredState) -> Result<(), OperatorError> {
@@ -444,7 +445,13 @@ impl<L: Logic> Operator for Driver<L> {
             bytes: limit.bytes.max(1),
         };
         let operator = Arc::clone(self.services.operator_name());
-        guard(&operator, || self.run(limit))?;
+        guard(&operator, || self.run(limit)).map_err(|error| match &self.pending {
+            // The row that was begun last; timers have none.
+            Some(pending) if self.firing.is_none() => {
+                at_row(error, pending.next.saturating_sub(1), pending.batch.num_rows())
+            }
+            _ => error,
+        })?;
         self.settle()?;
         self.take_output()
             .map_err(|error| arrow_error(&self.services.context, error))
@@ -471,7 +478,9 @@ impl<L: Logic> Operator for Driver<L> {
     }
 
     fn on_processing_time(&mut self, now_ms: i64) -> Result<(), OperatorError> {
-        self.begin_firing(TimeDomain::Processing, now_ms);
+        // A watermark says that its time is over, the clock says that its time has begun: so a timer waits for the next
+        // millisecond, as in Flink.
+        self.begin_firing(TimeDomain::Processing, now_ms.saturating_sub(1));
         Ok(())
     }
 

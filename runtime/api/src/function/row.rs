@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use thalweg_operators::{Operator, OperatorContext, OperatorError, OutputLimit};
 use thalweg_types::{StreamBatch, WatermarkCut};
 
-use super::{Collector, arrow_error, guard, wrong_input};
+use super::{Collector, arrow_error, at_row, guard, wrong_input};
 use crate::record::{Record, Rows};
 
 /// What is done to one record.
@@ -256,7 +256,11 @@ impl<T: Record, O: Record, F: RowFunction<T, O>> Operator for RowOperator<T, O, 
         let Some(input) = &self.input else { return Ok(None) };
         let start = input.next;
         let operator = std::sync::Arc::clone(&self.context.operator_name);
-        let cuts = guard(&operator, || self.run(limit))?;
+        let cuts = guard(&operator, || self.run(limit)).map_err(|error| match &self.input {
+            // The row that was begun last.
+            Some(input) => at_row(error, input.next.saturating_sub(1), input.rows.len()),
+            None => error,
+        })?;
         let (next, len) = self
             .input
             .as_ref()

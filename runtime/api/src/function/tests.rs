@@ -250,7 +250,7 @@ fn an_error_of_the_user_is_the_operators() {
     let error = error_of::<String, i64>(parse, &["x".to_owned()]);
     assert_eq!(
         error,
-        "user function of Test failed: invalid digit found in string"
+        "user function of Test failed: invalid digit found in string (row 1 of a batch of 1)"
     );
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct TimestampsOperator<T: Record, F> {
     /// Milliseconds since the epoch.
     last_row: i64,
     idle: bool,
+    /// Watermark alignment: nothing comes because the source waits; since when.
+    paused_since: Option<i64>,
     idleness_changed: bool,
     record: std::marker::PhantomData<fn() -> T>,
 }
@@ -52,6 +54,7 @@ where
             last_row: clock.now_ms(),
             clock,
             idle: false,
+            paused_since: None,
             idleness_changed: false,
             record: std::marker::PhantomData,
         }
@@ -143,8 +146,18 @@ where
         std::mem::take(&mut self.idleness_changed).then_some(self.idle)
     }
 
+    fn set_input_paused(&mut self, paused: bool) {
+        let now = self.clock.now_ms();
+        if paused {
+            self.paused_since.get_or_insert(now);
+        } else if let Some(since) = self.paused_since.take() {
+            self.last_row = self.last_row.saturating_add(now.saturating_sub(since).max(0));
+        }
+    }
+
     fn next_processing_time(&self) -> Option<i64> {
-        let idleness = self.strategy.idleness.filter(|_| !self.idle)?;
+        let is_watched = !self.idle && self.paused_since.is_none();
+        let idleness = self.strategy.idleness.filter(|_| is_watched)?;
         let idleness = i64::try_from(idleness.as_millis()).unwrap_or(i64::MAX);
         Some(self.last_row.saturating_add(idleness))
     }

@@ -552,6 +552,13 @@ fn connected_streams_are_two_inputs_of_one_operator() {
         .process(Both);
     first.connect_broadcast(&numbers.broadcast_state()).process(Pass);
     first
+        .key_by_field::<String>("word")
+        .connect(&second.key_by::<String, _>(|(_, word)| word))
+        .flat_map(
+            |word, out: &mut Collector<i64>| out.collect(word.count),
+            |(n, _), out: &mut Collector<i64>| out.collect(n),
+        );
+    first
         .connect(&second)
         .key_by::<String, _, _>(|word| word.word, |(_, word)| word)
         .process(Both);
@@ -564,6 +571,7 @@ fn connected_streams_are_two_inputs_of_one_operator() {
             "Sink: Print to Std. Out",
             "Co-Keyed-Process",
             "Co-Process-Broadcast",
+            "Co-Flat Map",
             "Co-Keyed-Process"
         ]
     );

@@ -131,6 +131,8 @@ impl<K: Record, E: Pairs> CoListed<K, E> {
 }
 
 impl<K: Record, E: Pairs> Contents for CoListed<K, E> {
+    /// Whether it came from the second stream.
+    type Element = bool;
     type Out = E::Out;
     const INPUTS: usize = 2;
 
@@ -145,6 +147,11 @@ impl<K: Record, E: Pairs> Contents for CoListed<K, E> {
             0 => self.sources.0.take(batch, keys),
             _ => self.sources.1.take(batch, keys),
         }
+    }
+
+    #[inline]
+    fn element(&self, at: RowAt) -> bool {
+        at.input > 0
     }
 
     #[inline]

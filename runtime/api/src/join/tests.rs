@@ -73,7 +73,7 @@ fn sorted<O: Ord>(mut rows: Vec<O>) -> Vec<O> {
 fn windowed<E: Pairs<In1 = Word, In2 = Word>>(assigner: WindowAssigner, pairs: E) -> Harness<E::Out> {
     let windowing = Windowing {
         assigner,
-        trigger: EventTimeTrigger::create().into(),
+        trigger: EventTimeTrigger::create(),
         lateness: 0,
     };
     Harness::of_logic(&[Route::Key, Route::Key], &SideOutputTags::default(), move || {

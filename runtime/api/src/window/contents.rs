@@ -29,6 +29,8 @@ pub(crate) struct Fired {
 
 /// How elements are kept.
 pub(crate) trait Contents: Clone + Send + 'static {
+    /// What a trigger sees of an element.
+    type Element: Record;
     type Out: Record;
     /// How many logical inputs there are.
     const INPUTS: usize;
@@ -36,6 +38,7 @@ pub(crate) trait Contents: Clone + Send + 'static {
     fn open(&mut self, keyed: &mut KeyedState) -> Result<(), StateError>;
     /// The batch whose rows come next of an input.
     fn take(&mut self, input: usize, batch: &StreamBatch, keys: &[ArrayRef]) -> Result<(), RecordError>;
+    fn element(&self, at: RowAt) -> RecordRef<'_, Self::Element>;
     /// Adds a row; whether the cell was empty.
     fn add(&mut self, keyed: &mut KeyedState, at: RowAt, cell: WindowNamespace) -> bool;
     /// A row that is too late for all its windows.
@@ -130,6 +133,7 @@ impl<D: Fold, E: Emit> Folded<D, E> {
 }
 
 impl<D: Fold, E: Emit<In = D::Value>> Contents for Folded<D, E> {
+    type Element = D::In;
     type Out = E::Out;
     const INPUTS: usize = 1;
 
@@ -141,6 +145,11 @@ impl<D: Fold, E: Emit<In = D::Value>> Contents for Folded<D, E> {
     fn take(&mut self, _input: usize, batch: &StreamBatch, keys: &[ArrayRef]) -> Result<(), RecordError> {
         self.fold.take(batch)?;
         self.source.take(batch, keys)
+    }
+
+    #[inline]
+    fn element(&self, at: RowAt) -> RecordRef<'_, D::In> {
+        self.source.get(at.row)
     }
 
     #[inline]
@@ -232,6 +241,7 @@ impl<E: Emit> Listed<E> {
 }
 
 impl<E: Emit> Contents for Listed<E> {
+    type Element = E::In;
     type Out = E::Out;
     const INPUTS: usize = 1;
 
@@ -242,6 +252,11 @@ impl<E: Emit> Contents for Listed<E> {
 
     fn take(&mut self, _input: usize, batch: &StreamBatch, keys: &[ArrayRef]) -> Result<(), RecordError> {
         self.source.take(batch, keys)
+    }
+
+    #[inline]
+    fn element(&self, at: RowAt) -> RecordRef<'_, E::In> {
+        self.source.get(at.row)
     }
 
     #[inline]
@@ -310,7 +325,7 @@ pub(crate) fn opened<H>(handle: Option<H>) -> H {
 }
 
 /// A window's key.
-enum KeyOf<'a, K: Record> {
+pub(crate) enum KeyOf<'a, K: Record> {
     /// Nobody asks.
     Unknown,
     Row(&'a K::Columns, usize),
@@ -318,7 +333,7 @@ enum KeyOf<'a, K: Record> {
 }
 
 impl<'a, K: Record> KeyOf<'a, K> {
-    fn find<E: Emit<Key = K>, T: Record>(
+    pub(crate) fn find<E: Emit<Key = K>, T: Record>(
         services: &mut Services,
         source: &'a Source<K, T>,
         fired: &Fired,
@@ -333,7 +348,7 @@ impl<'a, K: Record> KeyOf<'a, K> {
         })
     }
 
-    fn get(&self) -> Option<RecordRef<'_, K>> {
+    pub(crate) fn get(&self) -> Option<RecordRef<'_, K>> {
         match self {
             Self::Unknown => None,
             Self::Row(columns, row) => Some(K::row(columns, *row)),

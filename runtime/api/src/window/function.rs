@@ -101,7 +101,8 @@ pub trait ProcessWindowFunction: Clone + Send + 'static {
     /// What goes out.
     type Out: Record;
 
-    /// Called each time the window emits; `elements` are in the order of their arrival and never empty. What is emitted has the
+    /// Called each time the window emits; `elements` are in the order of their arrival, and never empty but where an evictor took
+    /// them all. What is emitted has the
     /// window's last time as its event time.
     fn process(
         &mut self,

@@ -5,43 +5,62 @@ use std::cell::RefCell;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use thalweg_state::timers::WindowNamespace;
-use thalweg_state::{Slot, TimeDomain, Timer, WindowHandle};
+use thalweg_state::{Slot, TimeDomain, Timer};
 use thalweg_types::StreamBatch;
 
-use super::assigner::{AssignerKind, TimeWindow, WindowAssigner};
+use super::assigner::{TimeWindow, WindowAssigner};
 use super::contents::{Contents, Fired};
 use super::sessions::Sessions;
-use super::trigger::{EventTimeTrigger, ProcessingTimeTrigger, Trigger, TriggerContext, registered_time};
+use super::trigger::{Trigger, TriggerContext, TriggerOpenContext, TriggerResult};
+use super::triggers::DefaultTrigger;
 use crate::context::OpenContext;
 use crate::function::{Logic, Output, RowAt, Services};
-use crate::graph::GraphBuilder;
+use crate::graph::{GraphBuilder, ProgramError};
 use crate::process::UserError;
-use crate::record::RecordError;
+use crate::record::{Record, RecordError};
 
 /// How elements are windowed, whatever is done with them.
 #[derive(Clone)]
-pub(crate) struct Windowing {
+pub(crate) struct Windowing<G> {
     pub(crate) assigner: WindowAssigner,
-    pub(crate) trigger: Trigger,
+    pub(crate) trigger: G,
     /// How long a window is kept once the watermark has passed its end; not negative.
     pub(crate) lateness: i64,
 }
 
-impl Windowing {
+impl Windowing<DefaultTrigger> {
     /// With the assigner's default trigger; the graph refuses an assigner that makes no sense.
     pub(crate) fn new(assigner: WindowAssigner, graph: &RefCell<GraphBuilder>) -> Self {
         if let Err(error) = assigner.check() {
             graph.borrow_mut().refuse(error);
         }
-        let trigger = match assigner.kind {
-            AssignerKind::Global => Trigger::never(),
-            _ if assigner.is_event_time() => EventTimeTrigger::create().into(),
-            _ => ProcessingTimeTrigger::create().into(),
-        };
         Self {
+            trigger: DefaultTrigger::of(&assigner),
             assigner,
-            trigger,
             lateness: 0,
+        }
+    }
+}
+
+impl<G> Windowing<G> {
+    /// With another trigger for elements of type `T`; the graph refuses one that can't go with the windows.
+    pub(crate) fn with_trigger<T: Record, H: Trigger<T>>(
+        self,
+        trigger: H,
+        graph: &RefCell<GraphBuilder>,
+    ) -> Windowing<H> {
+        if self.assigner.is_session() && !trigger.can_merge() {
+            graph.borrow_mut().refuse(ProgramError::Window {
+                method: "trigger()",
+                message: "sessions are windows that merge, and this trigger can't: implement can_merge() and on_merge(), or use \
+                          another one"
+                    .to_owned(),
+            });
+        }
+        Windowing {
+            assigner: self.assigner,
+            trigger,
+            lateness: self.lateness,
         }
     }
 
@@ -83,21 +102,19 @@ pub(super) struct Placed {
 }
 
 /// Windows of the elements that `C` keeps.
-pub(crate) struct WindowLogic<C: Contents> {
-    windowing: Windowing,
+pub(crate) struct WindowLogic<C: Contents, G> {
+    windowing: Windowing<G>,
     contents: C,
-    counts: Option<WindowHandle<i64>>,
     sessions: Option<Sessions>,
     /// Up to this watermark, restored windows may be there whose timers are gone: they had fired before.
     restored_until: Option<i64>,
 }
 
-impl<C: Contents> WindowLogic<C> {
-    pub(crate) fn new((windowing, contents): (Windowing, C)) -> Self {
+impl<C: Contents, G: Trigger<C::Element>> WindowLogic<C, G> {
+    pub(crate) fn new((windowing, contents): (Windowing<G>, C)) -> Self {
         Self {
             windowing,
             contents,
-            counts: None,
             sessions: None,
             restored_until: None,
         }
@@ -117,30 +134,28 @@ impl<C: Contents> WindowLogic<C> {
 
     /// The window that the element joins, `None` if it is late.
     #[inline]
-    fn place(&mut self, window: TimeWindow, slot: Slot, services: &mut Services) -> Option<Placed> {
+    fn place(
+        &mut self,
+        window: TimeWindow,
+        slot: Slot,
+        services: &mut Services,
+    ) -> Result<Option<Placed>, UserError> {
         let Self {
             windowing,
             contents,
-            counts,
             sessions,
             ..
         } = self;
-        let watermark = services.watermark;
         if let Some(sessions) = sessions {
-            let mut cx = TriggerContext {
-                keyed: services.keyed(),
-                counts: *counts,
-                slot,
-                window,
-                watermark,
-            };
+            let mut cx = trigger_context(services, slot, window);
             return sessions.place(windowing, contents, &mut cx);
         }
-        (!windowing.is_late(window, watermark)).then(|| Placed {
+        let placed = Placed {
             window,
             cell: window.namespace(),
             is_changed: false,
-        })
+        };
+        Ok((!windowing.is_late(window, services.watermark)).then_some(placed))
     }
 
     #[inline]
@@ -153,28 +168,15 @@ impl<C: Contents> WindowLogic<C> {
     ) -> Result<(), UserError> {
         let restored_until = self.restored_until(services);
         let Self {
-            windowing,
-            contents,
-            counts,
-            ..
+            windowing, contents, ..
         } = self;
-        let watermark = services.watermark;
-        let keyed = services.keyed();
-        let is_new = contents.add(keyed, at, placed.cell);
-        let is_known = !is_new && !placed.is_changed && watermark >= restored_until;
-        let mut cx = TriggerContext {
-            keyed,
-            counts: *counts,
-            slot: at.slot,
-            window: placed.window,
-            watermark,
-        };
-        let fires = windowing.trigger.on_element(&mut cx, is_known);
-        if !is_known {
+        let mut cx = trigger_context(services, at.slot, placed.window);
+        let is_new = contents.add(cx.keyed, at, placed.cell);
+        cx.is_known = !is_new && !placed.is_changed && cx.watermark >= restored_until;
+        let trigger = &mut windowing.trigger;
+        let result = trigger.on_element(contents.element(at), at.timestamp, placed.window, &mut cx)?;
+        if !cx.is_known {
             windowing.register_cleanup(&mut cx);
-        }
-        if !fires {
-            return Ok(());
         }
         let fired = Fired {
             slot: at.slot,
@@ -182,19 +184,22 @@ impl<C: Contents> WindowLogic<C> {
             window: placed.window,
             row: Some(at),
         };
-        self.fire(&fired, services, out)
+        self.carry_out(result, &fired, services, out)
     }
 
-    /// Emits a window, and purges it if its trigger does.
-    fn fire(
+    /// Emits a window or purges it, as its trigger wants.
+    fn carry_out(
         &mut self,
+        result: TriggerResult,
         fired: &Fired,
         services: &mut Services,
         out: &mut Output<C::Out>,
     ) -> Result<(), UserError> {
-        self.contents.emit(services, fired, &mut out.collector)?;
-        out.stamp(Some(fired.window.max_timestamp()));
-        if self.windowing.trigger.purges {
+        if result.is_fire() {
+            self.contents.emit(services, fired, &mut out.collector)?;
+            out.stamp(Some(fired.window.max_timestamp()));
+        }
+        if result.is_purge() {
             self.contents.clear(services.keyed(), fired.slot, fired.cell);
         }
         Ok(())
@@ -219,14 +224,30 @@ impl<C: Contents> WindowLogic<C> {
     }
 }
 
-impl<C: Contents> Logic for WindowLogic<C> {
+/// The context of a window of a key.
+fn trigger_context(services: &mut Services, slot: Slot, window: TimeWindow) -> TriggerContext<'_> {
+    let watermark = services.watermark;
+    let (keyed, _, clock) = services.split();
+    TriggerContext {
+        keyed,
+        clock,
+        slot,
+        window,
+        watermark,
+        is_known: false,
+    }
+}
+
+impl<C: Contents, G: Trigger<C::Element>> Logic for WindowLogic<C, G> {
     type Out = C::Out;
     const INPUTS: usize = C::INPUTS;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<(), UserError> {
         let keyed = context.services.keyed();
         self.contents.open(keyed)?;
-        self.counts = self.windowing.trigger.open(keyed)?;
+        let mut trigger_context = TriggerOpenContext::new(keyed);
+        self.windowing.trigger.open(&mut trigger_context);
+        trigger_context.finish()?;
         if self.windowing.assigner.is_session() {
             self.sessions = Some(Sessions::open(keyed)?);
         }
@@ -241,7 +262,7 @@ impl<C: Contents> Logic for WindowLogic<C> {
         let time = self.time_of(at, services)?;
         let mut is_skipped = true;
         for window in self.windowing.assigner.assign(time) {
-            if let Some(placed) = self.place(window, at.slot, services) {
+            if let Some(placed) = self.place(window, at.slot, services)? {
                 is_skipped = false;
                 self.add(placed, at, services, out)?;
             }
@@ -268,7 +289,6 @@ impl<C: Contents> Logic for WindowLogic<C> {
             return Ok(());
         };
         let window = TimeWindow::of_namespace(namespace);
-        let time = registered_time(domain, &timer);
         let cell = match &self.sessions {
             None => namespace,
             Some(sessions) => match sessions.cell(services.keyed(), timer.slot, window) {
@@ -277,27 +297,25 @@ impl<C: Contents> Logic for WindowLogic<C> {
                 None => return Ok(()),
             },
         };
-        if self.windowing.trigger.on_timer(domain, time, window) {
-            let fired = Fired {
-                slot: timer.slot,
-                cell,
-                window,
-                row: None,
-            };
-            self.fire(&fired, services, out)?;
-        }
+        let trigger = &mut self.windowing.trigger;
+        let mut cx = trigger_context(services, timer.slot, window);
+        let result = match domain {
+            TimeDomain::Event => trigger.on_event_time(timer.time, window, &mut cx)?,
+            TimeDomain::Processing => trigger.on_processing_time(timer.time, window, &mut cx)?,
+        };
+        let fired = Fired {
+            slot: timer.slot,
+            cell,
+            window,
+            row: None,
+        };
+        self.carry_out(result, &fired, services, out)?;
         let is_cleanup =
-            domain == self.windowing.assigner.domain && time == self.windowing.cleanup_time(window);
+            domain == self.windowing.assigner.domain && timer.time == self.windowing.cleanup_time(window);
         if is_cleanup {
-            let mut cx = TriggerContext {
-                watermark: services.watermark,
-                keyed: services.keyed(),
-                counts: self.counts,
-                slot: timer.slot,
-                window,
-            };
+            let mut cx = trigger_context(services, timer.slot, window);
             self.contents.clear(cx.keyed, cx.slot, cell);
-            self.windowing.trigger.clear(&mut cx);
+            self.windowing.trigger.clear(window, &mut cx)?;
             if let Some(sessions) = &self.sessions {
                 sessions.retire(cx.keyed, cx.slot, window);
             }

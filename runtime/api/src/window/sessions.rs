@@ -14,7 +14,8 @@ use thalweg_state::{KeyedState, Slot, StateError, WindowHandle};
 use super::assigner::TimeWindow;
 use super::contents::Contents;
 use super::logic::{Placed, Windowing};
-use super::trigger::TriggerContext;
+use super::trigger::{OnMergeContext, Trigger, TriggerContext};
+use crate::process::UserError;
 
 /// The state's name in snapshots.
 const SESSIONS: &str = "window-sessions";
@@ -52,15 +53,15 @@ impl Sessions {
 
     /// The session that an element's window, `cx.window`, belongs to, merged with those that it touches; `None` if the
     /// element is late, which it can't be where it joins a session that is still there.
-    pub(crate) fn place<C: Contents>(
+    pub(super) fn place<C: Contents, G: Trigger<C::Element>>(
         &mut self,
-        windowing: &Windowing,
+        windowing: &mut Windowing<G>,
         contents: &mut C,
         cx: &mut TriggerContext<'_>,
-    ) -> Option<Placed> {
+    ) -> Result<Option<Placed>, UserError> {
         let element = cx.window;
         self.find_touched(cx.keyed, cx.slot, element);
-        match *self.touched.as_slice() {
+        Ok(match *self.touched.as_slice() {
             [] if windowing.is_late(element, cx.watermark) => None,
             [] => {
                 let cell = element.namespace();
@@ -79,14 +80,14 @@ impl Sessions {
             [(first, cell), ..] => {
                 let windows = self.touched.iter().map(|(window, _)| window);
                 let window = windows.fold(element.cover(&first), |all, window| all.cover(window));
-                self.merge(windowing, contents, cx, window, cell);
+                self.merge(windowing, contents, cx, window, cell)?;
                 Some(Placed {
                     window,
                     cell,
                     is_changed: true,
                 })
             }
-        }
+        })
     }
 
     fn find_touched(&mut self, keyed: &mut KeyedState, slot: Slot, element: TimeWindow) {
@@ -98,26 +99,31 @@ impl Sessions {
     }
 
     /// Makes one session of those that were touched.
-    fn merge<C: Contents>(
+    fn merge<C: Contents, G: Trigger<C::Element>>(
         &self,
-        windowing: &Windowing,
+        windowing: &mut Windowing<G>,
         contents: &mut C,
         cx: &mut TriggerContext<'_>,
         window: TimeWindow,
         cell: WindowNamespace,
-    ) {
-        cx.window = window;
-        let merged = self.touched.iter().map(|(window, _)| *window);
-        windowing.trigger.on_merge(cx, merged);
+    ) -> Result<(), UserError> {
+        let whole = TriggerContext {
+            keyed: &mut *cx.keyed,
+            window,
+            ..*cx
+        };
+        let mut merging = OnMergeContext::new(whole, &self.touched);
+        windowing.trigger.on_merge(window, &mut merging)?;
         for (merged, _) in &self.touched {
             cx.window = *merged;
-            windowing.trigger.clear(cx);
+            windowing.trigger.clear(*merged, cx)?;
             windowing.delete_cleanup(cx);
             self.retire(cx.keyed, cx.slot, *merged);
         }
         let others = self.touched[1..].iter().map(|(_, cell)| *cell);
         contents.merge(cx.keyed, cx.slot, cell, others);
         keep(cx, self.cells, window, cell);
+        Ok(())
     }
 }
 

@@ -7,11 +7,13 @@ use thalweg_operators::rolling::Aggregation;
 use super::TimeWindow;
 use super::assigner::{GlobalWindows, WindowAssigner, millis};
 use super::contents::{Contents, Folded, Listed};
+use super::evictor::{CountEvictor, Evicting, Evictor, Refold};
 use super::fold::{Aggregate, Fold, Reduce};
-use super::function::{Apply, ByFunction, Passthrough, ProcessWindowFunction};
+use super::function::{Apply, ByFunction, Emit, Passthrough, ProcessWindowFunction};
 use super::logic::{WindowLogic, Windowing};
 use super::numeric::Numeric;
-use super::trigger::{CountTrigger, PurgingTrigger, Trigger};
+use super::trigger::Trigger;
+use super::triggers::{CountTrigger, DefaultTrigger, PurgingTrigger};
 use crate::function::Collector;
 use crate::keyed::KeyedStream;
 use crate::record::{Record, RecordRef};
@@ -23,11 +25,47 @@ use crate::stream::{DataStream, DrivenNode};
 ///
 /// What a window emits has its last time as event time.
 #[must_use = "a windowed stream does nothing until an operation follows"]
-pub struct WindowedStream<K: Record, T: Record> {
+pub struct WindowedStream<K: Record, T: Record, G = DefaultTrigger> {
     stream: KeyedStream<K, T>,
-    windowing: Windowing,
+    windowing: Windowing<G>,
     /// Where elements go that come after the lateness.
     late: Option<OutputTag<T>>,
+    /// Of all records, whatever their keys: one subtask does it.
+    is_all: bool,
+}
+
+/// Stands for the key where all records go into the same windows; its only value is 0.
+pub type NoKey = i8;
+
+/// A stream without key cut into windows; one subtask has them all. Flink's AllWindowedStream.
+pub type AllWindowedStream<T, G = DefaultTrigger> = WindowedStream<NoKey, T, G>;
+
+impl<T: Record> DataStream<T> {
+    /// Cuts all records into windows, in one subtask: the parallelism of the operator that follows is 1.
+    ///
+    /// ```
+    /// # use thalweg_api::prelude::*;
+    /// # use std::time::Duration;
+    /// # fn job(amounts: DataStream<i64>) -> DataStream<i64> {
+    /// amounts
+    ///     .window_all(TumblingEventTimeWindows::of(Duration::from_secs(60)))
+    ///     .reduce(|largest, amount| *largest = amount.max(*largest))
+    /// # }
+    /// ```
+    pub fn window_all(&self, assigner: impl Into<WindowAssigner>) -> AllWindowedStream<T> {
+        WindowedStream {
+            is_all: true,
+            ..self.key_by::<NoKey, _>(|_| 0).window(assigner)
+        }
+    }
+
+    /// Cuts all records into windows of so many, as they come, in one subtask; see [`KeyedStream::count_window`].
+    pub fn count_window_all(&self, size: i64) -> AllWindowedStream<T, PurgingTrigger<CountTrigger>> {
+        WindowedStream {
+            is_all: true,
+            ..self.key_by::<NoKey, _>(|_| 0).count_window(size)
+        }
+    }
 }
 
 impl<K: Record, T: Record> KeyedStream<K, T> {
@@ -49,22 +87,49 @@ impl<K: Record, T: Record> KeyedStream<K, T> {
             stream: self.clone(),
             windowing: Windowing::new(assigner.into(), &self.stream.graph),
             late: None,
+            is_all: false,
         }
     }
 
     /// Cuts the records of each key into windows of so many records, as they come: [`GlobalWindows`] with a [`CountTrigger`] that
     /// purges. A window that is not full emits nothing.
-    pub fn count_window(&self, size: i64) -> WindowedStream<K, T> {
+    pub fn count_window(&self, size: i64) -> WindowedStream<K, T, PurgingTrigger<CountTrigger>> {
         self.window(GlobalWindows::create())
             .trigger(PurgingTrigger::of(CountTrigger::of(size)))
     }
+
+    /// The last `size` records of each key, each time so many have come as `slide` says. Flink's `countWindow(size, slide)`.
+    pub fn count_window_sliding(
+        &self,
+        size: usize,
+        slide: i64,
+    ) -> EvictingWindowedStream<K, T, CountTrigger, CountEvictor> {
+        self.window(GlobalWindows::create())
+            .trigger(CountTrigger::of(slide))
+            .evictor(CountEvictor::of(size))
+    }
 }
 
-impl<K: Record, T: Record> WindowedStream<K, T> {
+impl<K: Record, T: Record, G> WindowedStream<K, T, G> {
     /// When windows emit, in place of the default: at their ends.
-    pub fn trigger(mut self, trigger: impl Into<Trigger>) -> Self {
-        self.windowing.trigger = trigger.into();
-        self
+    pub fn trigger<H: Trigger<T>>(self, trigger: H) -> WindowedStream<K, T, H> {
+        WindowedStream {
+            windowing: self.windowing.with_trigger(trigger, &self.stream.stream.graph),
+            stream: self.stream,
+            late: self.late,
+            is_all: self.is_all,
+        }
+    }
+}
+
+impl<K: Record, T: Record, G: Trigger<T>> WindowedStream<K, T, G> {
+    /// Takes elements out of windows when they emit; comes behind all that says how there are windows. Windows keep all their
+    /// elements then, also where they are reduced or aggregated.
+    pub fn evictor<V: Evictor<T>>(self, evictor: V) -> EvictingWindowedStream<K, T, G, V> {
+        EvictingWindowedStream {
+            windowed: self,
+            evictor,
+        }
     }
 
     /// How long a window is kept after its end, so that it emits again for each record that comes late. Of no meaning for windows by
@@ -189,7 +254,7 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
         ))
     }
 
-    fn operator<C: Contents>(&self, contents: C) -> DataStream<C::Out> {
+    fn operator<C: Contents<Element = T>>(&self, contents: C) -> DataStream<C::Out> {
         let node = DrivenNode {
             kind: "Window",
             name: "Window",
@@ -198,6 +263,67 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
         let stream = &self.stream.stream;
         let inputs = std::slice::from_ref(&stream.inputs);
         let function = (self.windowing.clone(), contents);
-        node.add(&stream.graph, inputs, function, WindowLogic::new)
+        let windows = node.add(&stream.graph, inputs, function, WindowLogic::new);
+        if self.is_all {
+            let mut graph = stream.graph.borrow_mut();
+            let node = graph.node_mut(windows.inputs[0].node);
+            (node.parallelism, node.max_parallelism) = (1, 1);
+        }
+        windows
+    }
+}
+
+/// A keyed stream cut into windows from which elements are taken out. Flink's WindowedStream with an Evictor.
+#[must_use = "a windowed stream does nothing until an operation follows"]
+pub struct EvictingWindowedStream<K: Record, T: Record, G, V> {
+    windowed: WindowedStream<K, T, G>,
+    evictor: V,
+}
+
+impl<K: Record, T: Record, G: Trigger<T>, V: Evictor<T>> EvictingWindowedStream<K, T, G, V> {
+    /// See [`WindowedStream::reduce`]; a window of which nothing is left emits nothing.
+    pub fn reduce<F>(&self, function: F) -> DataStream<T>
+    where
+        F: for<'a, 'b> FnMut(&'b mut T, RecordRef<'a, T>) + Clone + Send + 'static,
+    {
+        self.operator(Refold {
+            fold: Reduce::new(function),
+            emit: Passthrough::<K, T>::new(),
+        })
+    }
+
+    /// See [`WindowedStream::aggregate`]; a window of which nothing is left emits nothing.
+    pub fn aggregate<A>(&self, function: A) -> DataStream<A::Out>
+    where
+        A: AggregateFunction<In = T>,
+    {
+        self.operator(Refold {
+            fold: Aggregate(function),
+            emit: Passthrough::<K, A::Out>::new(),
+        })
+    }
+
+    /// See [`WindowedStream::process`]; the function is also called if the evictor leaves nothing.
+    pub fn process<W>(&self, function: W) -> DataStream<W::Out>
+    where
+        W: ProcessWindowFunction<Key = K, In = T>,
+    {
+        self.operator(ByFunction(function))
+    }
+
+    /// See [`WindowedStream::apply`]; the function is also called if the evictor leaves nothing.
+    pub fn apply<O: Record, F>(&self, function: F) -> DataStream<O>
+    where
+        F: for<'a, 'b, 'c> FnMut(RecordRef<'a, K>, TimeWindow, &'b [T], &'c mut Collector<O>)
+            + Clone
+            + Send
+            + 'static,
+    {
+        self.process(Apply::<F, K, T, O>::new(function))
+    }
+
+    fn operator<E: Emit<Key = K, In = T>>(&self, emit: E) -> DataStream<E::Out> {
+        let contents = Evicting::new(self.windowed.late.clone(), emit, self.evictor.clone());
+        self.windowed.operator(contents)
     }
 }

@@ -1,7 +1,10 @@
 //! Windows against a naive twin, and single cases that say what the twin does not.
 
+mod any_trigger;
 mod cases;
+mod evictors;
 mod random;
+mod triggers;
 mod twin;
 
 use super::contents::{Folded, Listed};
@@ -19,10 +22,10 @@ fn late() -> OutputTag<Word> {
     OutputTag::new("late")
 }
 
-fn windowing(assigner: impl Into<WindowAssigner>, trigger: impl Into<Trigger>, lateness: i64) -> Windowing {
+fn windowing<G>(assigner: impl Into<WindowAssigner>, trigger: G, lateness: i64) -> Windowing<G> {
     Windowing {
         assigner: assigner.into(),
-        trigger: trigger.into(),
+        trigger,
         lateness,
     }
 }
@@ -33,7 +36,7 @@ fn show(key: &str, window: TimeWindow, mut values: Vec<i64>, out: &mut Collector
 }
 
 /// An operator that keeps all elements and shows them.
-fn listing(windowing: Windowing) -> Harness<Shown> {
+fn listing<G: Trigger<Word>>(windowing: Windowing<G>) -> Harness<Shown> {
     let all = |key: &str, window: TimeWindow, elements: &[Word], out: &mut Collector<Shown>| {
         show(key, window, elements.iter().map(|(_, n)| *n).collect(), out);
     };
@@ -46,7 +49,10 @@ fn listing(windowing: Windowing) -> Harness<Shown> {
     )
 }
 
-fn harness<C: contents::Contents>(windowing: Windowing, contents: C) -> Harness<C::Out> {
+fn harness<C: contents::Contents, G: Trigger<C::Element>>(
+    windowing: Windowing<G>,
+    contents: C,
+) -> Harness<C::Out> {
     let tags = SideOutputTags::default();
     tags.register(&late()).unwrap();
     Harness::of_logic(&[Route::Key], &tags, move || {

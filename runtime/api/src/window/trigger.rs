@@ -1,224 +1,334 @@
-//! When a window emits.
+//! When a window emits: what a trigger is asked, what it may do, and what it remembers.
 //!
-//! A trigger's timers and counts belong to a key and a window. Invariant: a window that holds something has the timer that its
-//! trigger registers for a first element, unless it has fired; so that later elements need not register it again.
+//! ```text
+//!   element ---------------------------------> on_element ---------+
+//!   its timers: event time, machine's clock -> on_event_time, .. --+--> TriggerResult: emit? forget the elements?
+//!   sessions become one ---------------------> on_merge (can_merge)
+//!   the window's end ------------------------> clear
+//! ```
+//!
+//! A trigger's timers and states belong to a key and a window, and are part of checkpoints. Built-in ones are in
+//! [`super::triggers`].
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use thalweg_state::timers::WindowNamespace;
 use thalweg_state::{KeyedState, Slot, StateError, TimeDomain, Timer, WindowHandle};
+use thalweg_task::Clock;
 
 use super::assigner::TimeWindow;
+use super::contents::opened;
+use crate::process::UserError;
+use crate::record::{Record, RecordRef};
 
-/// The counts' name in snapshots.
-const COUNTS: &str = "window-trigger-count";
+/// Begins the names of triggers' states in snapshots.
+const STATE_PREFIX: &str = "window-trigger-";
 
-/// Says when a window emits: made of [`EventTimeTrigger`] and its siblings.
-#[derive(Debug, Clone)]
-pub struct Trigger {
-    kind: Kind,
-    /// Whether what was emitted is forgotten.
-    pub(crate) purges: bool,
-}
-
+/// What is done with a window. Flink's TriggerResult.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    EventTime,
-    ProcessingTime,
-    Count(i64),
-    Never,
+pub enum TriggerResult {
+    /// Nothing.
+    Continue,
+    /// It emits and keeps its elements.
+    Fire,
+    /// Its elements are forgotten; it doesn't emit.
+    Purge,
+    /// It emits, and its elements are forgotten.
+    FireAndPurge,
 }
 
-/// Emits once the watermark passes the window's end, and for each late element after it. The default of event-time windows.
-#[derive(Debug, Clone)]
-pub struct EventTimeTrigger(());
+impl TriggerResult {
+    /// Whether the window emits.
+    pub fn is_fire(self) -> bool {
+        matches!(self, Self::Fire | Self::FireAndPurge)
+    }
 
-/// Emits once the machine's clock passes the window's end. The default of processing-time windows.
-#[derive(Debug, Clone)]
-pub struct ProcessingTimeTrigger(());
-
-/// Emits each time the window has got so many elements, and counts again from 0; what is left at the window's end is not
-/// emitted.
-#[derive(Debug, Clone)]
-pub struct CountTrigger(i64);
-
-/// Emits when another trigger does, and forgets the window's elements then.
-#[derive(Debug, Clone)]
-pub struct PurgingTrigger(Trigger);
-
-impl EventTimeTrigger {
-    /// The only one there is.
-    pub fn create() -> Self {
-        Self(())
+    /// Whether its elements are forgotten.
+    pub fn is_purge(self) -> bool {
+        matches!(self, Self::Purge | Self::FireAndPurge)
     }
 }
 
-impl ProcessingTimeTrigger {
-    /// The only one there is.
-    pub fn create() -> Self {
-        Self(())
+/// Says when windows of elements of type `T` emit. Flink's Trigger.
+///
+/// A value that is cloned for each subtask; its fields are its parameters and the handles of its states. One trigger serves all
+/// keys and windows: what it remembers of a window goes into states.
+///
+/// Emits once a window has got a record above a limit, and at the window's end:
+///
+/// ```
+/// use thalweg_api::prelude::*;
+///
+/// #[derive(Clone)]
+/// struct AboveLimit(i64);
+///
+/// impl Trigger<(String, i64)> for AboveLimit {
+///     fn on_element(
+///         &mut self,
+///         (_, value): (&str, i64),
+///         _timestamp: Option<i64>,
+///         window: TimeWindow,
+///         ctx: &mut TriggerContext<'_>,
+///     ) -> Result<TriggerResult, UserError> {
+///         ctx.register_event_time_timer(window.max_timestamp());
+///         Ok(if value > self.0 { TriggerResult::Fire } else { TriggerResult::Continue })
+///     }
+///
+///     fn on_event_time(
+///         &mut self,
+///         time: i64,
+///         window: TimeWindow,
+///         _ctx: &mut TriggerContext<'_>,
+///     ) -> Result<TriggerResult, UserError> {
+///         Ok(if time == window.max_timestamp() { TriggerResult::Fire } else { TriggerResult::Continue })
+///     }
+/// }
+/// ```
+pub trait Trigger<T: Record>: Clone + Send + 'static {
+    /// Called once in each subtask, before the first element: registers states.
+    fn open(&mut self, ctx: &mut TriggerOpenContext<'_>) {
+        let _ = ctx;
+    }
+
+    /// Called for each element that a window has got; `timestamp` is its event time.
+    fn on_element(
+        &mut self,
+        element: RecordRef<'_, T>,
+        timestamp: Option<i64>,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError>;
+
+    /// Called when a timer of event time fires. It may be the window's own, which ends it: compare `time` with what was registered.
+    fn on_event_time(
+        &mut self,
+        time: i64,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError> {
+        let _ = (time, window, ctx);
+        Ok(TriggerResult::Continue)
+    }
+
+    /// Called when a timer of the machine's clock fires; see [`Self::on_event_time`].
+    fn on_processing_time(
+        &mut self,
+        time: i64,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError> {
+        let _ = (time, window, ctx);
+        Ok(TriggerResult::Continue)
+    }
+
+    /// Whether it can go with sessions, whose windows are merged.
+    fn can_merge(&self) -> bool {
+        false
+    }
+
+    /// Called when windows have become `window`: takes their states over and registers timers anew. Each of them is cleared
+    /// afterwards.
+    fn on_merge(&mut self, window: TimeWindow, ctx: &mut OnMergeContext<'_>) -> Result<(), UserError> {
+        let _ = (window, ctx);
+        Ok(())
+    }
+
+    /// Called when a window is over: deletes its timers and states.
+    fn clear(&mut self, window: TimeWindow, ctx: &mut TriggerContext<'_>) -> Result<(), UserError> {
+        let _ = (window, ctx);
+        Ok(())
     }
 }
 
-impl CountTrigger {
-    /// Emits at so many elements.
-    pub fn of(max_count: i64) -> Self {
-        Self(max_count)
+/// Registers a trigger's states.
+pub struct TriggerOpenContext<'a> {
+    keyed: &'a mut KeyedState,
+    error: Option<StateError>,
+}
+
+impl<'a> TriggerOpenContext<'a> {
+    pub(crate) fn new(keyed: &'a mut KeyedState) -> Self {
+        Self { keyed, error: None }
+    }
+
+    /// The first registration that failed.
+    pub(crate) fn finish(self) -> Result<(), StateError> {
+        self.error.map_or(Ok(()), Err)
+    }
+
+    /// One value a key and window. Two states of one name fail the task when `open` is done.
+    pub fn get_state<V: Record>(&mut self, name: &str) -> TriggerState<V> {
+        let registered = self.keyed.register_window(&format!("{STATE_PREFIX}{name}"));
+        TriggerState(match registered {
+            Ok(handle) => Some(handle),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                None
+            }
+        })
     }
 }
 
-impl PurgingTrigger {
-    /// Emits when `trigger` does.
-    pub fn of(trigger: impl Into<Trigger>) -> Self {
-        Self(trigger.into())
+/// A trigger's value of each key and window.
+pub struct TriggerState<V: Record>(Option<WindowHandle<V>>);
+
+impl<V: Record> Clone for TriggerState<V> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl From<EventTimeTrigger> for Trigger {
-    fn from(_: EventTimeTrigger) -> Self {
-        Self::new(Kind::EventTime)
+impl<V: Record> Copy for TriggerState<V> {}
+
+/// Of no trigger yet.
+impl<V: Record> Default for TriggerState<V> {
+    fn default() -> Self {
+        Self(None)
     }
 }
 
-impl From<ProcessingTimeTrigger> for Trigger {
-    fn from(_: ProcessingTimeTrigger) -> Self {
-        Self::new(Kind::ProcessingTime)
+impl<V: Record> fmt::Debug for TriggerState<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TriggerState").field(&self.0.is_some()).finish()
     }
 }
 
-impl From<CountTrigger> for Trigger {
-    fn from(trigger: CountTrigger) -> Self {
-        Self::new(Kind::Count(trigger.0))
+impl<V: Record> TriggerState<V> {
+    /// The window's value.
+    pub fn get<'c>(&self, ctx: &'c mut TriggerContext<'_>) -> Option<&'c V> {
+        let window = ctx.window.namespace();
+        ctx.keyed.table(opened(self.0)).get(ctx.slot, &window)
+    }
+
+    /// Replaces the window's value.
+    pub fn update(&self, ctx: &mut TriggerContext<'_>, value: V) {
+        let window = ctx.window.namespace();
+        ctx.keyed.table(opened(self.0)).put(ctx.slot, window, value);
+    }
+
+    /// The window's value to be changed, made first if there is none.
+    pub fn get_or_insert_with<'c>(
+        &self,
+        ctx: &'c mut TriggerContext<'_>,
+        create: impl FnOnce() -> V,
+    ) -> &'c mut V {
+        let window = ctx.window.namespace();
+        let table = ctx.keyed.table(opened(self.0));
+        table.get_or_insert_with(ctx.slot, window, create)
+    }
+
+    /// Takes the window's value away.
+    pub fn take(&self, ctx: &mut TriggerContext<'_>) -> Option<V> {
+        let window = ctx.window.namespace();
+        ctx.keyed.table(opened(self.0)).remove(ctx.slot, &window)
+    }
+
+    /// Forgets the window's value.
+    pub fn clear(&self, ctx: &mut TriggerContext<'_>) {
+        self.take(ctx);
     }
 }
 
-impl From<PurgingTrigger> for Trigger {
-    fn from(trigger: PurgingTrigger) -> Self {
-        Self {
-            purges: true,
-            ..trigger.0
-        }
-    }
-}
-
-/// The time that a timer was registered for: see [`TriggerContext::register`].
-pub(crate) fn registered_time(domain: TimeDomain, timer: &Timer) -> i64 {
-    match domain {
-        TimeDomain::Event => timer.time,
-        TimeDomain::Processing => timer.time.saturating_sub(1),
-    }
-}
-
-/// A window of a key, as a trigger sees it.
-pub(crate) struct TriggerContext<'a> {
+/// A window of a key, as a trigger sees it: its timers, its states, the clocks. Flink's `Trigger.TriggerContext`.
+pub struct TriggerContext<'a> {
     pub(crate) keyed: &'a mut KeyedState,
-    pub(crate) counts: Option<WindowHandle<i64>>,
+    pub(crate) clock: &'a Clock,
     pub(crate) slot: Slot,
     pub(crate) window: TimeWindow,
     pub(crate) watermark: i64,
+    /// The timers that were registered for the window's earlier elements are still there.
+    pub(crate) is_known: bool,
 }
 
 impl TriggerContext<'_> {
-    /// A timer that fires once the domain's clock is past `time`.
+    /// How far event time has come; `i64::MIN` before the first watermark.
+    pub fn current_watermark(&self) -> i64 {
+        self.watermark
+    }
+
+    /// The machine's clock: milliseconds since the epoch.
+    pub fn current_processing_time(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Asks for [`Trigger::on_event_time`] once the watermark reaches this time.
+    pub fn register_event_time_timer(&mut self, time: i64) {
+        self.register(TimeDomain::Event, time);
+    }
+
+    /// Asks for [`Trigger::on_processing_time`] once the machine's clock is past this time.
+    pub fn register_processing_time_timer(&mut self, time: i64) {
+        self.register(TimeDomain::Processing, time);
+    }
+
+    /// Takes an event timer back; nothing happens if there is none.
+    pub fn delete_event_time_timer(&mut self, time: i64) {
+        self.delete(TimeDomain::Event, time);
+    }
+
+    /// Takes a processing timer back; nothing happens if there is none.
+    pub fn delete_processing_time_timer(&mut self, time: i64) {
+        self.delete(TimeDomain::Processing, time);
+    }
+
     pub(crate) fn register(&mut self, domain: TimeDomain, time: i64) {
-        let timer = self.timer(domain, time);
+        let timer = self.timer(time);
         self.keyed.timers().register(domain, timer);
     }
 
     pub(crate) fn delete(&mut self, domain: TimeDomain, time: i64) {
-        let timer = self.timer(domain, time);
+        let timer = self.timer(time);
         self.keyed.timers().delete(domain, timer);
     }
 
-    /// A watermark says that its time is over. The machine's clock says that it has begun, so that one waits for the next
-    /// millisecond, as Flink's processing timers do: a window's last millisecond still belongs to it.
-    fn timer(&self, domain: TimeDomain, time: i64) -> Timer {
+    fn timer(&self, time: i64) -> Timer {
         Timer {
-            time: match domain {
-                TimeDomain::Event => time,
-                TimeDomain::Processing => time.saturating_add(1),
-            },
+            time,
             slot: self.slot,
             window: Some(self.window.namespace()),
         }
     }
 }
 
-impl Trigger {
-    fn new(kind: Kind) -> Self {
-        Self { kind, purges: false }
+/// The context of windows that have become one. Flink's `Trigger.OnMergeContext`.
+pub struct OnMergeContext<'a> {
+    base: TriggerContext<'a>,
+    merged: &'a [(TimeWindow, WindowNamespace)],
+}
+
+impl<'a> OnMergeContext<'a> {
+    pub(crate) fn new(base: TriggerContext<'a>, merged: &'a [(TimeWindow, WindowNamespace)]) -> Self {
+        Self { base, merged }
     }
 
-    /// For [`super::GlobalWindows`].
-    pub(crate) fn never() -> Self {
-        Self::new(Kind::Never)
-    }
-
-    /// The counts, where it counts.
-    pub(crate) fn open(&self, keyed: &mut KeyedState) -> Result<Option<WindowHandle<i64>>, StateError> {
-        match self.kind {
-            Kind::Count(_) => keyed.register_window(COUNTS).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// Whether the window emits now that it has got an element. `is_known`: the timers of earlier elements are still there.
-    #[inline]
-    pub(crate) fn on_element(&self, cx: &mut TriggerContext<'_>, is_known: bool) -> bool {
-        let end = cx.window.max_timestamp();
-        match self.kind {
-            Kind::EventTime if end <= cx.watermark => return true,
-            Kind::EventTime if !is_known => cx.register(TimeDomain::Event, end),
-            // In an event-time window it fires again and again once the clock is past the end.
-            Kind::ProcessingTime => cx.register(TimeDomain::Processing, end),
-            Kind::Count(max) => return count(cx, max),
-            Kind::EventTime | Kind::Never => {}
-        }
-        false
-    }
-
-    /// Whether the window emits now that one of its timers has fired, which may be the one that ends it.
-    pub(crate) fn on_timer(&self, domain: TimeDomain, time: i64, window: TimeWindow) -> bool {
-        match self.kind {
-            Kind::EventTime => domain == TimeDomain::Event && time == window.max_timestamp(),
-            Kind::ProcessingTime => domain == TimeDomain::Processing,
-            Kind::Count(_) | Kind::Never => false,
-        }
-    }
-
-    /// Takes over the counts of windows that have become `cx.window`. Timers need nothing: the element that merged them
-    /// registers the new one's.
-    pub(crate) fn on_merge(&self, cx: &mut TriggerContext<'_>, merged: impl Iterator<Item = TimeWindow>) {
-        let Some(counts) = cx.counts else { return };
-        let table = cx.keyed.table(counts);
-        let sum: i64 = merged
-            .filter_map(|window| table.remove(cx.slot, &window.namespace()))
-            .sum();
-        if sum > 0 {
-            *table.get_or_insert_with(cx.slot, cx.window.namespace(), || 0) += sum;
-        }
-    }
-
-    /// Forgets the window.
-    pub(crate) fn clear(&self, cx: &mut TriggerContext<'_>) {
-        let end = cx.window.max_timestamp();
-        match self.kind {
-            Kind::EventTime => cx.delete(TimeDomain::Event, end),
-            Kind::ProcessingTime => cx.delete(TimeDomain::Processing, end),
-            Kind::Count(_) | Kind::Never => {}
-        }
-        if let Some(counts) = cx.counts {
-            cx.keyed.table(counts).remove(cx.slot, &cx.window.namespace());
+    /// Folds the values of the windows that were merged into the one of the window that they have become.
+    pub fn merge<V: Record>(&mut self, state: &TriggerState<V>, mut fold: impl FnMut(&mut V, V)) {
+        let slot = self.base.slot;
+        let into = self.base.window.namespace();
+        let table = self.base.keyed.table(opened(state.0));
+        for (window, _) in self.merged {
+            let Some(value) = table.remove(slot, &window.namespace()) else {
+                continue;
+            };
+            match table.get_mut(slot, &into) {
+                Some(merged) => fold(merged, value),
+                None => table.put(slot, into, value),
+            }
         }
     }
 }
 
-fn count(cx: &mut TriggerContext<'_>, max: i64) -> bool {
-    let Some(counts) = cx.counts else { return false };
-    let table = cx.keyed.table(counts);
-    let window = cx.window.namespace();
-    let count = table.get_or_insert_with(cx.slot, window, || 0);
-    *count += 1;
-    let fires = *count >= max;
-    if fires {
-        table.remove(cx.slot, &window);
+impl<'a> Deref for OnMergeContext<'a> {
+    type Target = TriggerContext<'a>;
+
+    fn deref(&self) -> &TriggerContext<'a> {
+        &self.base
     }
-    fires
+}
+
+impl<'a> DerefMut for OnMergeContext<'a> {
+    fn deref_mut(&mut self) -> &mut TriggerContext<'a> {
+        &mut self.base
+    }
 }

@@ -226,6 +226,7 @@ impl LineBatcher {
             let filled = held + read;
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &block[held..filled]).map(|end| held + end) {
+                self.note_first(path, block_offset + start as u64, line);
                 self.push_line(&block[start..end], &file, line)?;
                 start = end + 1;
                 line += 1;
@@ -245,6 +246,7 @@ impl LineBatcher {
             block_offset += start as u64;
         }
         if held > 0 {
+            self.note_first(path, block_offset, line);
             self.push_line(&block[..held], &file, line)?;
         }
         block.truncate(BLOCK_BYTES);
@@ -275,6 +277,13 @@ impl LineBatcher {
             ConnectorError::Malformed(format!("file source: lines make no batch: {error}"))
         })?;
         emit(StreamBatch::new(rows), std::mem::take(&mut self.progress))
+    }
+
+    #[inline]
+    fn note_first(&mut self, path: &Path, offset: u64, line: u64) {
+        if self.column.len() == 0 {
+            self.progress.first = Some((path.to_owned(), Position { offset, line }));
+        }
     }
 
     fn push_line(&mut self, line: &[u8], file: &Path, number: u64) -> Result<(), Stop> {

@@ -197,6 +197,10 @@ impl SourceReader for FileReader {
         Ok(self.positions.state())
     }
 
+    fn position(&self) -> Option<String> {
+        self.positions.position()
+    }
+
     fn gauges(&self) -> Vec<Gauge> {
         let read = self.counters.read.load(Ordering::Relaxed);
         let pending = self.counters.found.load(Ordering::Relaxed).saturating_sub(read);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ impl Position {
 pub(crate) struct Progress {
     /// Files that were read to their end.
     pub(crate) finished: Vec<PathBuf>,
+    /// Where the first row comes from.
+    pub(crate) first: Option<(PathBuf, Position)>,
     /// The file that the next row comes from, if it was begun.
     pub(crate) current: Option<(PathBuf, Position)>,
     /// Files that were finished and are not there any more.
@@ -55,6 +58,56 @@ struct FileState {
 pub(crate) struct FilePositions {
     finished: BTreeSet<PathBuf>,
     begun: BTreeMap<PathBuf, Position>,
+    /// What the last batch holds.
+    batch: Option<BatchRange>,
+}
+
+/// Where the rows of a batch come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct BatchRange {
+    first: (PathBuf, Position),
+    /// Before this; `None` = to the end of `last_file`.
+    before: Option<Position>,
+    last_file: PathBuf,
+}
+
+impl fmt::Display for BatchRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, from) = &self.first;
+        write!(
+            f,
+            "file {} from line {} (byte {})",
+            file.display(),
+            from.line,
+            from.offset
+        )?;
+        if *file != self.last_file {
+            write!(f, " to file {}", self.last_file.display())?;
+        }
+        match self.before {
+            Some(before) => write!(f, " to line {} (before byte {})", before.line - 1, before.offset),
+            None => f.write_str(" to its end"),
+        }
+    }
+}
+
+impl Progress {
+    fn describe(&self) -> Option<BatchRange> {
+        let first = self.first.clone()?;
+        Some(match (&self.current, self.finished.last()) {
+            (Some((path, before)), _) => BatchRange {
+                first,
+                before: Some(*before),
+                last_file: path.clone(),
+            },
+            (None, Some(finished)) => BatchRange {
+                first,
+                before: None,
+                last_file: finished.clone(),
+            },
+            (None, None) => return None,
+        })
+    }
 }
 
 impl FilePositions {
@@ -80,6 +133,7 @@ impl FilePositions {
 
     /// A batch was taken.
     pub(crate) fn advance(&mut self, progress: Progress) {
+        self.batch = progress.describe();
         for path in progress.finished {
             self.begun.remove(&path);
             self.finished.insert(path);
@@ -97,6 +151,11 @@ impl FilePositions {
             .iter()
             .map(|(path, position)| (path.clone(), *position));
         (self.finished.iter().cloned().collect(), begun.collect())
+    }
+
+    /// Where the rows of the last batch came from, in words.
+    pub(crate) fn position(&self) -> Option<String> {
+        self.batch.as_ref().map(ToString::to_string)
     }
 
     /// For a checkpoint.

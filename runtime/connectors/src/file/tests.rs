@@ -260,3 +260,30 @@ fn a_state_of_something_else_is_refused() {
         .to_string();
     assert!(error.contains("is no state of such a source"), "{error}");
 }
+
+#[test]
+fn a_reader_says_where_the_rows_of_its_last_batch_came_from() {
+    let rows = thalweg_types::element::TARGET_BATCH_ROWS;
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (directory.path().join("a.txt"), directory.path().join("b.txt"));
+    fs::write(&first, "x\n".repeat(10)).unwrap();
+    fs::write(&second, "yy\n".repeat(rows)).unwrap();
+    let io = Runtime::new().unwrap();
+    let source = FileSource::for_text_lines(directory.path());
+    let mut reader = source.create_reader(context_of(&io, 0, 1)).unwrap();
+    assert_eq!(reader.position(), None);
+    let mut positions = Vec::new();
+    while let SourceEvent::Batch(_) = next(reader.as_mut()).unwrap() {
+        positions.push(reader.position().unwrap());
+    }
+    let (first, second, line) = (first.display(), second.display(), rows - 10);
+    let byte = line * 3;
+    assert_eq!(
+        positions,
+        [
+            format!("file {first} from line 1 (byte 0) to file {second} to line {line} (before byte {byte})"),
+            format!("file {second} from line {} (byte {byte}) to its end", line + 1),
+        ]
+    );
+    assert_eq!(reader.position(), None, "the end has no rows");
+}

@@ -104,6 +104,14 @@ impl Commits {
         }
     }
 
+    /// Commits and waits for the answer, also what was committed without waiting.
+    pub(crate) fn commit_last(&mut self, consumer: &SourceConsumer, offsets: &[PartitionOffset]) {
+        self.committed.clear();
+        if let Err(error) = self.commit(consumer, offsets, CommitMode::Sync) {
+            tracing::warn!(%error, "the last Kafka offsets were not committed");
+        }
+    }
+
     pub(crate) fn commit(
         &mut self,
         consumer: &SourceConsumer,

@@ -57,7 +57,7 @@ pub(crate) struct FetchTask {
 /// Reads until the end, an error, or until the reader is gone.
 pub(crate) fn run(task: &FetchTask, sender: &Sender<Handed>) {
     match fetch(task, sender) {
-        Ok(()) => sender.push(Handed::End, 0),
+        Ok(()) => {}
         Err(Abort::Failed(error)) => sender.push(Handed::Failed(error), 0),
         Err(Abort::Cancelled) => {}
     }
@@ -74,7 +74,10 @@ fn fetch(task: &FetchTask, sender: &Sender<Handed>) -> Result<(), Abort> {
         .ok_or_else(|| ConnectorError::Unavailable("librdkafka can't make a queue".to_owned()))?;
     let mut fetcher = Fetcher::new(task, sender, consumer, queue);
     fetcher.start()?;
-    fetcher.read()
+    fetcher.read()?;
+    sender.push(Handed::End, 0);
+    fetcher.commit_behind_end();
+    Ok(())
 }
 
 struct Fetcher<'a> {
@@ -104,7 +107,7 @@ impl<'a> Fetcher<'a> {
         let settings = &task.settings;
         Self {
             rows: Rows::new(Arc::clone(&settings.format)),
-            watermarks: settings.watermarks.map(SplitWatermarks::new),
+            watermarks: settings.watermarks.clone().map(SplitWatermarks::new),
             discovery: Discovery {
                 interval: settings.discovery_interval,
                 due: now,
@@ -258,16 +261,49 @@ impl<'a> Fetcher<'a> {
         loop {
             match self.sender.room() {
                 Room::Closed => return Err(Abort::Cancelled),
-                Room::Full => {
-                    self.sender.wait_room(PATIENCE);
-                }
+                Room::Full => self.wait_room(),
                 Room::Free => self.take_records()?,
             }
+            self.align()?;
             self.attend(Instant::now())?;
             if self.task.settings.bounded.is_some() && self.splits.iter().all(|split| split.finished) {
                 return self.end();
             }
         }
+    }
+
+    fn wait_room(&mut self) {
+        let began = Instant::now();
+        self.sender.wait_room(PATIENCE);
+        if let Some(watermarks) = &mut self.watermarks {
+            let now = Instant::now();
+            watermarks.not_read_for(now - began, now);
+        }
+    }
+
+    /// Pauses and resumes partitions by what watermark alignment allows.
+    fn align(&mut self) -> Result<(), ConnectorError> {
+        let limit = self.task.shared.max_watermark.get();
+        let Some(watermarks) = &mut self.watermarks else {
+            return Ok(());
+        };
+        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for (split, is_ahead) in watermarks.align(limit, Instant::now()) {
+            let split = &self.splits[split];
+            let list = if is_ahead { &mut pause } else { &mut resume };
+            if !split.finished {
+                list.add_partition(&split.partition.topic, split.partition.partition);
+            }
+        }
+        // From the call on none of their records comes; they go on behind the last one that came.
+        let paused = (pause.count() > 0).then(|| self.consumer.pause(&pause));
+        let resumed = (resume.count() > 0).then(|| self.consumer.resume(&resume));
+        let done = [paused, resumed].into_iter().flatten().collect::<Result<(), _>>();
+        done.map_err(|error| {
+            ConnectorError::Unavailable(format!(
+                "Kafka partitions can't be paused or resumed for watermark alignment: {error}"
+            ))
+        })
     }
 
     /// Takes what is there, and gives a batch if it is time to.
@@ -403,19 +439,34 @@ impl<'a> Fetcher<'a> {
             self.count_pending();
         }
         if self.task.checkpointing {
-            if let Some(offsets) = self
-                .task
-                .shared
-                .take_to_commit()
-                .filter(|_| self.commits.interval.is_some())
-            {
-                self.commits.commit_lazily(&self.consumer, &offsets);
-            }
+            self.commit_what_checkpoints_allow();
         } else if self.commits.interval.is_some_and(|_| now >= self.commits.due) {
             let handed = self.task.shared.handed();
             self.commits.tick(&self.consumer, handed, now);
         }
         Ok(())
+    }
+
+    fn commit_what_checkpoints_allow(&mut self) {
+        let allowed = self.task.shared.take_to_commit();
+        let Some(allowed) = allowed.filter(|_| self.commits.interval.is_some()) else {
+            return;
+        };
+        if allowed.last {
+            self.commits.commit_last(&self.consumer, &allowed.offsets);
+            self.task.shared.last_commit_done();
+        } else {
+            self.commits.commit_lazily(&self.consumer, &allowed.offsets);
+        }
+    }
+
+    /// The checkpoint that holds the end is still to come.
+    fn commit_behind_end(&mut self) {
+        while self.task.checkpointing && self.commits.interval.is_some() && !self.sender.wait_closed(PATIENCE)
+        {
+            serve(&self.consumer);
+            self.commit_what_checkpoints_allow();
+        }
     }
 
     fn attend_idleness(&mut self, now: Instant) {

@@ -1,10 +1,12 @@
 //! The task's side of a Kafka reader: takes finished batches and knows how far it is.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use thalweg_types::StreamBatch;
 
@@ -17,6 +19,8 @@ use crate::{ConnectorContext, ConnectorError, Gauge, SourceEvent, SourceReader};
 
 /// Checkpoints whose end is waited for; the oldest is forgotten, a later one commits more.
 const MAX_CHECKPOINTS: usize = 64;
+/// How long the task's end waits for its last offsets to be committed.
+const LAST_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the fetching thread hands over.
 #[derive(Debug)]
@@ -47,12 +51,38 @@ struct Positions {
     discovered: bool,
     /// Of the newest complete checkpoint, until they are committed.
     to_commit: Option<Vec<PartitionOffset>>,
+    /// The task, which ends when the fetcher has tried to commit them.
+    closing: Option<Waker>,
+}
+
+/// What may be committed to the group.
+pub(crate) struct ToCommit {
+    pub(crate) offsets: Vec<PartitionOffset>,
+    /// The task ends behind it: it is to be waited for, and [`ReaderShared::last_commit_done`] to be said.
+    pub(crate) last: bool,
+}
+
+/// How far watermark alignment lets splits go; without limit at first.
+#[derive(Debug)]
+pub(crate) struct MaxWatermark(AtomicI64);
+
+impl Default for MaxWatermark {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+impl MaxWatermark {
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What both sides know.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderShared {
     positions: Mutex<Positions>,
+    pub(crate) max_watermark: MaxWatermark,
     pub(crate) pending_records: AtomicI64,
     pub(crate) commits_succeeded: AtomicU64,
     pub(crate) commits_failed: AtomicU64,
@@ -78,17 +108,50 @@ impl ReaderShared {
     }
 
     /// What a complete checkpoint says may be committed, once.
-    pub(crate) fn take_to_commit(&self) -> Option<Vec<PartitionOffset>> {
-        self.lock().to_commit.take()
+    pub(crate) fn take_to_commit(&self) -> Option<ToCommit> {
+        let mut positions = self.lock();
+        let last = positions.closing.is_some();
+        let offsets = positions.to_commit.take()?;
+        Some(ToCommit { offsets, last })
     }
 
-    fn advance(&self, offsets: &[(usize, i64)]) {
+    /// The last commit has come about, or has not: the task may end.
+    pub(crate) fn last_commit_done(&self) {
+        if let Some(task) = self.lock().closing.take() {
+            task.wake();
+        }
+    }
+
+    /// A batch was taken behind which splits are at `offsets`; `ranges` become what it holds of each.
+    fn advance(&self, offsets: &[(usize, i64)], ranges: &mut Vec<(usize, Range<i64>)>) {
         let mut positions = self.lock();
-        for (split, offset) in offsets {
-            if let Some(split) = positions.handed.get_mut(*split) {
+        ranges.clear();
+        for (place, offset) in offsets {
+            if let Some(split) = positions.handed.get_mut(*place) {
+                ranges.push((*place, split.position.offset..*offset));
                 split.position.offset = *offset;
             }
         }
+    }
+
+    /// "topic words partition 2 offsets 10..4106"
+    fn describe(&self, ranges: &[(usize, Range<i64>)]) -> Option<String> {
+        let positions = self.lock();
+        let describe = |(place, range): &(usize, Range<i64>)| {
+            let TopicPartition { topic, partition } = &positions.handed.get(*place)?.position.partition;
+            Some(match range.start {
+                ..0 => format!(
+                    "topic {topic} partition {partition} offsets up to {}",
+                    range.end - 1
+                ),
+                start => format!(
+                    "topic {topic} partition {partition} offsets {start}..{}",
+                    range.end
+                ),
+            })
+        };
+        let described: Vec<String> = ranges.iter().filter_map(describe).collect();
+        (!described.is_empty()).then(|| described.join(", "))
     }
 
     fn state(&self) -> Vec<Vec<u8>> {
@@ -106,8 +169,18 @@ pub struct KafkaSourceReader {
     receiver: Receiver<Handed>,
     shared: Arc<ReaderShared>,
     ended: bool,
+    /// Whether the fetcher knows splits' watermarks, by which it can pause them.
+    knows_watermarks: bool,
+    /// What the last batch holds of each split.
+    ranges: Vec<(usize, Range<i64>)>,
     /// Offsets in the checkpoints under way, oldest first.
     checkpoints: VecDeque<(u64, Vec<PartitionOffset>)>,
+    /// Whether complete checkpoints' offsets are committed to a group.
+    commits: bool,
+    /// Those of the newest complete checkpoint.
+    allowed: Vec<PartitionOffset>,
+    /// Since when the task waits for the last commit.
+    closing: Option<Instant>,
 }
 
 impl KafkaSourceReader {
@@ -128,6 +201,8 @@ impl KafkaSourceReader {
             positions: Mutex::new(positions),
             ..ReaderShared::default()
         });
+        let knows_watermarks = settings.watermarks.is_some();
+        let commits = context.checkpointing && settings.commit_interval.is_some();
         let task = FetchTask {
             settings,
             subtask: context.subtask,
@@ -147,7 +222,12 @@ impl KafkaSourceReader {
             receiver,
             shared,
             ended: false,
+            knows_watermarks,
+            ranges: Vec::new(),
             checkpoints: VecDeque::new(),
+            commits,
+            allowed: Vec::new(),
+            closing: None,
         })
     }
 
@@ -164,9 +244,10 @@ impl SourceReader for KafkaSourceReader {
             return Poll::Ready(Ok(SourceEvent::EndOfInput));
         }
         // At its end the fetcher commits what was handed over once the queue is empty: the last batch's offsets too.
+        let (shared, ranges) = (&self.shared, &mut self.ranges);
         let note = |handed: &Handed| {
             if let Handed::Batch { offsets, .. } = handed {
-                self.shared.advance(offsets);
+                shared.advance(offsets, ranges);
             }
         };
         self.receiver
@@ -193,6 +274,18 @@ impl SourceReader for KafkaSourceReader {
         Ok(self.shared.state())
     }
 
+    fn position(&self) -> Option<String> {
+        self.shared.describe(&self.ranges)
+    }
+
+    fn align_splits(&mut self, max_watermark_ms: i64) -> bool {
+        self.shared
+            .max_watermark
+            .0
+            .store(max_watermark_ms, Ordering::Relaxed);
+        self.knows_watermarks || self.shared.lock().handed.len() <= 1
+    }
+
     fn on_checkpoint_end(&mut self, checkpoint_id: u64, completed: bool) -> Result<(), ConnectorError> {
         let ended = |(id, _): &(u64, Vec<PartitionOffset>)| *id == checkpoint_id;
         let Some(place) = self.checkpoints.iter().position(ended) else {
@@ -201,9 +294,36 @@ impl SourceReader for KafkaSourceReader {
         if !completed {
             self.checkpoints.remove(place);
         } else if let Some((_, offsets)) = self.checkpoints.drain(..=place).next_back() {
+            self.allowed.clone_from(&offsets);
             self.shared.lock().to_commit = Some(offsets);
         }
         Ok(())
+    }
+
+    fn awaits_checkpoint(&self) -> bool {
+        self.ended && self.commits && self.shared.handed() != self.allowed
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.commits || self.allowed.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut positions = self.shared.lock();
+        match self.closing {
+            // Once more, so that it can be waited for, even if it has been sent.
+            None => {
+                positions.to_commit = Some(self.allowed.clone());
+                self.closing = Some(Instant::now());
+            }
+            Some(_) if positions.closing.is_none() => return Poll::Ready(()),
+            Some(since) if since.elapsed() >= LAST_COMMIT_PATIENCE => {
+                tracing::warn!("the last Kafka offsets were not committed in time");
+                return Poll::Ready(());
+            }
+            Some(_) => {}
+        }
+        positions.closing = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -232,6 +352,98 @@ mod tests {
     use arrow::datatypes::Schema;
     use futures::task::noop_waker;
 
+    fn at(partition: i32, offset: i64) -> PartitionOffset {
+        PartitionOffset {
+            partition: TopicPartition {
+                topic: "t".into(),
+                partition,
+            },
+            offset,
+        }
+    }
+
+    fn reader(restored: Vec<SplitPosition>, restored_complete: bool) -> KafkaSourceReader {
+        let positions = Positions {
+            restored,
+            restored_complete,
+            ..Positions::default()
+        };
+        let (_, receiver) = bounded(HAND_OVER_BYTES);
+        KafkaSourceReader {
+            receiver,
+            shared: Arc::new(ReaderShared {
+                positions: Mutex::new(positions),
+                ..ReaderShared::default()
+            }),
+            ended: false,
+            knows_watermarks: false,
+            ranges: Vec::new(),
+            checkpoints: VecDeque::new(),
+            commits: true,
+            allowed: Vec::new(),
+            closing: None,
+        }
+    }
+
+    fn split(position: PartitionOffset) -> SplitPosition {
+        SplitPosition { position, stop: None }
+    }
+
+    /// A checkpoint before the partitions were found holds what was restored, as it was: partitions that came since are new
+    /// to a second restore only if the first one's checkpoint knew all there were.
+    #[test]
+    fn a_reader_that_has_found_nothing_yet_stores_what_it_was_restored_with() {
+        for complete in [false, true] {
+            let mut reader = reader(vec![split(at(0, 7))], complete);
+            let states = reader.snapshot(1).unwrap();
+            let restored = crate::RestoredConnector {
+                checkpoint_id: 1,
+                states,
+                committables: Vec::new(),
+            };
+            let restored = RestoredSplits::new(&restored).unwrap();
+            assert_eq!(restored.complete, complete);
+            assert_eq!(restored.get(&at(0, 7).partition).unwrap().position, at(0, 7));
+            assert!(restored.get(&at(1, 0).partition).is_none());
+        }
+    }
+
+    #[test]
+    fn behind_its_end_it_waits_for_the_checkpoint_that_holds_the_end() {
+        let mut reader = reader(Vec::new(), false);
+        reader.shared.add_splits(vec![split(at(0, 5))]);
+        reader.snapshot(1).unwrap();
+        reader.shared.advance(&[(0, 9)], &mut Vec::new());
+        assert!(!reader.awaits_checkpoint(), "it has not ended");
+        reader.ended = true;
+        reader.on_checkpoint_end(1, true).unwrap();
+        assert!(reader.awaits_checkpoint(), "that one was before the end");
+        reader.snapshot(2).unwrap();
+        reader.on_checkpoint_end(2, false).unwrap();
+        assert!(reader.awaits_checkpoint());
+        reader.snapshot(3).unwrap();
+        reader.on_checkpoint_end(3, true).unwrap();
+        assert!(!reader.awaits_checkpoint());
+    }
+
+    #[test]
+    fn the_task_ends_when_the_last_offsets_were_committed() {
+        let mut reader = reader(Vec::new(), false);
+        reader.shared.add_splits(vec![split(at(0, 5))]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(reader.poll_close(&mut cx).is_ready(), "nothing may be committed");
+        reader.snapshot(1).unwrap();
+        reader.on_checkpoint_end(1, true).unwrap();
+        // Sent, and not known to have arrived.
+        assert!(!reader.shared.take_to_commit().unwrap().last);
+        assert!(reader.poll_close(&mut cx).is_pending());
+        let again = reader.shared.take_to_commit().unwrap();
+        assert_eq!((again.offsets, again.last), (vec![at(0, 5)], true));
+        assert!(reader.poll_close(&mut cx).is_pending());
+        reader.shared.last_commit_done();
+        assert!(reader.poll_close(&mut cx).is_ready());
+    }
+
     /// What a fetcher does at its end: it waits until the queue is empty and commits what was handed over.
     #[test]
     fn a_fetcher_that_sees_the_queue_empty_sees_the_last_batchs_offsets() {
@@ -252,7 +464,12 @@ mod tests {
             receiver,
             shared: Arc::clone(&shared),
             ended: false,
+            knows_watermarks: false,
+            ranges: Vec::new(),
             checkpoints: VecDeque::new(),
+            commits: false,
+            allowed: Vec::new(),
+            closing: None,
         };
         let fetcher = thread::spawn(move || {
             for offset in 1..=BATCHES {

@@ -11,7 +11,7 @@ use super::config::{addresses, check_topic, client_config};
 use super::offsets::OffsetsInitializer;
 use super::reader::KafkaSourceReader;
 use super::rows::{BytesFormat, MetadataColumn, RowFormat, Tombstones};
-use crate::watermark::WatermarkStrategy;
+use crate::watermark::{WatermarkAlignment, WatermarkStrategy};
 use crate::{ConnectorContext, ConnectorError, Source, SourceReader};
 
 /// How often new partitions are looked for by default; Flink's `partition.discovery.interval.ms`.
@@ -70,6 +70,10 @@ impl Source for KafkaSource {
 
     fn kind(&self) -> &'static str {
         "KafkaSource"
+    }
+
+    fn watermark_alignment(&self) -> Option<&WatermarkAlignment> {
+        self.settings.watermarks.as_ref()?.alignment.as_ref()
     }
 
     fn create_reader(&self, context: ConnectorContext) -> Result<Box<dyn SourceReader>, ConnectorError> {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::poll_fn;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use thalweg_connectors::kafka::{DeliveryGuarantee, OffsetReset, OffsetsInitializer};
-use thalweg_connectors::{ConnectorError, KafkaSource, SourceReader};
+use thalweg_connectors::{ConnectorError, KafkaSource, SourceEvent, SourceReader, WatermarkStrategy};
 
 use crate::support::*;
 
@@ -293,4 +294,47 @@ fn a_reader_that_is_restored_before_it_found_its_partitions_begins_where_it_was_
         given.extend(texts(&batch));
     }
     assert_eq!(counts(given), once(0..10));
+}
+
+#[test]
+fn a_split_that_watermark_alignment_holds_back_waits_and_then_loses_and_repeats_nothing() {
+    let io = runtime();
+    let (_cluster, servers) = cluster("aligned", 2);
+    // The key decides the partition; 20,000 records, at one a millisecond.
+    write_all(&io, sink(&servers, "aligned"), &numbers(0..20_000)).unwrap();
+    let strategy = WatermarkStrategy::for_monotonous_timestamps();
+    let source = bounded(&servers, "aligned").watermarks(strategy).build().unwrap();
+    let mut reader = source.reader(context(&io, 0, 1)).unwrap();
+    let mut limit = 1_003_000;
+    reader.align_splits(limit);
+    let mut read = read_some(&io, &mut reader, 2_000).unwrap();
+    // Time enough for all, were they not held back.
+    let later = tokio::time::Instant::now() + Duration::from_millis(500);
+    let next = |reader: &mut dyn SourceReader| {
+        io.block_on(async { tokio::time::timeout_at(later, poll_fn(|cx| reader.poll_next(cx))).await })
+    };
+    while let Ok(event) = next(&mut reader) {
+        if let SourceEvent::Batch(batch) = event.unwrap() {
+            read.extend(texts(&batch));
+        }
+    }
+    assert!(
+        read.len() < 16_000,
+        "each split goes a batch too far at most: {}",
+        read.len()
+    );
+    let mut positions = 0;
+    while let Some(batch) = next_batch(&io, &mut reader).unwrap() {
+        if batch.num_rows() > 0 {
+            let position = reader.position().unwrap();
+            assert!(position.starts_with("topic aligned partition "), "{position}");
+            positions += 1;
+        }
+        let watermark = batch.watermarks.last().map(|cut| cut.timestamp_ms);
+        read.extend(texts(&batch));
+        limit = watermark.map_or(limit, |watermark| limit.max(watermark + 2_000)) + 1_000;
+        assert!(reader.align_splits(limit));
+    }
+    assert!(positions > 1);
+    assert_eq!(counts(read), once(0..20_000));
 }

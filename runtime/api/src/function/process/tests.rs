@@ -209,7 +209,7 @@ impl Twin {
     fn set_time(&mut self, now: i64) {
         self.now = now;
         while let Some((time, word)) = self.processing.pop_first() {
-            if time > now {
+            if time >= now {
                 self.processing.insert((time, word));
                 return;
             }
@@ -483,7 +483,10 @@ fn failure(word: &str) -> String {
 
 #[test]
 fn an_error_of_the_function_is_the_operators() {
-    assert_eq!(failure("fail"), "user function of Test failed: it was told to");
+    assert_eq!(
+        failure("fail"),
+        "user function of Test failed: it was told to (row 1 of a batch of 1)"
+    );
 }
 
 /// Registers one name twice, or state by key where there is none.
@@ -564,4 +567,89 @@ fn many_timers_that_emit_nothing_give_the_task_a_turn_in_between() {
     harness.flush_all();
     assert_eq!(harness.emitted[0], [Emitted::Watermark(50_000)]);
     assert!(harness.pieces > 2, "{} pieces", harness.pieces);
+}
+
+/// Registers a timer of the clock at the record's number, and says when it fires.
+#[derive(Clone)]
+struct Alarm;
+
+impl KeyedProcessFunction for Alarm {
+    type Key = String;
+    type In = Word;
+    type Out = Text;
+
+    fn process(
+        &mut self,
+        (_, n): (&str, i64),
+        ctx: &mut Context<'_, String>,
+        _: &mut Collector<Text>,
+    ) -> Result<(), UserError> {
+        ctx.timer_service().register_processing_time_timer(n);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        timestamp: i64,
+        ctx: &mut OnTimerContext<'_, String>,
+        out: &mut Collector<Text>,
+    ) -> Result<(), UserError> {
+        let text = format!("{timestamp} at {}", ctx.current_processing_time());
+        out.collect((ctx.current_key(), &text));
+        Ok(())
+    }
+}
+
+fn alarms() -> Harness<Text> {
+    let tags = SideOutputTags::default();
+    let mut harness = Harness::<Text>::of_logic(&[Route::Key], &tags, || KeyedProcess::new(Alarm));
+    harness.restart(1);
+    harness
+}
+
+fn fired(harness: &Harness<Text>) -> Vec<String> {
+    harness.rows().into_iter().map(|((_, text), _)| text).collect()
+}
+
+#[test]
+fn a_timer_of_the_clock_fires_once_its_millisecond_is_over() {
+    let mut harness = alarms();
+    harness.row(0, &("a".to_owned(), 2_000), None);
+    harness.set_time(2_000);
+    assert_eq!(fired(&harness), [""; 0]);
+    harness.set_time(2_001);
+    assert_eq!(fired(&harness), ["2000 at 2001"]);
+}
+
+#[test]
+fn timers_far_in_the_past_fire_at_once_and_those_at_the_end_of_time_never() {
+    let mut harness = alarms();
+    for time in [i64::MAX, 0, i64::MIN] {
+        harness.row(0, &("a".to_owned(), time), None);
+    }
+    harness.set_time(1_000);
+    let expected = [format!("{} at 1000", i64::MIN), "0 at 1000".to_owned()];
+    assert_eq!(fired(&harness), expected);
+    harness.set_time(i64::MAX);
+    assert_eq!(fired(&harness), expected);
+}
+
+#[test]
+fn a_clock_that_jumps_fires_each_timer_once_and_none_too_early() {
+    let mut harness = alarms();
+    for time in [2_000, 3_000, 900_000_000] {
+        harness.row(0, &("a".to_owned(), time), None);
+    }
+    harness.set_time(2_500);
+    harness.set_time(500); // set back
+    harness.row(0, &("a".to_owned(), 2_000), None);
+    harness.set_time(1_999);
+    assert_eq!(fired(&harness), ["2000 at 2500"]);
+    harness.restart(1);
+    harness.set_time(2_400);
+    harness.set_time(899_999_999); // far forwards
+    assert_eq!(
+        fired(&harness),
+        ["2000 at 2500", "2000 at 2400", "3000 at 899999999"]
+    );
 }

@@ -13,6 +13,7 @@ use thalweg_types::key_hash::hash_rows;
 
 use super::super::fold::Fold;
 use super::super::numeric::Numeric;
+use super::any_trigger::AnyTrigger;
 use super::*;
 use crate::function::Driver;
 use crate::function::testing::{context, word_key};
@@ -158,7 +159,7 @@ fn keyed(words: &[Word], times: &[Option<i64>]) -> StreamBatch {
     }
 }
 
-fn summing(windowing: Windowing) -> Driver<impl crate::function::Logic<Out = Word>> {
+fn summing<G: Trigger<Word>>(windowing: Windowing<G>) -> Driver<impl crate::function::Logic<Out = Word>> {
     let contents = Folded::new(
         Some(late()),
         Numeric::<Word>::new(Aggregation::Sum, 1, DataType::Int64),
@@ -199,8 +200,9 @@ fn nothing_is_left_of_windows_that_are_over() {
     ];
     for assigner in assigners {
         for trigger in [
-            EventTimeTrigger::create().into(),
-            Trigger::from(CountTrigger::of(2)),
+            AnyTrigger::End(EventTimeTrigger::create()),
+            AnyTrigger::Count(CountTrigger::of(2)),
+            AnyTrigger::Continuous(ContinuousEventTimeTrigger::of(ms(2))),
         ] {
             let mut operator = summing(windowing(assigner.clone(), trigger, 3));
             let request = |full| SnapshotRequest {

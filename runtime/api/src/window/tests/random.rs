@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use thalweg_types::key_group::key_group;
 use thalweg_types::key_hash::hash_rows;
 
+use super::any_trigger::{AnyTrigger, Never};
 use super::twin::{Event, Twin, TwinTrigger};
 use super::*;
 use crate::function::testing::{Emitted, context};
@@ -52,13 +53,15 @@ fn assigners() -> impl Strategy<Value = WindowAssigner> {
     ]
 }
 
-fn triggers() -> impl Strategy<Value = (Trigger, TwinTrigger, bool)> {
+fn triggers() -> impl Strategy<Value = (AnyTrigger, TwinTrigger, bool)> {
+    let purging_end = PurgingTrigger::of(EventTimeTrigger::create());
+    let purging_count = PurgingTrigger::of(CountTrigger::of(2));
     prop_oneof![
-        3 => Just((EventTimeTrigger::create().into(), TwinTrigger::EventTime, false)),
-        1 => Just((PurgingTrigger::of(EventTimeTrigger::create()).into(), TwinTrigger::EventTime, true)),
-        1 => Just((CountTrigger::of(3).into(), TwinTrigger::Count(3), false)),
-        1 => Just((PurgingTrigger::of(CountTrigger::of(2)).into(), TwinTrigger::Count(2), true)),
-        1 => Just((Trigger::never(), TwinTrigger::Never, false)),
+        3 => Just((AnyTrigger::End(EventTimeTrigger::create()), TwinTrigger::EventTime, false)),
+        1 => Just((AnyTrigger::PurgingEnd(purging_end), TwinTrigger::EventTime, true)),
+        1 => Just((AnyTrigger::Count(CountTrigger::of(3)), TwinTrigger::Count(3), false)),
+        1 => Just((AnyTrigger::PurgingCount(purging_count), TwinTrigger::Count(2), true)),
+        1 => Just((AnyTrigger::Never(Never), TwinTrigger::Never, false)),
     ]
 }
 
@@ -122,7 +125,7 @@ impl AggregateFunction for Sum {
     }
 }
 
-fn aggregating(windowing: Windowing) -> Harness<Shown> {
+fn aggregating<G: Trigger<Word>>(windowing: Windowing<G>) -> Harness<Shown> {
     let sum = |key: &str, window: TimeWindow, sums: &[i64], out: &mut Collector<Shown>| {
         out.collect((key, window.start, window.end, &sums[0].to_string()));
     };
