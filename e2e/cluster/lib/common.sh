@@ -106,7 +106,7 @@ show_log() {
 # wait_for SECONDS WHAT "COMPONENT..." CMD...: polls until CMD succeeds. Fails, with the log, as soon as one of the
 # components has died; when time is up, with the log of the last component.
 wait_for() {
-  local seconds=$1 what=$2 components=$3 name deadline
+  local seconds=$(($1 * ${SLOWNESS:-1})) what=$2 components=$3 name deadline
   shift 3
   deadline=$(($(date +%s) + seconds))
   until "$@" >/dev/null 2>&1; do
