@@ -39,11 +39,13 @@ pub(crate) enum Command {
     List(ClientArguments),
     /// Cancels a job.
     Cancel(JobArguments),
+    /// Takes a checkpoint of a job now and prints its path.
+    Checkpoint(CheckpointArguments),
     /// Takes a savepoint of a job and prints its path, or disposes of one.
     Savepoint(SavepointArguments),
     /// Ends a job behind a savepoint and prints the savepoint's path.
     Stop(StopArguments),
-    /// Lists a job's checkpoints, the newest first.
+    /// Lists a job's newest checkpoints and savepoints, the newest first.
     Checkpoints(JobArguments),
     /// Looks into checkpoints and savepoints.
     State {
@@ -59,6 +61,8 @@ pub(crate) enum StateCommand {
         /// The folder of a checkpoint or savepoint, or its _metadata.
         path: String,
     },
+    /// Writes an operator's state as Parquet files, one a state: what a restore would begin with, deletes applied.
+    Export(ExportArguments),
 }
 
 impl Command {
@@ -149,6 +153,35 @@ pub(crate) struct RunArguments {
 pub(crate) struct JobArguments {
     /// 32 hex digits, as `list` prints them.
     pub(crate) job_id: String,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The folder of a checkpoint or savepoint, or its _metadata.
+    pub(crate) path: String,
+    /// The operator's uid; where it has none its name or id, as `state inspect` prints them.
+    #[arg(long, value_name = "UID")]
+    pub(crate) operator: String,
+    /// One state of it; without it all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) state: Option<String>,
+    /// A folder for a file a state, or, for one state, a file that ends in .parquet.
+    #[arg(long, short, value_name = "DIR|FILE.parquet")]
+    pub(crate) output: PathBuf,
+    /// Adds the column $key_group to keyed states.
+    #[arg(long)]
+    pub(crate) key_groups: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArguments {
+    /// 32 hex digits, as `list` prints them.
+    pub(crate) job_id: String,
+    /// One that refers to no file of an earlier one; without it as the job is configured.
+    #[arg(short, long)]
+    pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) client: ClientArguments,
 }

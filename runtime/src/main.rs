@@ -43,12 +43,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Info(arguments) => commands::info::run(configuration, arguments).await,
             Command::List(client) => commands::client::list(&client).await,
             Command::Cancel(job) => commands::client::cancel(&job.job_id, &job.client).await,
+            Command::Checkpoint(arguments) => commands::snapshots::checkpoint(&arguments).await,
             Command::Savepoint(arguments) => commands::snapshots::savepoint(&arguments).await,
             Command::Stop(arguments) => commands::snapshots::stop(&arguments).await,
             Command::Checkpoints(job) => commands::snapshots::checkpoints(&job.job_id, &job.client).await,
             Command::State {
                 command: StateCommand::Inspect { path },
             } => commands::state::inspect(&configuration, &path).await,
+            Command::State {
+                command: StateCommand::Export(arguments),
+            } => commands::export::run(&configuration, &arguments).await,
         }
     })
 }

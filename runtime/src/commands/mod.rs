@@ -1,6 +1,7 @@
 //! One module a verb, or a few that belong together.
 
 pub(crate) mod client;
+pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod jobmanager;
 pub(crate) mod run;

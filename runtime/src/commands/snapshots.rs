@@ -1,4 +1,4 @@
-//! `thalweg savepoint`, `stop` and `checkpoints`.
+//! `thalweg checkpoint`, `savepoint`, `stop` and `checkpoints`.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -8,8 +8,27 @@ use serde_json::{Value, json};
 use thalweg_types::JobId;
 
 use super::print;
-use crate::cli::{ClientArguments, SavepointArguments, StopArguments};
+use crate::cli::{CheckpointArguments, ClientArguments, SavepointArguments, StopArguments};
 use crate::rest_client::RestClient;
+
+/// Takes a checkpoint and prints its path. Flink's types: FULL, or CONFIGURED = as the job is configured.
+pub(crate) async fn checkpoint(arguments: &CheckpointArguments) -> anyhow::Result<ExitCode> {
+    let client = RestClient::new(&arguments.client);
+    let job: JobId = arguments.job_id.parse()?;
+    let kind = if arguments.full { "FULL" } else { "CONFIGURED" };
+    progress(&format!("taking a checkpoint of {job}"));
+    let path = format!("/jobs/{job}/checkpoints");
+    let body = json!({ "checkpointType": kind });
+    let taken = client.operation(&path, &path, &body).await?;
+    let id = taken["checkpointId"]
+        .as_u64()
+        .context("the JobManager named no checkpoint")?;
+    let details = client.get(&format!("{path}/details/{id}")).await?;
+    let location = details["external_path"]
+        .as_str()
+        .context("the JobManager named no path")?;
+    print(&format!("{location}\n"))
+}
 
 /// Takes a savepoint and prints its path, or disposes of one.
 pub(crate) async fn savepoint(arguments: &SavepointArguments) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::package::package;
 
+mod rescaling;
+mod samples;
+
 /// Ends when it is dropped.
 struct Process(Child);
 

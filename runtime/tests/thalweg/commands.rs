@@ -185,8 +185,11 @@ fn what_is_wrong_with_a_snapshot_or_its_folder_is_one_line() {
         ],
         "execution.checkpointing.dir",
     );
+    let across = "execution.checkpointing.file-merging.across-checkpoint-boundary";
+    run(&["-D", &format!("{across}=true")], across);
     refused(&["savepoint", "not-an-id"], "32 hex digits");
     refused(&["savepoint"], "which job?");
+    refused(&["checkpoint", "not-an-id"], "32 hex digits");
     refused(&["stop", "not-an-id"], "32 hex digits");
     refused(&["checkpoints", "not-an-id"], "32 hex digits");
     refused(

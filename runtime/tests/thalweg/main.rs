@@ -7,3 +7,4 @@
 mod cluster;
 mod commands;
 mod package;
+mod samples;
