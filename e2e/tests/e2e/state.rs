@@ -1,7 +1,7 @@
 //! A job's state outlives its pods: savepoints, checkpoints, and what is lost in between. Runs in `make test-full`.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
@@ -218,11 +218,11 @@ async fn an_evicted_task_manager_pod_loses_no_state() -> anyhow::Result<()> {
         ns.apply(&tight).await?;
         add_lines(&ns, &mut topics, 5_000)?;
         eventually("a TaskManager pod to be evicted", || async {
-            let pods = ns.pods("app.kubernetes.io/component=taskmanager").await?;
-            let evicted = pods.iter().any(|pod| {
-                let status = pod.status.as_ref();
-                status.and_then(|status| status.reason.as_deref()) == Some("Evicted")
-            });
+            // By its event: the pod itself is replaced at once.
+            let events = ns.api::<Event>().list(&ListParams::default()).await?;
+            let evicted = events
+                .iter()
+                .any(|event| event.reason.as_deref() == Some("Evicted"));
             ensure!(evicted, "not yet");
             Ok(())
         })

@@ -18,14 +18,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use thalweg_crds::{ClusterStatus, JobKind, JobState, LifecycleState, RequestedSnapshots};
+use thalweg_crds::{ClusterStatus, JobKind, LifecycleState, RequestedSnapshots};
 use thalweg_proto::cluster::v1::TriggerSavepointRequest;
 use thalweg_proto::control::v1::FailureClass;
 
 use super::departure::{Departure, Leaving, depart, is_active};
-use super::requests::{
-    create_pending, delete_surplus, in_status, pending, running_since, stopped_with, without_pending,
-};
+use super::requests::{in_status, keep_snapshots, running_since, stopped_with};
 use super::resource::{
     ClusterResource, add_finalizer, has_finalizer, keeps_state, owner_reference, read, remove_finalizer,
     write_status,
@@ -177,7 +175,9 @@ async fn converge<K: ClusterResource>(
     ));
     context.publish(events, &about).await;
     *recorded = after;
-    keep_snapshots(resource, context, &cluster, recorded).await?;
+    if let Some(job) = &cluster.job {
+        keep_snapshots(context, resource, &snapshots_of(&cluster), job, recorded).await?;
+    }
     let next = [plan.recheck_after, due, Some(RESYNC)]
         .into_iter()
         .flatten()
@@ -241,29 +241,6 @@ fn tell_savepoint(
     if let Some(job) = after.job_status.as_mut().filter(|_| info.is_some()) {
         job.savepoint_info = info;
     }
-}
-
-/// Creates the snapshots that are recorded, and deletes those that are too many.
-async fn keep_snapshots<K: ClusterResource>(
-    resource: &K,
-    context: &Context,
-    cluster: &Cluster,
-    recorded: &mut ClusterStatus,
-) -> Result<(), ReconcileError> {
-    let Some(job) = &cluster.job else { return Ok(()) };
-    let of = snapshots_of(cluster);
-    let all = pending(recorded.snapshots.as_ref());
-    if !all.is_empty() {
-        create_pending(&context.client, &of, job, all).await?;
-        recorded.snapshots = without_pending(recorded.snapshots.take());
-        write_status(&context.client, resource, recorded).await?;
-    }
-    let running = recorded.job_status.as_ref().and_then(|job| job.state) == Some(JobState::Running);
-    if running {
-        let in_use: Vec<&str> = recorded.recovery.restore_path.as_deref().into_iter().collect();
-        delete_surplus(context, &of, job, &in_use).await?;
-    }
-    Ok(())
 }
 
 fn request_of<'a, K: ClusterResource>(

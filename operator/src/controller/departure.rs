@@ -8,16 +8,12 @@
 use std::time::Duration;
 
 use kube::runtime::events::{Event, EventType};
-use serde::Serialize;
-use thalweg_crds::{
-    ClusterStatus, JobState, JobStatus, PendingSnapshot, RecoveryStatus, RequestedSnapshots,
-    SessionJobStatus, SnapshotTriggerType, SnapshotType,
-};
+use thalweg_crds::{JobState, JobStatus, PendingSnapshot, RecoveryStatus, SnapshotTriggerType, SnapshotType};
 use thalweg_proto::cluster::v1::TriggerSavepointRequest;
 use thalweg_proto::control::v1::FailureClass;
 
 use super::ReconcileError;
-use super::requests::{create_pending, pending, without_pending};
+use super::requests::{JobRecord, create_recorded};
 use super::resource::{CustomResource, write_status};
 use crate::build::SnapshotOf;
 use crate::cluster::Job;
@@ -36,35 +32,6 @@ pub(crate) enum Departure {
     Go,
     Wait(Duration),
 }
-
-/// The parts of a status that this is about.
-pub(crate) trait JobRecord: Clone + PartialEq + Serialize + Send + Sync {
-    fn recovery(&self) -> &RecoveryStatus;
-    fn recovery_mut(&mut self) -> &mut RecoveryStatus;
-    fn job_mut(&mut self) -> &mut Option<JobStatus>;
-    fn snapshots_mut(&mut self) -> &mut Option<RequestedSnapshots>;
-}
-
-macro_rules! job_record {
-    ($status:ty) => {
-        impl JobRecord for $status {
-            fn recovery(&self) -> &RecoveryStatus {
-                &self.recovery
-            }
-            fn recovery_mut(&mut self) -> &mut RecoveryStatus {
-                &mut self.recovery
-            }
-            fn job_mut(&mut self) -> &mut Option<JobStatus> {
-                &mut self.job_status
-            }
-            fn snapshots_mut(&mut self) -> &mut Option<RequestedSnapshots> {
-                &mut self.snapshots
-            }
-        }
-    };
-}
-job_record!(ClusterStatus);
-job_record!(SessionJobStatus);
 
 /// What is known of the job.
 #[derive(Debug, Clone, Copy)]
@@ -163,16 +130,9 @@ impl<K: CustomResource> Shell<'_, K> {
         self.context.publish(events, &self.resource.object_ref(&())).await;
     }
 
-    /// Creates the FlinkStateSnapshots that status tells of, and takes them out of it.
     async fn create<S: JobRecord>(&self, status: &mut S) -> Result<(), ReconcileError> {
-        let requested = status.snapshots_mut().clone();
-        let all = pending(requested.as_ref());
-        if all.is_empty() {
-            return Ok(());
-        }
-        create_pending(&self.context.client, &self.leaving.of, self.leaving.job, all).await?;
-        *status.snapshots_mut() = without_pending(requested);
-        Ok(write_status(&self.context.client, self.resource, status).await?)
+        let (of, job) = (&self.leaving.of, self.leaving.job);
+        create_recorded(self.context, self.resource, of, job, status).await
     }
 
     async fn trigger<S: JobRecord>(

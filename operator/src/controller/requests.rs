@@ -8,11 +8,15 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
 use thalweg_crds::{
-    ClaimMode, FlinkStateSnapshot, JobState, PendingSnapshot, RecoveryStatus, RequestedSnapshots,
+    ClaimMode, ClusterStatus, FlinkStateSnapshot, JobState, JobStatus, PendingSnapshot, RecoveryStatus,
+    RequestedSnapshots, SessionJobStatus,
 };
 use thalweg_proto::cluster::v1::JobStatus as PushedJob;
 
+use super::ReconcileError;
+use super::resource::{CustomResource, write_status};
 use crate::apply::ApplyError;
 use crate::build::{SnapshotOf, snapshot};
 use crate::cluster::Job;
@@ -40,27 +44,79 @@ pub(crate) fn stopped_with<'a>(before: &RecoveryStatus, state: &'a StatePlan) ->
     (ended && source.claim_mode == ClaimMode::NoClaim).then_some(source.path.as_str())
 }
 
+/// The parts of a status that are about a job's snapshots.
+pub(crate) trait JobRecord: Clone + PartialEq + Serialize + Send + Sync {
+    fn recovery(&self) -> &RecoveryStatus;
+    fn recovery_mut(&mut self) -> &mut RecoveryStatus;
+    fn job_mut(&mut self) -> &mut Option<JobStatus>;
+    fn snapshots_mut(&mut self) -> &mut Option<RequestedSnapshots>;
+}
+
+macro_rules! job_record {
+    ($status:ty) => {
+        impl JobRecord for $status {
+            fn recovery(&self) -> &RecoveryStatus {
+                &self.recovery
+            }
+            fn recovery_mut(&mut self) -> &mut RecoveryStatus {
+                &mut self.recovery
+            }
+            fn job_mut(&mut self) -> &mut Option<JobStatus> {
+                &mut self.job_status
+            }
+            fn snapshots_mut(&mut self) -> &mut Option<RequestedSnapshots> {
+                &mut self.snapshots
+            }
+        }
+    };
+}
+job_record!(ClusterStatus);
+job_record!(SessionJobStatus);
+
+/// Creates the snapshots that a status tells of, and deletes those that are too many. `recorded` is the status as it was written last.
+pub(crate) async fn keep_snapshots<K: CustomResource, S: JobRecord>(
+    context: &Context,
+    resource: &K,
+    of: &SnapshotOf<'_>,
+    job: &Job,
+    recorded: &mut S,
+) -> Result<(), ReconcileError> {
+    create_recorded(context, resource, of, job, recorded).await?;
+    let state = recorded.job_mut().as_ref().and_then(|job| job.state);
+    if state == Some(JobState::Running) {
+        let in_use: Vec<&str> = recorded.recovery().restore_path.as_deref().into_iter().collect();
+        delete_surplus(context, of, job, &in_use).await?;
+    }
+    Ok(())
+}
+
+/// Creates the snapshots that a status tells of, and takes them out of it.
+pub(crate) async fn create_recorded<K: CustomResource, S: JobRecord>(
+    context: &Context,
+    resource: &K,
+    of: &SnapshotOf<'_>,
+    job: &Job,
+    recorded: &mut S,
+) -> Result<(), ReconcileError> {
+    let Some(mut requested) = recorded.snapshots_mut().clone() else {
+        return Ok(());
+    };
+    let all = std::mem::take(&mut requested.pending);
+    if all.is_empty() {
+        return Ok(());
+    }
+    create_pending(&context.client, of, job, &all).await?;
+    *recorded.snapshots_mut() = in_status(requested);
+    Ok(write_status(&context.client, resource, recorded).await?)
+}
+
 /// As it is in a status: nothing is absent.
 pub(crate) fn in_status(requested: RequestedSnapshots) -> Option<RequestedSnapshots> {
     (requested != RequestedSnapshots::default()).then_some(requested)
 }
 
-/// What is recorded and not yet created.
-pub(crate) fn pending(requested: Option<&RequestedSnapshots>) -> &[PendingSnapshot] {
-    requested.map_or(&[], |requested| &requested.pending)
-}
-
-/// The record once they are created.
-pub(crate) fn without_pending(requested: Option<RequestedSnapshots>) -> Option<RequestedSnapshots> {
-    let requested = RequestedSnapshots {
-        pending: Vec::new(),
-        ..requested?
-    };
-    in_status(requested)
-}
-
 /// Creates them; one that is there was made by an earlier pass whose record was lost.
-pub(crate) async fn create_pending(
+async fn create_pending(
     client: &Client,
     of: &SnapshotOf<'_>,
     job: &Job,
@@ -88,7 +144,7 @@ pub(crate) async fn create_pending(
 }
 
 /// Deletes those that are too many or too old; `in_use`: paths that the job starts from.
-pub(crate) async fn delete_surplus(
+async fn delete_surplus(
     context: &Context,
     of: &SnapshotOf<'_>,
     job: &Job,

@@ -7,6 +7,7 @@
 //! Invariants: a submission's operation id, and what it restores from, are in status before the job is submitted, and the same
 //! id is one job; likewise the id of a stop with savepoint.
 
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -19,39 +20,31 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use thalweg_crds::{
-    FlinkSession, FlinkSessionJob, JobKind, JobState, JobStatus, LifecycleState, SavepointInfo,
-    SessionJobStatus, UpgradeMode,
+    FlinkSession, FlinkSessionJob, JobState, JobStatus, LifecycleState, SessionJobStatus, UpgradeMode,
 };
-use thalweg_proto::cluster::v1::JobStatus as PushedJob;
 use thalweg_proto::cluster::v1::submit_job_response::Result as Submitted;
 use thalweg_proto::cluster::v1::{CancelJobRequest, PackageReference, RestoreSettings, SubmitJobRequest};
 use thalweg_proto::control::v1::{Failure, FailureClass};
 
 use super::cluster::trigger;
-use super::departure::{Departure, Leaving, depart, is_active};
-use super::requests::{
-    create_pending, delete_surplus, in_status, pending, running_since, stopped_with, without_pending,
-};
+use super::departure::Departure;
+use super::requests::keep_snapshots;
 use super::resource::{add_finalizer, has_finalizer, keeps_state, read, remove_finalizer, write_status};
 use super::{RESYNC, ReconcileError, record, resource_key};
-use crate::build::{RETENTION_KEY, SnapshotOf};
+use crate::build::RETENTION_KEY;
 use crate::cluster::{ClusterKind, Job, hash};
 use crate::cluster_watch::{ClusterKey, View};
 use crate::context::Context;
 use crate::events::{Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
-use crate::plan::deletion::Deleted;
 use crate::plan::job_of;
 use crate::plan::session_job::{JobStep, Wanted, plan_session_job};
-use crate::plan::snapshots::{Requests, request};
-use crate::plan::state::{
-    JobManagerVoice, RestoreSource, StatePlan, recorded_hold, recorded_restore, recorded_upgrade,
-};
+use crate::plan::state::{RestoreSource, StatePlan, recorded_hold, recorded_restore, recorded_upgrade};
 use crate::policy::has_operator_keys;
 use crate::status::Problem;
-use crate::status::savepoints::savepoint_info;
 use crate::status::session_job::{Known, session_job_deleting, session_job_status};
 use crate::validate::validate_session_job;
+use snapshots::{ask_for_snapshots, newest_savepoint, snapshots_of, stop_first};
 
 const KIND: &str = "FlinkSessionJob";
 /// A deleted job whose session can't be reached is given up after this.
@@ -215,84 +208,13 @@ async fn pass_over(job: &FlinkSessionJob, context: &Context) -> Result<Action, R
             }
         }
     }
-    let after = finish(job, context, &before, &known).await?;
-    keep_snapshots(job, context, &spec, after).await?;
+    let mut after = finish(job, context, &before, &known).await?;
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    let of = snapshots_of(&namespace, &name);
+    keep_snapshots(context, job, &of, &spec, &mut after).await?;
     let retried = known.problem.as_ref().is_some_and(|problem| !problem.fatal);
     let recheck = if retried { SESSION_RECHECK } else { RESYNC };
     Ok(Action::requeue(due.unwrap_or(recheck).min(recheck)))
-}
-
-fn newest_savepoint(
-    job: &FlinkSessionJob,
-    context: &Context,
-    pushed: Option<&PushedJob>,
-    before: &SessionJobStatus,
-) -> Option<SavepointInfo> {
-    let pushed = pushed.filter(|job| !job.savepoints.is_empty())?;
-    let recorded = before
-        .job_status
-        .as_ref()
-        .and_then(|job| job.savepoint_info.as_ref());
-    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
-    let known = context.snapshots.of_job(&snapshots_of(&namespace, &name));
-    savepoint_info(Some(pushed), recorded, &known)
-}
-
-fn snapshots_of<'a>(namespace: &'a str, name: &'a str) -> SnapshotOf<'a> {
-    SnapshotOf {
-        kind: JobKind::FlinkSessionJob,
-        namespace,
-        name,
-    }
-}
-
-/// Records the snapshots that are asked for; when time alone asks for another.
-fn ask_for_snapshots(
-    job: &FlinkSessionJob,
-    context: &Context,
-    spec: &Job,
-    before: &SessionJobStatus,
-    step: &JobStep,
-    known: &mut Known<'_>,
-) -> Option<Duration> {
-    let left = match step {
-        JobStep::Submit { state, .. } | JobStep::Rest { state } => stopped_with(&before.recovery, state),
-        _ => None,
-    };
-    let wanted = Requests {
-        name: &job.name_any(),
-        job: spec,
-        first: before.observed_generation.is_none(),
-        running_since: running_since(known.pushed.filter(|_| *step == JobStep::Nothing)),
-        stopped_with: left,
-        now: context.now(),
-    };
-    let (record, due) = request(&wanted, &before.snapshots.clone().unwrap_or_default());
-    known.snapshots = in_status(record);
-    due
-}
-
-/// Creates the snapshots that are recorded, and deletes those that are too many.
-async fn keep_snapshots(
-    job: &FlinkSessionJob,
-    context: &Context,
-    spec: &Job,
-    mut recorded: SessionJobStatus,
-) -> Result<(), ReconcileError> {
-    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
-    let of = snapshots_of(&namespace, &name);
-    let all = pending(recorded.snapshots.as_ref());
-    if !all.is_empty() {
-        create_pending(&context.client, &of, spec, all).await?;
-        recorded.snapshots = without_pending(recorded.snapshots.take());
-        write_status(&context.client, job, &recorded).await?;
-    }
-    let running = recorded.job_status.as_ref().and_then(|job| job.state) == Some(JobState::Running);
-    if running {
-        let in_use: Vec<&str> = recorded.recovery.restore_path.as_deref().into_iter().collect();
-        delete_surplus(context, &of, spec, &in_use).await?;
-    }
-    Ok(())
 }
 
 /// What status says already.
@@ -505,47 +427,6 @@ async fn finish(
         context.publish(events, &about).await;
     }
     Ok(after)
-}
-
-/// Stops the job with a savepoint before anything is ended, if that is asked for.
-async fn stop_first(
-    job: &FlinkSessionJob,
-    context: &Context,
-    status: &SessionJobStatus,
-    session_exists: bool,
-    since: Duration,
-) -> Result<Departure, ReconcileError> {
-    let configuration = job.spec.flink_configuration.as_ref();
-    if !session_exists || !has_operator_keys(configuration) {
-        return Ok(Departure::Go);
-    }
-    // What is invalid asks for nothing.
-    let Ok((spec, _)) = validate_session_job(&job.spec.job, configuration) else {
-        return Ok(Departure::Go);
-    };
-    let view = context.watches.view(&session_key(job));
-    let snapshot = view.as_ref().and_then(|view| view.snapshot.as_deref());
-    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
-    let recorded = status.job_status.as_ref();
-    let leaving = Leaving {
-        of: snapshots_of(&namespace, &name),
-        job: &spec,
-        facts: Deleted {
-            uid: &job.uid().unwrap_or_default(),
-            policy: &spec.policy,
-            recovery: &status.recovery,
-            active: is_active(status.operation_id.as_deref(), &status.recovery, recorded),
-            upgrade_path: recorded.and_then(|job| job.upgrade_savepoint_path.as_deref()),
-            pushed: job_of(snapshot, status.operation_id.as_deref()),
-            job_manager: match snapshot {
-                Some(_) => JobManagerVoice::Answers,
-                None => JobManagerVoice::Silent,
-            },
-            since,
-        },
-        address: view.as_ref().map_or("", |view| view.address.as_str()),
-    };
-    depart(context, job, status, &leaving).await
 }
 
 async fn clean_up(job: &FlinkSessionJob, context: &Context) -> Result<Action, ReconcileError> {

@@ -46,6 +46,8 @@ pub(super) const KIND: &str = "FlinkStateSnapshot";
 const PROGRESS_RECHECK: Duration = Duration::from_secs(5);
 /// Until a job that isn't there to ask is looked at again.
 const JOB_RECHECK: Duration = Duration::from_secs(10);
+/// Who applies a folder of manifests may create a job's snapshot before the job.
+const JOB_MAX: Duration = Duration::from_secs(60);
 const DISPOSAL_RECHECK: Duration = Duration::from_secs(1);
 const DISPOSAL_RETRY: Duration = Duration::from_secs(10);
 
@@ -269,7 +271,20 @@ impl Pass<'_> {
             return Ok(nothing_known());
         };
         let job = find_job(self.context, &namespace, reference).await?;
-        Ok(facts_of(self.context, reference, job, status))
+        let mut facts = facts_of(self.context, reference, job, status);
+        if let JobFacts::Missing(reason) = &facts.job
+            && self.is_new()
+        {
+            facts.job = JobFacts::Waiting(format!("{reason} yet"));
+        }
+        Ok(facts)
+    }
+
+    fn is_new(&self) -> bool {
+        let metadata = &self.snapshot.metadata;
+        let created = metadata.creation_timestamp.as_ref();
+        let age = created.and_then(|time| Duration::try_from(self.now.time.duration_since(time.0)).ok());
+        metadata.deletion_timestamp.is_none() && age.is_some_and(|age| age < JOB_MAX)
     }
 
     /// A deleted one: its savepoint goes first, if it is to.

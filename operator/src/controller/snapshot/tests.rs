@@ -273,6 +273,22 @@ async fn a_snapshot_of_a_job_that_is_not_there_is_abandoned() {
 }
 
 #[tokio::test]
+async fn a_new_snapshot_waits_for_a_job_that_is_created_behind_it() {
+    let mut snapshot = checkpoint(Value::Null);
+    snapshot.metadata.creation_timestamp = Some(Time(seconds_ago(5)));
+    let script =
+        begins(&snapshot)
+            .expect("GET", APPLICATION, NOT_FOUND)
+            .expect("PATCH", STATUS, Reply::Resource);
+    let (outcome, played) = once(&snapshot, ClusterWatches::new(), &Arc::default(), script).await;
+    assert_eq!(outcome.unwrap(), Action::requeue(JOB_RECHECK));
+    let status = &played.body("PATCH", STATUS)["status"];
+    assert_eq!(status["state"], "TRIGGER_PENDING");
+    let message = status["conditions"][1]["message"].as_str().unwrap();
+    assert!(message.ends_with("in this namespace yet"), "{message}");
+}
+
+#[tokio::test]
 async fn a_job_that_starts_or_restarts_is_waited_for() {
     for watches in [ClusterWatches::new(), saying("RESTARTING")] {
         let snapshot = checkpoint(Value::Null);

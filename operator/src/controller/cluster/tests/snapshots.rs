@@ -433,7 +433,8 @@ async fn a_redeploy_nonce_starts_the_job_anew_from_its_initial_savepoint_without
 async fn pass_on(server: &Server, kill: Kill, watches: &ClusterWatches, jobs: &Arc<FakeJobs>) {
     let application: FlinkApplication = server.get("flinkapplications", "wc");
     let (watches, jobs) = (watches.clone(), jobs.clone());
-    server
+    // How a killed pass ends nobody hears.
+    let _ = server
         .run(kill, async move |client| {
             reconcile::<FlinkApplication>(Arc::new(application), context(client, watches, jobs)).await
         })
@@ -514,6 +515,45 @@ async fn killed_before_or_behind_any_write_an_upgrade_keeps_its_savepoint_and_it
             );
             let made = format!("{SNAPSHOTS}/wc-savepoint-upgrade-1800000000000");
             assert_eq!(created_snapshots(&server), [made], "{kill:?}");
+        }
+    }
+}
+
+/// A deletion with a savepoint, the operator killed before or behind each of its writes in turn: the job is asked to stop under one
+/// id, its savepoint has one resource, and everything goes.
+#[tokio::test]
+async fn killed_before_or_behind_any_write_a_deletion_makes_one_savepoint_and_ends() {
+    for (at, killed_pass) in (0..8).flat_map(|at| [(at, 0), (at, 2), (at, 3)]) {
+        for kill in [Kill::Before(at), Kill::Behind(at)] {
+            // Long enough ago that pods which nobody collects are deleted by us.
+            let (application, deployment, pods) = leaving(json!({}), 200);
+            let server = served(&application, &deployment, &pods);
+            let jobs = Arc::new(FakeJobs::default());
+            let begun = || Ok(TriggerSavepointResponse { failure: None });
+            jobs.triggers.lock().unwrap().extend([begun(), begun(), begun()]);
+            for pass in 0..7 {
+                let watches = if pass < 2 {
+                    runs()
+                } else {
+                    says(stopped("FINISHED", "s3://b/sp/9", None))
+                };
+                let kill = if pass == killed_pass { kill } else { Kill::Never };
+                pass_on(&server, kill, &watches, &jobs).await;
+            }
+            let asked = jobs.triggered.lock().unwrap();
+            assert!(!asked.is_empty() && asked.iter().all(|one| one.operation_id == STOP));
+            let made = format!("{SNAPSHOTS}/wc-savepoint-upgrade-1800000000000");
+            assert_eq!(
+                created_snapshots(&server),
+                [made],
+                "{kill:?} in pass {killed_pass}"
+            );
+            let gone: FlinkApplication = server.get("flinkapplications", "wc");
+            assert_eq!(
+                gone.finalizers(),
+                Vec::<String>::new(),
+                "{kill:?} in pass {killed_pass}"
+            );
         }
     }
 }
