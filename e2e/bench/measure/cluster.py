@@ -24,7 +24,20 @@ def output_or_nothing(*arguments: str) -> str:
 
 def inside(command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Runs a command in the cluster's network, with KUBECONFIG, kubectl and helm."""
-    subprocess.run([CLUSTER, "exec", *command], check=True, env={**os.environ, **environment})
+    child = subprocess.Popen([CLUSTER, "exec", *command], env={**os.environ, **environment})
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        # The child was told too.
+        child.wait()
+        raise
+    except BaseException:
+        # It ends what it started, which a SIGKILL would leave.
+        child.terminate()
+        child.wait()
+        raise
+    if status != 0:
+        raise subprocess.CalledProcessError(status, child.args)
 
 
 def component_pid(name: str) -> int:

@@ -1,4 +1,4 @@
-"""What is measured: an engine that counts words between two Kafka topics.
+"""What is measured: an engine that runs a job over Kafka topics.
 
 Invariants: an engine is a few processes on loopback with empty folders of its own; it is started for one run and stopped
 after it, so no run inherits a warm JVM, a cache or state. Both engines get the same job, parallelism and memory.
@@ -8,12 +8,13 @@ import dataclasses
 import pathlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from . import processes, prometheus, rest
 from .processes import Process, wait_until
 
 _START_SECONDS = 120
+_OPERATOR = "flink_taskmanager_job_task_operator_"
 
 
 class EngineError(Exception):
@@ -22,35 +23,45 @@ class EngineError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A word count. Without an output topic the counts go to a blackhole."""
+    """The same for both engines: `word-count` is the package of that name here and the class WordCount there."""
 
-    brokers: str
-    input_topic: str
-    output_topic: str | None
+    package: str
+    arguments: list[str]
     parallelism: int
     memory: str
-    bounded: bool = False
+    task_managers: int = 1
+    # Of both; @WORK@ in a value is the engine's own folder.
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
-    def arguments(self) -> list[str]:
-        """Of the job's main; the same for both engines."""
-        arguments = ["--bootstrap-servers", self.brokers, "--input-topic", self.input_topic]
-        if self.output_topic is None:
-            arguments += ["--sink", "blackhole"]
-        else:
-            arguments += ["--output-topic", self.output_topic]
-        return arguments + (["--bounded"] if self.bounded else [])
+    @property
+    def slots(self) -> int:
+        """Of each TaskManager. Several have one each: those that the parallelism does not need are spare."""
+        return self.parallelism if self.task_managers == 1 else 1
+
+
+def topic_arguments(brokers: str, input_topic: str, output_topic: str | None, bounded: bool = False) -> list[str]:
+    """Of a job's main. Without an output topic what it gives goes to a blackhole."""
+    output = ["--sink", "blackhole"] if output_topic is None else ["--output-topic", output_topic]
+    arguments = ["--bootstrap-servers", brokers, "--input-topic", input_topic, *output]
+    return arguments + (["--bounded"] if bounded else [])
 
 
 class Engine(ABC):
     """One start of an engine with one job."""
 
-    name: str
     rest_port: int
+    # Of the first TaskManager; the others' follow.
     metrics_port: int
 
-    def __init__(self, work: pathlib.Path) -> None:
-        self.work = work / self.name
+    def __init__(self, name: str, work: pathlib.Path, settings: Mapping[str, object]) -> None:
+        self.name = name
+        self.work = work / name
         self.processes: list[Process] = []
+        # By number; one that was killed is none any more.
+        self.task_managers: dict[int, Process] = {}
+        # Put before a TaskManager's command line.
+        self.wrapper: list[str] = []
+        self._own_settings = settings
 
     @property
     def rest_url(self) -> str:
@@ -60,10 +71,19 @@ class Engine(ABC):
     def _launch(self, job: Job) -> None:
         """Starts the processes and submits the job."""
 
+    @abstractmethod
+    def state_bytes(self) -> int:
+        """What the TaskManager holds in memory now, as the engine's figure of bytes a key takes it."""
+
+    def settings(self, job: Job) -> dict[str, str]:
+        """Configuration beside addresses and sizes: the bench's, the job's, the engine's; the last wins."""
+        merged = {"restart-strategy.type": "none", **job.settings, **self._own_settings}
+        return {key: str(value).replace("@WORK@", str(self.work)) for key, value in merged.items()}
+
     def start(self, job: Job) -> None:
         """Returns when the job is RUNNING, or already FINISHED."""
         shutil.rmtree(self.work, ignore_errors=True)
-        for folder in ("tmp", "log", "conf", "blobs", "web"):
+        for folder in ("tmp", "log", "conf", "blobs", "web", "checkpoints"):
             (self.work / folder).mkdir(parents=True)
         self._launch(job)
         wait_until(f"{self.name}'s job to run", _START_SECONDS, self.is_running, self.processes)
@@ -73,7 +93,15 @@ class Engine(ABC):
         for process in reversed(self.processes):
             process.stop()
         self.processes.clear()
-        shutil.rmtree(self.work / "tmp", ignore_errors=True)
+        self.task_managers.clear()
+        for folder in ("tmp", "checkpoints"):
+            shutil.rmtree(self.work / folder, ignore_errors=True)
+
+    def kill(self, number: int) -> None:
+        """SIGKILL for a TaskManager and its workers, as when its container dies."""
+        process = self.task_managers.pop(number)
+        self.processes.remove(process)
+        process.kill()
 
     def check(self) -> None:
         """Fails if a process or the job has ended that should run."""
@@ -101,6 +129,19 @@ class Engine(ABC):
         """Lines that the source has given out, by the engine's own counter."""
         return self._operator_total("numRecordsOut", lambda labels: labels["operator_name"].startswith("Source:"))
 
+    def operator_records(self, operator: str) -> float | None:
+        """Records that an operator has taken in, by the engine's own counter."""
+        return self._operator_total("numRecordsIn", lambda labels: labels["operator_name"] == operator)
+
+    def working_task_managers(self, operator: str) -> list[int]:
+        """Those in which subtasks of the operator run."""
+        wanted = lambda labels: labels["operator_name"] == operator  # noqa: E731
+        return [number for number in self.task_managers if self._total_at(number, f"{_OPERATOR}numRecordsIn", wanted) is not None]
+
+    def accounted_bytes(self) -> float | None:
+        """What an engine that counts its allocations says that its workers hold; None of one that does not."""
+        return self._total("flink_taskmanager_job_worker_memory_allocated", lambda _: True)
+
     def sink_records(self) -> float | None:
         """Records handed to the Kafka producer, by the engine's own counter."""
         return self._operator_total("numRecordsSend", lambda _: True)
@@ -108,17 +149,32 @@ class Engine(ABC):
     def pids(self) -> list[int]:
         return processes.tree(process.pid for process in self.processes)
 
+    def job_url(self) -> str:
+        return f"{self.rest_url}/jobs/{rest.jobs(self.rest_url)[0]['jid']}"
+
     def _spawn(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Process:
         process = Process(f"{self.name} {name}", command, self.work / "log" / f"{name}.log", environment)
         self.processes.append(process)
         return process
 
+    def _spawn_task_manager(self, number: int, command: Sequence[str], environment: dict[str, str]) -> None:
+        name = f"taskmanager-{number}" if number else "taskmanager"
+        self.task_managers[number] = self._spawn(name, [*self.wrapper, *command], environment)
+
     def _operator_total(self, metric: str, wanted: Callable[[prometheus.Labels], bool]) -> float | None:
+        return self._total(f"{_OPERATOR}{metric}", wanted)
+
+    def _total(self, metric: str, wanted: Callable[[prometheus.Labels], bool]) -> float | None:
+        found = [self._total_at(number, metric, wanted) for number in self.task_managers]
+        values = [value for value in found if value is not None]
+        return sum(values) if values else None
+
+    def _total_at(self, number: int, metric: str, wanted: Callable[[prometheus.Labels], bool]) -> float | None:
         try:
-            page = rest.get_text(f"http://127.0.0.1:{self.metrics_port}/metrics")
+            page = rest.get_text(f"http://127.0.0.1:{self.metrics_port + number}/metrics")
         except OSError:
             return None
-        return prometheus.total(page, f"flink_taskmanager_job_task_operator_{metric}", wanted)
+        return prometheus.total(page, metric, wanted)
 
     def _root_exception(self) -> str:
         found = rest.jobs(self.rest_url)

@@ -1,6 +1,6 @@
-"""Real Flink: a standalone JobManager and TaskManager, the job submitted by REST as a jar.
+"""Real Flink: a standalone JobManager and TaskManagers, the job submitted by REST as a jar.
 
-Twice: as a DataStream program, and with Flink SQL's mini-batch aggregate in it, which folds a word's updates.
+The word count twice: as a DataStream program, and with Flink SQL's mini-batch aggregate in it, which folds a word's updates.
 """
 
 import json
@@ -8,8 +8,9 @@ import os
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Mapping
 
-from . import rest
+from . import jvm, rest
 from .engine import Engine, EngineError, Job
 from .places import BENCH
 from .processes import wait_until
@@ -17,18 +18,26 @@ from .processes import wait_until
 _START_SECONDS = 120
 _RESULT_PREFIX = "BASH_JAVA_UTILS_EXEC_RESULT:"
 _FOLDER = BENCH / "flink"
+# State is on the heap: what is not managed memory is heap.
+WITHOUT_MANAGED_MEMORY = {"taskmanager.memory.managed.size": "0b"}
 
 
 class Flink(Engine):
     """Home and jar are as flink/setup printed them."""
 
-    name = "flink"
-    entry_class = "WordCount"
+    entry_class_suffix = ""
     rest_port = 8181
     metrics_port = 9350
 
-    def __init__(self, work: pathlib.Path, home: pathlib.Path, jar: pathlib.Path) -> None:
-        super().__init__(work)
+    def __init__(
+        self,
+        work: pathlib.Path,
+        home: pathlib.Path,
+        jar: pathlib.Path,
+        name: str = "flink",
+        settings: Mapping[str, object] = WITHOUT_MANAGED_MEMORY,
+    ) -> None:
+        super().__init__(name, work, settings)
         self._home = home
         self._jar = jar
 
@@ -36,15 +45,18 @@ class Flink(Engine):
         self._write_configuration(job)
         self._start_job_manager()
         wait_until("Flink's REST", _START_SECONDS, lambda: rest.reachable(f"{self.rest_url}/overview"), self.processes)
-        self._start_task_manager()
-        wait_until("Flink's slots", _START_SECONDS, lambda: self._free_slots() >= job.parallelism, self.processes)
+        for number in range(job.task_managers):
+            self._start_task_manager(number)
+        slots = job.slots * job.task_managers
+        wait_until("Flink's slots", _START_SECONDS, lambda: self._free_slots() >= slots, self.processes)
         self._submit(job)
 
     def _write_configuration(self, job: Job) -> None:
         conf = self.work / "conf"
         text = (_FOLDER / "conf/config.yaml").read_text()
         values = {
-            "SLOTS": job.parallelism,
+            "PARALLELISM": job.parallelism,
+            "SLOTS": job.slots,
             "TASKMANAGER_MEMORY": job.memory,
             "REST_PORT": self.rest_port,
             # The JobManager takes the one below the TaskManager's.
@@ -53,26 +65,34 @@ class Flink(Engine):
         }
         for name, value in values.items():
             text = text.replace(f"@{name}@", str(value))
+        text += "".join(f"{key}: {value}\n" for key, value in self.settings(job).items())
         (conf / "config.yaml").write_text(text)
         shutil.copy(_FOLDER / "conf/log4j-console.properties", conf)
 
     def _start_job_manager(self) -> None:
-        jvm, dynamic = self._resources("GET_JM_RESOURCE_PARAMS")
+        options, dynamic = self._resources("GET_JM_RESOURCE_PARAMS")
         entrypoint = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
         arguments = [entrypoint, "--configDir", str(self.work / "conf"), "--executionMode", "cluster", *dynamic]
-        self._spawn("jobmanager", self._java(jvm) + arguments, self._environment())
+        self._spawn("jobmanager", self._java(options) + arguments, self._environment())
 
-    def _start_task_manager(self) -> None:
-        jvm, dynamic = self._resources("GET_TM_RESOURCE_PARAMS")
-        own = ["-D", f"metrics.reporter.prom.port={self.metrics_port}"]
+    def _start_task_manager(self, number: int) -> None:
+        options, dynamic = self._resources("GET_TM_RESOURCE_PARAMS")
+        own = ["-D", f"metrics.reporter.prom.port={self.metrics_port + number}"]
         runner = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         arguments = [runner, "--configDir", str(self.work / "conf"), *dynamic, *own]
-        self._spawn("taskmanager", self._java(jvm) + arguments, self._environment())
+        self._spawn_task_manager(number, self._java(options) + arguments, self._environment())
+
+    def state_bytes(self) -> int:
+        """The heap after a forced collection."""
+        return sum(jvm.heap_after_collection(process.pid) for process in self.task_managers.values())
 
     def _submit(self, job: Job) -> None:
         jar = rest.upload(self.rest_url, self._jar)
-        body = {"entryClass": self.entry_class, "programArgsList": job.arguments(), "parallelism": job.parallelism}
+        body = {"entryClass": self._entry_class(job), "programArgsList": job.arguments, "parallelism": job.parallelism}
         rest.request("POST", f"{self.rest_url}/jars/{jar}/run", json.dumps(body).encode())
+
+    def _entry_class(self, job: Job) -> str:
+        return "".join(part.capitalize() for part in job.package.split("-")) + self.entry_class_suffix
 
     def _free_slots(self) -> int:
         return (rest.reachable(f"{self.rest_url}/overview") or {}).get("slots-available", 0)
@@ -89,10 +109,10 @@ class Flink(Engine):
             raise EngineError(f"Flink's arithmetic {command} failed: {_reason(run.stdout + run.stderr)}")
         return lines[0].split(), lines[1].split()
 
-    def _java(self, jvm: list[str]) -> list[str]:
+    def _java(self, options: list[str]) -> list[str]:
         opens = (_FOLDER / "java.options").read_text().split()
         logging = f"-Dlog4j.configurationFile=file:{self.work}/conf/log4j-console.properties"
-        return ["java", *jvm, *opens, logging, "-cp", f"{self._home}/lib/*"]
+        return ["java", *options, *opens, logging, "-cp", f"{self._home}/lib/*"]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -115,5 +135,7 @@ def _reason(output: str) -> str:
 class FlinkSql(Flink):
     """The same with the other program."""
 
-    name = "flink-sql"
-    entry_class = "WordCountSql"
+    entry_class_suffix = "Sql"
+
+    def __init__(self, work: pathlib.Path, home: pathlib.Path, jar: pathlib.Path) -> None:
+        super().__init__(work, home, jar, "flink-sql")

@@ -48,6 +48,13 @@ class Process:
         last = self.log.read_text(errors="replace").splitlines()[-20:]
         raise ProcessError(f"{self.name} ended with {self._child.returncode}:\n" + "\n".join(last))
 
+    def kill(self) -> None:
+        """SIGKILL at once for it and its descendants."""
+        for pid in tree([self.pid]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._child.wait()
+
     def stop(self) -> None:
         family = [(pid, _started(pid)) for pid in tree([self.pid])]
         if self._child.poll() is None:

@@ -3,47 +3,73 @@
 import os
 import pathlib
 import subprocess
+from collections.abc import Mapping
 
+from . import processes
 from .engine import Engine, EngineError, Job
 from .places import ROOT
-
-_PACKAGE = "word-count"
 
 
 class Thalweg(Engine):
     """Of the binaries in a folder of cargo's."""
 
-    name = "thalweg"
     rest_port = 8281
     metrics_port = 9450
     _rpc_port = 6323
 
-    def __init__(self, work: pathlib.Path, binaries: pathlib.Path) -> None:
-        super().__init__(work)
+    def __init__(
+        self, work: pathlib.Path, binaries: pathlib.Path, name: str = "thalweg", settings: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(name, work, settings or {})
         self._binaries = binaries
-        for name in ("thalweg", _PACKAGE):
-            if not (binaries / name).is_file():
-                raise EngineError(f"{binaries / name} is missing: run `make release`")
 
     def _launch(self, job: Job) -> None:
+        for program in ("thalweg", job.package):
+            if not (self._binaries / program).is_file():
+                raise EngineError(f"{self._binaries / program} is missing: run `make release`")
         package = self.work / "package"
-        subprocess.run([ROOT / "e2e/image/package", _PACKAGE, self._binaries, package], check=True)
-        entry = ["--application", "--package", str(package), "--parallelism", str(job.parallelism), "--", *job.arguments()]
-        self._role("jobmanager", self.metrics_port - 1, [("rest.port", self.rest_port)], entry)
-        slots = [("taskmanager.numberOfTaskSlots", job.parallelism), ("taskmanager.memory.process.size", job.memory)]
-        self._role("taskmanager", self.metrics_port, slots, ["--host", "127.0.0.1"])
+        subprocess.run([ROOT / "e2e/image/package", job.package, self._binaries, package], check=True)
+        entry = ["--application", "--package", str(package), "--parallelism", str(job.parallelism), "--", *job.arguments]
+        temporary = self._temporary("jobmanager")
+        command = self._command("jobmanager", job, temporary, self.metrics_port - 1, {"rest.port": self.rest_port}, entry)
+        self._spawn("jobmanager", command, _environment(temporary))
+        sizes = {"taskmanager.numberOfTaskSlots": job.slots, "taskmanager.memory.process.size": job.memory}
+        for number in range(job.task_managers):
+            temporary = self._temporary(f"taskmanager-{number}")
+            arguments = ["--host", "127.0.0.1"]
+            command = self._command("taskmanager", job, temporary, self.metrics_port + number, sizes, arguments)
+            self._spawn_task_manager(number, command, _environment(temporary))
 
-    def _role(self, role: str, metrics_port: int, settings: list[tuple[str, object]], arguments: list[str]) -> None:
-        temporary = self.work / "tmp" / role
-        temporary.mkdir()
-        common: list[tuple[str, object]] = [
-            ("jobmanager.rpc.address", "127.0.0.1"),
-            ("jobmanager.rpc.port", self._rpc_port),
-            ("jobmanager.bind-host", "127.0.0.1"),
-            ("metrics.reporter.prom.port", metrics_port),
-            ("restart-strategy.type", "none"),
-            ("io.tmp.dirs", temporary),
-        ]
-        defines = [part for key, value in common + settings for part in ("-D", f"{key}={value}")]
-        command = [str(self._binaries / "thalweg"), role, *defines, *arguments]
-        self._spawn(role, command, {"PATH": os.environ["PATH"], "HOME": str(temporary)})
+    def state_bytes(self) -> int:
+        """Resident memory of the TaskManager and its workers."""
+        return sum(processes.resident_bytes(pid) for pid in processes.tree(process.pid for process in self.task_managers.values()))
+
+    def _temporary(self, name: str) -> pathlib.Path:
+        folder = self.work / "tmp" / name
+        folder.mkdir()
+        return folder
+
+    def _command(
+        self,
+        role: str,
+        job: Job,
+        temporary: pathlib.Path,
+        metrics_port: int,
+        more: Mapping[str, object],
+        arguments: list[str],
+    ) -> list[str]:
+        settings = {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": self._rpc_port,
+            "jobmanager.bind-host": "127.0.0.1",
+            "metrics.reporter.prom.port": metrics_port,
+            "io.tmp.dirs": temporary,
+            **self.settings(job),
+            **more,
+        }
+        defines = [part for key, value in settings.items() for part in ("-D", f"{key}={value}")]
+        return [str(self._binaries / "thalweg"), role, *defines, *arguments]
+
+
+def _environment(temporary: pathlib.Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(temporary)}

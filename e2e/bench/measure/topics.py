@@ -5,8 +5,9 @@ read identical bytes. A topic that is there already with that many lines is used
 """
 
 import itertools
+import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from . import cluster
 from .places import CACHE, CLUSTER
@@ -14,6 +15,8 @@ from .places import CACHE, CLUSTER
 PARTITIONS = 4
 _TEXT = CACHE / "e2e-text.txt"
 _BLOCK_LINES = 10_000
+_BLOCK_BYTES = 1 << 20
+_PRODUCER = ["--batch-size", "65536", "--timeout", "20", "--request-required-acks", "1"]
 _OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 
 
@@ -65,10 +68,46 @@ def filled(prefix: str, lines: list[str], count: int) -> str:
         return name
     delete(name)
     create(name)
-    _produce(name, lines, count)
+    _produce(name, _text_blocks(lines, count))
     if (found := records(name)) != count:
         raise TopicError(f"topic {name} holds {found} records, {count} were written")
     return name
+
+
+def filled_from(name: str, files: Sequence[pathlib.Path], lines: int) -> str:
+    """A topic with the lines of files, as many as are told."""
+    if records(name) == lines:
+        return name
+    recreate(name)
+    append(name, files)
+    if (found := records(name)) != lines:
+        raise TopicError(f"topic {name} holds {found} records, {lines} were written")
+    return name
+
+
+def recreate(name: str) -> None:
+    """An empty topic."""
+    delete(name)
+    create(name)
+
+
+def append(name: str, files: Iterable[pathlib.Path]) -> None:
+    """Adds the lines of files."""
+    _produce(name, (block for file in files for block in _file_blocks(file)))
+
+
+def producer(name: str) -> subprocess.Popen[bytes]:
+    """One that runs until its standard input is closed; a line is a record."""
+    command = [CLUSTER, "kafka", "produce", "--topic", name, *_PRODUCER]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def consumer(name: str) -> subprocess.Popen[bytes]:
+    """One that gives what comes from now on, a record a line, until it is ended."""
+    command = [CLUSTER, "kafka", "consume", "--topic", name]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def read(name: str) -> Iterator[str]:
@@ -78,14 +117,32 @@ def read(name: str) -> Iterator[str]:
     return iter(answer.splitlines())
 
 
-def _produce(name: str, lines: list[str], count: int) -> None:
-    options = ["--batch-size", "65536", "--timeout", "20", "--request-required-acks", "1"]
-    command = [CLUSTER, "kafka", "produce", "--topic", name, *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as producer:
-        assert producer.stdin
-        endless = itertools.islice(itertools.cycle(lines), count)
-        while block := list(itertools.islice(endless, _BLOCK_LINES)):
-            producer.stdin.write(("\n".join(block) + "\n").encode())
-        producer.stdin.close()
-        if producer.wait() != 0:
+def largest_counts(lines: Iterable[str]) -> dict[str, int]:
+    """The largest count of each word in `word count` records."""
+    counts: dict[str, int] = {}
+    for line in lines:
+        word, _, count = line.rpartition(" ")
+        counts[word] = max(int(count), counts.get(word, 0))
+    return counts
+
+
+def _text_blocks(lines: list[str], count: int) -> Iterator[bytes]:
+    endless = itertools.islice(itertools.cycle(lines), count)
+    while block := list(itertools.islice(endless, _BLOCK_LINES)):
+        yield ("\n".join(block) + "\n").encode()
+
+
+def _file_blocks(file: pathlib.Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while block := source.read(_BLOCK_BYTES):
+            yield block
+
+
+def _produce(name: str, blocks: Iterable[bytes]) -> None:
+    with producer(name) as process:
+        assert process.stdin
+        for block in blocks:
+            process.stdin.write(block)
+        process.stdin.close()
+        if process.wait() != 0:
             raise TopicError(f"writing topic {name} failed")

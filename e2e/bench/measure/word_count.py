@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from . import cluster, processes, steady, topics
-from .engine import Engine, EngineError, Job
+from .engine import Engine, EngineError, Job, topic_arguments
 from .figures import Comparison, Figure, comparison_table, table
 from .flink import Flink, FlinkSql
 from .places import WORK
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     for number in range(options.runs):
         for sink in options.sinks:
             for make in engines.values():
-                done = measure(make(), job(topic, sink, options), sink, options)
+                done = measure(make(), topic, sink, options)
                 runs.append(done)
                 print(f"run {number + 1}: {one_line(done, words_per_line)}", flush=True)
     conclude(runs, words_per_line, lines, options)
@@ -72,7 +72,7 @@ def smallest_memory(options: argparse.Namespace) -> None:
         runs = []
         for _ in range(options.runs):
             try:
-                done = measure(Flink(WORK / "run", options.flink_home, options.flink_jar), job(topic, "kafka", options), "kafka", options)
+                done = measure(Flink(WORK / "run", options.flink_home, options.flink_jar), topic, "kafka", options)
             except (EngineError, processes.ProcessError) as failure:
                 print(f"{size}: {str(failure).splitlines()[0]}", flush=True)
                 break
@@ -96,9 +96,9 @@ def make_engines(options: argparse.Namespace) -> dict[str, MakeEngine]:
     return {name: makers[name] for name in options.engines}
 
 
-def job(topic: str, sink: str, options: argparse.Namespace) -> Job:
-    output = "bench-counts" if sink == "kafka" else None
-    return Job(topics.address(), topic, output, options.parallelism, options.memory)
+def job(topic: str, output: str | None, options: argparse.Namespace, bounded: bool = False) -> Job:
+    arguments = topic_arguments(topics.address(), topic, output, bounded)
+    return Job("word-count", arguments, options.parallelism, options.memory)
 
 
 def check_counts(engines: dict[str, MakeEngine], lines: list[str], options: argparse.Namespace) -> None:
@@ -111,11 +111,11 @@ def check_counts(engines: dict[str, MakeEngine], lines: list[str], options: argp
         topics.create(output)
         engine = make()
         try:
-            engine.start(dataclasses.replace(job(topic, "kafka", options), output_topic=output, bounded=True))
+            engine.start(job(topic, output, options, bounded=True))
             engine.wait_finished(_CHECK_SECONDS)
         finally:
             engine.stop()
-        counts[name] = largest_counts(topics.read(output))
+        counts[name] = topics.largest_counts(topics.read(output))
         topics.delete(output)
     first, *others = counts
     for other in others:
@@ -131,20 +131,13 @@ def check_counts(engines: dict[str, MakeEngine], lines: list[str], options: argp
     print(f"check: {', '.join(counts)} count {found:,} words, {len(counts[first]):,} different ones, alike", flush=True)
 
 
-def largest_counts(records) -> dict[str, int]:
-    """The largest count of each word in `word count` records."""
-    counts: dict[str, int] = {}
-    for record in records:
-        word, _, count = record.rpartition(" ")
-        counts[word] = max(int(count), counts.get(word, 0))
-    return counts
-
-
-def measure(engine: Engine, wanted: Job, sink: str, options: argparse.Namespace) -> Run:
+def measure(engine: Engine, topic: str, sink: str, options: argparse.Namespace) -> Run:
     """Starts an engine, lets it warm up, watches it for the window and stops it."""
-    if wanted.output_topic:
-        topics.delete(wanted.output_topic)
-        topics.create(wanted.output_topic)
+    output = "bench-counts" if sink == "kafka" else None
+    if output:
+        topics.delete(output)
+        topics.create(output)
+    wanted = job(topic, output, options)
     try:
         engine.start(wanted)
         samples = watch(engine, options)

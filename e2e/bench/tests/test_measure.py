@@ -68,7 +68,7 @@ class WordCount(unittest.TestCase):
         self.assertEqual(topics.words_of("To be, or not to-be: B2"), ["to", "be", "or", "not", "to", "be", "b2"])
 
     def test_the_largest_count_of_a_word_is_its_count(self) -> None:
-        self.assertEqual(word_count.largest_counts(["a 1", "b 1", "a 3", "a 2"]), {"a": 3, "b": 1})
+        self.assertEqual(topics.largest_counts(["a 1", "b 1", "a 3", "a 2"]), {"a": 3, "b": 1})
 
     def test_each_of_flinks_programs_is_compared_at_each_sink(self) -> None:
         window = steady.window([sample(at, 10 * at, at) for at in range(5)], begin=0, available=1000)
