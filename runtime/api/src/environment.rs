@@ -167,6 +167,7 @@ impl StreamExecutionEnvironment {
                 source: error,
             });
         }
+        let alignment = source.watermark_alignment().cloned();
         let node = graph.add_node(
             NewNode {
                 kind: NodeKind::Source,
@@ -176,12 +177,12 @@ impl StreamExecutionEnvironment {
                 output_columns: output_columns(&schema),
                 key_columns: Vec::new(),
                 side_outputs: Vec::new(),
-                factory: NodeFactory::Source(Arc::clone(&source)),
+                factory: NodeFactory::Source(source),
             },
             &[],
         );
-        if let Some(alignment) = source.watermark_alignment() {
-            graph.align_watermarks(node, alignment);
+        if let Some(alignment) = alignment {
+            graph.align_watermarks(node, &alignment);
         }
         DataStream::of_node(&self.graph, node, schema)
     }

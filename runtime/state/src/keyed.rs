@@ -61,6 +61,7 @@
 //! has something of it, be it a removal that the next snapshot must say; every table has room for every slot.
 
 mod memory;
+mod page_out;
 mod paging;
 mod restore;
 

@@ -45,11 +45,6 @@ impl StateSettings {
 impl Default for StateSettings {
     /// Without a limit, for tests.
     fn default() -> Self {
-        if std::env::var_os("THALWEG_EXPERIMENT_DISK").is_some() {
-            static FOLDER: std::sync::OnceLock<Arc<LocalFolder>> = std::sync::OnceLock::new();
-            let folder = FOLDER.get_or_init(|| LocalFolder::of_process(&std::env::temp_dir()).unwrap());
-            return Self { memory_bytes: usize::MAX, disk: Some(DiskSettings { folder: Arc::clone(folder), resident_bytes: 0 }) };
-        }
         Self::in_memory(usize::MAX)
     }
 }

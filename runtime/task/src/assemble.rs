@@ -74,7 +74,8 @@ pub(crate) fn assemble(
                         operator: node.name.clone(),
                         source,
                     })?;
-                if restored.state.columns_changed {
+                // A table that it has no more must not stay in the runs that its checkpoints go on with.
+                if restored.state.columns_changed || !restored.state.tables.is_empty() {
                     restored.runs =
                         SubtaskChain::new(restored.runs.key_groups(), restored.runs.max_parallelism());
                 }

@@ -7,6 +7,7 @@ mod local;
 mod unaligned;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use proptest::prelude::*;
@@ -133,6 +134,38 @@ fn a_restored_job_goes_on_where_its_checkpoint_was() {
     let mut expected: Vec<i64> = batches.iter().flat_map(values).collect();
     expected.sort_unstable();
     assert_eq!(sink.committed(), expected);
+}
+
+#[test]
+fn a_table_that_an_operator_has_no_more_is_in_none_of_its_later_checkpoints() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let (NodeFactory::Operator(with), NodeFactory::Operator(without)) = (counting(), map(|n| n)) else {
+        panic!("both are operators")
+    };
+    let is_dropped = dropped.clone();
+    let operator = NodeFactory::Operator(Arc::new(move |context| {
+        let make = if is_dropped.load(Ordering::SeqCst) {
+            &without
+        } else {
+            &with
+        };
+        make(context)
+    }));
+    let source = ScriptedSource::new((0..4).map(|n| rows([n])).collect(), Then::Wait);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, operator, &sink, 1, 1);
+    job.deploy(None);
+    eventually("all rows", || sink.values().len() == 4);
+    job.checkpoint(1);
+    assert_eq!(job.counts(1, 2).len(), 4);
+    job.cancel();
+    dropped.store(true, Ordering::SeqCst);
+    let restore = job.restore(1);
+    job.deploy(Some(&restore));
+    job.checkpoint(2);
+    let states = job.operator_states(2, 2);
+    assert!(states.iter().all(|state| state.runs.is_empty()), "{states:?}");
+    job.cancel();
 }
 
 #[test]
