@@ -299,7 +299,7 @@ mod tests {
         let others = [
             DataType::Binary,
             DataType::FixedSizeBinary(4),
-            DataType::List(item.clone()),
+            DataType::List(item),
             row,
             DataType::Map(Arc::new(entries), false),
         ];

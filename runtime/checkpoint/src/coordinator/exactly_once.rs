@@ -658,6 +658,9 @@ impl World {
         if std::mem::take(&mut self.fail_job) {
             self.fail(vec![0, 1, 2, 3]);
         }
+        if self.done() {
+            return; // the job has ended, whoever is killed now
+        }
         if self.faults && self.random.one_in(150) {
             let region = self.random.below(self.regions.len());
             self.fail(self.regions[region].clone());
