@@ -41,14 +41,18 @@ fn main() -> Result<(), String> {
     let numbers = env
         .datagen(options, move |index| ((index % keys) as i64, index as i64))
         .uid("numbers")
-        .assign_timestamps_and_watermarks(WatermarkStrategy::for_monotonous_timestamps(), |(_, number)| *number);
+        .assign_timestamps_and_watermarks(WatermarkStrategy::for_monotonous_timestamps(), |(_, number)| {
+            *number
+        });
     let by_key = numbers.key_by_field::<i64>("f0");
     let windows = by_key
         .window(TumblingEventTimeWindows::of(WINDOW))
         .allowed_lateness(LATENESS)
-        .apply(|key: i64, window, numbers: &[Numbered], out: &mut Collector<Window>| {
-            out.collect((key, window.start, numbers.len() as i64));
-        })
+        .apply(
+            |key: i64, window, numbers: &[Numbered], out: &mut Collector<Window>| {
+                out.collect((key, window.start, numbers.len() as i64));
+            },
+        )
         .uid("windows");
     by_key
         .connect(&windows.key_by_field::<i64>("f0"))
@@ -106,7 +110,9 @@ impl KeyedCoProcessFunction for Ledger {
         self.counted = ctx.get_state("counted");
         self.listed = ctx.get_list_state("listed");
         self.mapped = ctx.get_map_state("mapped");
-        self.summed = ctx.get_reducing_state(ReducingStateDescriptor::new("summed", |sum: &mut i64, n| *sum += n));
+        self.summed = ctx.get_reducing_state(ReducingStateDescriptor::new("summed", |sum: &mut i64, n| {
+            *sum += n
+        }));
         self.largest = ctx.get_aggregating_state(AggregatingStateDescriptor::new("largest", Largest));
         self.fired = ctx.get_state("fired");
         self.in_windows = ctx.get_map_state("in windows");

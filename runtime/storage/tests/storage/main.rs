@@ -7,6 +7,7 @@ mod folder;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+#[allow(dead_code)] // shared with the tests of the state's files
 mod proxy;
 #[cfg(test)]
 mod real_s3;

@@ -106,7 +106,11 @@ async fn every_key_keeps_its_state_from_two_to_five_to_three_subtasks_with_kills
         .args(arguments(AT_ONCE))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let output = String::from_utf8(output.stdout).unwrap();
     let remembered: BTreeMap<i64, &str> = output
         .lines()
