@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::config::{addresses, check_topic};
 use super::producer::config::ProducerConfig;
+use super::producer::transaction::{TransactionSettings, check_prefix};
 use super::writer::KafkaWriter;
 use crate::columns::BytesColumn;
 use crate::{ConnectorContext, ConnectorError, Sink, SinkWriter};
@@ -22,7 +23,8 @@ pub enum DeliveryGuarantee {
     None,
     /// Records may come twice: a flush waits until all is acknowledged.
     AtLeastOnce,
-    /// Each record comes once; needs transactions.
+    /// Each record comes once to readers of committed records (`isolation.level=read_committed`), who see it when the checkpoint
+    /// behind it is complete. Needs checkpoints and [`KafkaSinkBuilder::transactional_id_prefix`].
     ExactlyOnce,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct SinkSettings {
     pub(crate) bootstrap: Vec<(String, u16)>,
     pub(crate) topic: String,
     pub(crate) guarantee: DeliveryGuarantee,
+    /// With [`DeliveryGuarantee::ExactlyOnce`] only.
+    pub(crate) transactions: Option<TransactionSettings>,
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
     pub(crate) connect_timeout: Duration,
@@ -126,7 +130,16 @@ impl Sink for KafkaSink {
     }
 
     fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        Ok(Box::new(KafkaWriter::start(Arc::clone(&self.settings), &context)))
+        if self.settings.guarantee == DeliveryGuarantee::ExactlyOnce && !context.checkpointing {
+            return Err(self.settings.refused(
+                "DeliveryGuarantee::ExactlyOnce commits when a checkpoint is complete and this job takes none: set \
+                 `execution.checkpointing.interval`, or use AtLeastOnce",
+            ));
+        }
+        Ok(Box::new(KafkaWriter::start(
+            Arc::clone(&self.settings),
+            &context,
+        )?))
     }
 }
 
@@ -137,6 +150,7 @@ pub struct KafkaSinkBuilder {
     servers: String,
     topic: String,
     guarantee: DeliveryGuarantee,
+    prefix: Option<String>,
     key: Option<String>,
     value: Option<String>,
     properties: BTreeMap<String, String>,
@@ -149,6 +163,7 @@ impl Default for KafkaSinkBuilder {
             servers: String::new(),
             topic: String::new(),
             guarantee: DeliveryGuarantee::AtLeastOnce,
+            prefix: None,
             key: None,
             value: None,
             properties: BTreeMap::new(),
@@ -177,6 +192,15 @@ impl KafkaSinkBuilder {
     /// At least once by default. (Flink's default is none; who wants to lose records has to say so here.)
     pub fn delivery_guarantee(self, guarantee: DeliveryGuarantee) -> Self {
         Self { guarantee, ..self }
+    }
+
+    /// What the ids of this sink's transactions begin with; needed for [`DeliveryGuarantee::ExactlyOnce`] and by nothing else. No
+    /// other sink, of this job or another one, may have the same: each would abort the other's transactions.
+    pub fn transactional_id_prefix(self, prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: Some(prefix.into()),
+            ..self
+        }
     }
 
     /// The column that becomes the record's key; none by default.
@@ -213,13 +237,8 @@ impl KafkaSinkBuilder {
     pub fn build(self) -> Result<KafkaSink, ConnectorError> {
         let bootstrap = addresses(&self.servers)?;
         check_topic(&self.topic)?;
-        if self.guarantee == DeliveryGuarantee::ExactlyOnce {
-            return Err(ConnectorError::Refused(format!(
-                "Kafka sink of topic {:?}: DeliveryGuarantee::ExactlyOnce is not until transactions are there; use AtLeastOnce",
-                self.topic
-            )));
-        }
         let producer = ProducerConfig::from_properties(&self.properties)?;
+        let transactions = self.transactions(&producer)?;
         Ok(KafkaSink {
             settings: Arc::new(SinkSettings {
                 producer,
@@ -227,11 +246,41 @@ impl KafkaSinkBuilder {
                 bootstrap,
                 topic: self.topic,
                 guarantee: self.guarantee,
+                transactions,
                 key: self.key,
                 value: self.value,
                 connect_timeout: self.connect_timeout,
             }),
         })
+    }
+
+    fn transactions(&self, producer: &ProducerConfig) -> Result<Option<TransactionSettings>, ConnectorError> {
+        let refuse = |what: &str| {
+            Err(ConnectorError::Refused(format!(
+                "Kafka sink of topic {:?}: {what}",
+                self.topic
+            )))
+        };
+        match (self.guarantee, &self.prefix) {
+            (DeliveryGuarantee::ExactlyOnce, None) => refuse(
+                "DeliveryGuarantee::ExactlyOnce needs `transactional_id_prefix`, a name that no other sink has",
+            ),
+            (DeliveryGuarantee::ExactlyOnce, Some(_)) if !producer.send.idempotent => refuse(
+                "DeliveryGuarantee::ExactlyOnce needs the properties acks=all, enable.idempotence=true and \
+                 max.in.flight.requests.per.connection of 5 at most",
+            ),
+            (DeliveryGuarantee::ExactlyOnce, Some(prefix)) => {
+                check_prefix(prefix)?;
+                Ok(Some(TransactionSettings {
+                    prefix: prefix.clone(),
+                    timeout_ms: producer.transaction_timeout_ms,
+                }))
+            }
+            (_, None) => Ok(None),
+            (_, Some(_)) => refuse(
+                "`transactional_id_prefix` is for DeliveryGuarantee::ExactlyOnce: set that too, or leave it out",
+            ),
+        }
     }
 }
 
@@ -279,15 +328,25 @@ mod tests {
     }
 
     #[test]
-    fn exactly_once_is_refused_until_transactions_are_there() {
-        let error = builder()
-            .delivery_guarantee(DeliveryGuarantee::ExactlyOnce)
-            .build()
-            .unwrap_err()
-            .to_string();
+    fn exactly_once_and_a_prefix_need_each_other_and_an_idempotent_producer() {
+        let exactly_once = || builder().delivery_guarantee(DeliveryGuarantee::ExactlyOnce);
+        let refusal = |builder: KafkaSinkBuilder| builder.build().unwrap_err().to_string();
+        assert!(refusal(exactly_once()).contains("needs `transactional_id_prefix`"));
         assert!(
-            error.contains("ExactlyOnce is not until transactions are there; use AtLeastOnce"),
-            "{error}"
+            refusal(builder().transactional_id_prefix("p")).contains("is for DeliveryGuarantee::ExactlyOnce")
+        );
+        assert!(refusal(exactly_once().transactional_id_prefix("a b")).contains("prefix \"a b\""));
+        let unsafe_acks = exactly_once().transactional_id_prefix("p").property("acks", "1");
+        assert!(refusal(unsafe_acks).contains("needs the properties acks=all"));
+        let sink = exactly_once()
+            .transactional_id_prefix("p")
+            .property("transaction.timeout.ms", "5000");
+        assert_eq!(
+            sink.build().unwrap().settings.transactions,
+            Some(TransactionSettings {
+                prefix: "p".to_owned(),
+                timeout_ms: 5_000
+            })
         );
     }
 }

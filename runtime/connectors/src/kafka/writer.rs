@@ -4,6 +4,8 @@
 //!   write(rows) -> partitions of all rows -> accumulator (bounded) -> driver, on the I/O runtime -> brokers
 //! ```
 //!
+//! Exactly once: all rows go into a transaction; the barrier's flush ends it, the checkpoint holds it, its completion commits it.
+//!
 //! Invariants: a flush is done only when all rows are acknowledged; the first failure is given by every later poll; dropping
 //! the writer ends its I/O and throws away what was not sent.
 
@@ -18,12 +20,13 @@ use tokio::task::AbortHandle;
 use super::producer::accumulator::{Accumulator, Refusal};
 use super::producer::driver::Driver;
 use super::producer::failure::row_error;
-use super::producer::handover::Handover;
+use super::producer::handover::{Commit, Handover};
 use super::producer::partition::Partitioner;
+use super::producer::transaction::{Recovery, Transaction, writer_state};
 use super::rows::NO_TIMESTAMP;
 use super::sink::{DeliveryGuarantee, SinkSettings};
 use crate::columns::BytesColumn;
-use crate::{ConnectorContext, ConnectorError, Gauge, SinkWriter};
+use crate::{Committable, ConnectorContext, ConnectorError, Gauge, SinkWriter};
 
 /// Writes the rows of one subtask.
 pub(crate) struct KafkaWriter {
@@ -36,16 +39,40 @@ pub(crate) struct KafkaWriter {
     assigned: Vec<u32>,
     records: u64,
     bytes: u64,
+    /// Ids of what is prepared and not known to be committed.
+    prepared: Vec<String>,
+    transactions_committed: u64,
     driver: AbortHandle,
 }
 
 impl KafkaWriter {
-    pub(crate) fn start(settings: Arc<SinkSettings>, context: &ConnectorContext) -> Self {
+    pub(crate) fn start(
+        settings: Arc<SinkSettings>,
+        context: &ConnectorContext,
+    ) -> Result<Self, ConnectorError> {
+        let prefix = settings
+            .transactions
+            .as_ref()
+            .map_or("", |transactions| &transactions.prefix);
+        let recovery = Recovery::new(
+            prefix,
+            context.subtask,
+            context.parallelism,
+            context.restored.as_ref(),
+        )?;
         let limits = settings.producer.limits.clone();
         let partitioner = Partitioner::new(limits.batch_bytes, context.subtask);
         let handover = Arc::new(Handover::new(Accumulator::new(limits)));
-        let driver = Driver::new(Arc::clone(&settings), Arc::clone(&handover), Instant::now());
-        Self {
+        let prepared = recovery.own.iter().cloned().collect();
+        let driver = Driver::new(
+            Arc::clone(&settings),
+            Arc::clone(&handover),
+            recovery,
+            Instant::now(),
+        );
+        Ok(Self {
+            prepared,
+            transactions_committed: 0,
             driver: context.io.spawn(driver.run()).abort_handle(),
             settings,
             handover,
@@ -54,7 +81,7 @@ impl KafkaWriter {
             assigned: Vec::new(),
             records: 0,
             bytes: 0,
-        }
+        })
     }
 
     /// Takes rows until the buffer is full; how many.
@@ -166,17 +193,76 @@ impl SinkWriter for KafkaWriter {
         flushed
     }
 
+    fn prepare_commit(&mut self, _checkpoint_id: u64) -> Result<Vec<Committable>, ConnectorError> {
+        let mut state = self.handover.lock();
+        let Some(transaction) = state.transaction.take_if(|open| !open.ranges.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        if state.batches.used() > 0 {
+            return Err(ConnectorError::Unavailable(format!(
+                "Kafka sink of topic {:?}: a checkpoint came between rows and their flush",
+                self.settings.topic
+            )));
+        }
+        drop(state);
+        self.handover.wake_io();
+        self.prepared.push(transaction.id.clone());
+        Ok(vec![transaction.committable()])
+    }
+
+    fn snapshot(&mut self, _checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
+        let transactions = self.settings.transactions.as_ref();
+        Ok(transactions.map_or_else(Vec::new, |transactions| {
+            writer_state(&transactions.prefix, &self.prepared)
+        }))
+    }
+
+    fn poll_commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        committables: &[Committable],
+    ) -> Poll<Result<(), ConnectorError>> {
+        let prepared = Transaction::of(committables)?;
+        let mut begun = false;
+        let committed = self.handover.poll(cx, |state| match state.commit {
+            Commit::None => {
+                state.commit = Commit::Asked(prepared.clone());
+                begun = true;
+                false
+            }
+            Commit::Asked(_) | Commit::UnderWay => false,
+            Commit::Done => {
+                state.commit = Commit::None;
+                true
+            }
+        });
+        if begun {
+            self.handover.wake_io();
+        }
+        if matches!(committed, Poll::Ready(Ok(()))) {
+            self.transactions_committed += prepared.len() as u64;
+            self.prepared
+                .retain(|id| prepared.iter().all(|committed| committed.id != *id));
+        }
+        committed
+    }
+
     fn gauges(&self) -> Vec<Gauge> {
         let (errors, time) = {
             let state = self.handover.lock();
             (state.send_errors, state.send_time)
         };
-        vec![
+        let mut gauges = vec![
             ("numRecordsSend", self.records as f64),
             ("numBytesSend", self.bytes as f64),
             ("numRecordsSendErrors", errors as f64),
             ("currentSendTime", time.as_secs_f64() * 1_000.0),
-        ]
+        ];
+        if self.settings.transactions.is_some() {
+            gauges.push(("pendingCommittables", self.prepared.len() as f64));
+            gauges.push(("successfulCommittables", self.transactions_committed as f64));
+        }
+        gauges
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::support::*;
 
 /// The broker, or a line that says why nothing was tested.
-fn broker(test: &str) -> Option<String> {
+pub(crate) fn broker(test: &str) -> Option<String> {
     let servers = std::env::var("THALWEG_TEST_KAFKA")
         .ok()
         .filter(|servers| !servers.is_empty());
@@ -30,12 +30,13 @@ fn broker(test: &str) -> Option<String> {
 
 macro_rules! real_broker {
     () => {
-        match broker(std::thread::current().name().unwrap_or("test")) {
+        match crate::broker::broker(std::thread::current().name().unwrap_or("test")) {
             Some(servers) => servers,
             None => return,
         }
     };
 }
+pub(crate) use real_broker;
 
 fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
@@ -44,7 +45,7 @@ fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
         .unwrap()
 }
 
-fn topic(io: &Runtime, servers: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
+pub(crate) fn topic(io: &Runtime, servers: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
     let name = fresh("thalweg-test");
     let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
     for (key, value) in settings {

@@ -7,7 +7,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use thalweg_connectors::kafka::{DeliveryGuarantee, OffsetReset, OffsetsInitializer};
-use thalweg_connectors::{ConnectorError, KafkaSource, SourceEvent, SourceReader, WatermarkStrategy};
+use thalweg_connectors::{
+    ConnectorContext, ConnectorError, KafkaSource, SourceEvent, SourceReader, WatermarkStrategy,
+};
 
 use crate::support::*;
 
@@ -197,6 +199,57 @@ fn a_group_goes_on_where_it_ended_and_a_group_without_offsets_as_it_was_told() {
     );
 }
 
+/// What the group has not committed yet.
+fn rest_of_group(io: &tokio::runtime::Runtime, servers: &str) -> Vec<String> {
+    let committed = OffsetsInitializer::Committed(OffsetReset::Earliest);
+    let builder = bounded(servers, "numbers")
+        .group_id("g")
+        .starting_offsets(committed);
+    // It commits nothing itself.
+    read_all(io, builder.property("enable.auto.commit", "false"), 1).unwrap()
+}
+
+#[test]
+fn with_checkpoints_the_end_is_committed_when_one_that_holds_it_is_complete() {
+    let io = runtime();
+    let (_cluster, servers) = cluster("numbers", 2);
+    write_all(&io, sink(&servers, "numbers"), &numbers(0..100)).unwrap();
+    let source = bounded(&servers, "numbers").group_id("g").build().unwrap();
+    let context = ConnectorContext {
+        checkpointing: true,
+        ..context(&io, 0, 1)
+    };
+    let mut reader = source.reader(context).unwrap();
+    while next_batch(&io, &mut reader).unwrap().is_some() {}
+    assert!(reader.awaits_checkpoint());
+    reader.snapshot(1).unwrap();
+    assert_eq!(counts(rest_of_group(&io, &servers)), once(0..100));
+    reader.on_checkpoint_end(1, true).unwrap();
+    assert!(!reader.awaits_checkpoint());
+    within(&io, poll_fn(|cx| reader.poll_close(cx)));
+    assert_eq!(rest_of_group(&io, &servers), [] as [String; 0]);
+}
+
+#[test]
+fn a_task_that_a_savepoint_stops_has_its_offsets_committed_when_it_ends() {
+    let io = runtime();
+    let (_cluster, servers) = cluster("numbers", 1);
+    write_all(&io, sink(&servers, "numbers"), &numbers(0..100)).unwrap();
+    let source = source(&servers, "numbers").group_id("g").build().unwrap();
+    let context = ConnectorContext {
+        checkpointing: true,
+        ..context(&io, 0, 1)
+    };
+    let mut reader = source.reader(context).unwrap();
+    read_some(&io, &mut reader, 100).unwrap();
+    reader.snapshot(1).unwrap();
+    reader.on_checkpoint_end(1, true).unwrap();
+    within(&io, poll_fn(|cx| reader.poll_close(cx)));
+    drop(reader);
+    write_all(&io, sink(&servers, "numbers"), &numbers(100..130)).unwrap();
+    assert_eq!(counts(rest_of_group(&io, &servers)), once(100..130));
+}
+
 #[test]
 fn offsets_are_those_of_the_rows_that_were_given() {
     let io = runtime();
@@ -323,6 +376,12 @@ fn a_split_that_watermark_alignment_holds_back_waits_and_then_loses_and_repeats_
         "each split goes a batch too far at most: {}",
         read.len()
     );
+    // Beyond what both have read, and from here on always ahead of the one that is behind.
+    limit = 1_015_000;
+    reader.align_splits(limit);
+    // All that was allowed may have come: nothing more does until the limit is raised.
+    limit += 10_000;
+    assert!(reader.align_splits(limit));
     let mut positions = 0;
     while let Some(batch) = next_batch(&io, &mut reader).unwrap() {
         if batch.num_rows() > 0 {

@@ -13,11 +13,14 @@ use crate::ConnectorError;
 const BATCH_BYTES: usize = 128 << 10;
 /// As the Java client: a broker recognizes no more batches than these when they are repeated.
 const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
+/// What brokers allow at most by default (`transaction.max.timeout.ms`). Flink takes an hour, which these refuse; the Java client a
+/// minute, within which a job that failed is not always back.
+const TRANSACTION_TIMEOUT_MS: u64 = 900_000;
 /// A name at least so alike is offered.
 const NEAR: f64 = 0.6;
 
 /// Names that are taken.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "acks",
     "batch.size",
     "buffer.memory",
@@ -36,10 +39,11 @@ const KNOWN: [&str; 18] = [
     "retry.backoff.ms",
     "security.protocol",
     "socket.connection.setup.timeout.ms",
+    "transaction.timeout.ms",
 ];
 
 /// Names of the Java client that mean nothing here.
-const JAVA_ONLY: [&str; 17] = [
+const JAVA_ONLY: [&str; 16] = [
     "client.dns.lookup",
     "client.id.prefix",
     "connections.max.idle.ms",
@@ -54,7 +58,6 @@ const JAVA_ONLY: [&str; 17] = [
     "register.producer.metrics",
     "retry.backoff.max.ms",
     "send.buffer.bytes",
-    "transaction.timeout.ms",
     "value.serializer",
     "socket.connection.setup.timeout.max.ms",
 ];
@@ -109,6 +112,8 @@ pub(crate) struct ProducerConfig {
     pub(crate) limits: Limits,
     pub(crate) send: SendRules,
     pub(crate) network: NetworkRules,
+    /// How long a transaction may be open.
+    pub(crate) transaction_timeout_ms: i32,
 }
 
 impl ProducerConfig {
@@ -149,6 +154,11 @@ impl ProducerConfig {
                 delivery_timeout: read.millis("delivery.timeout.ms", 120_000)?,
             },
             network,
+            transaction_timeout_ms: read.number(
+                "transaction.timeout.ms",
+                TRANSACTION_TIMEOUT_MS,
+                1..=i32::MAX as u64,
+            )? as i32,
         })
     }
 }
@@ -166,7 +176,7 @@ fn managed(key: &str, option: &str) -> ConnectorError {
 fn check_name(key: &str, value: &str) -> Result<(), ConnectorError> {
     match key {
         "bootstrap.servers" => Err(managed(key, "bootstrap_servers")),
-        "transactional.id" => Err(managed(key, "delivery_guarantee")),
+        "transactional.id" => Err(managed(key, "transactional_id_prefix")),
         "security.protocol" if !value.trim().eq_ignore_ascii_case("plaintext") => Err(refused(
             key,
             value,
@@ -327,7 +337,7 @@ mod tests {
     fn what_the_connector_sets_or_can_not_do_is_refused_clearly() {
         assert_eq!(
             refusal("transactional.id", "t"),
-            "Kafka property \"transactional.id\" is set by the connector: use its option `delivery_guarantee`"
+            "Kafka property \"transactional.id\" is set by the connector: use its option `transactional_id_prefix`"
         );
         for (key, value) in [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN")] {
             assert!(refusal(key, value).ends_with("PLAINTEXT only, TLS and SASL are not there yet"));

@@ -18,8 +18,11 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse,
-    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ApiVersionsRequest, ApiVersionsResponse,
+    DescribeConfigsRequest, DescribeConfigsResponse, EndTxnRequest, EndTxnResponse, FetchRequest,
+    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -56,6 +59,36 @@ api!(MetadataRequest, MetadataResponse, Metadata, 12);
 api!(InitProducerIdRequest, InitProducerIdResponse, InitProducerId, 4);
 // from 12 on a producer with transactions may leave out AddPartitionsToTxn, from 13 on topics have ids and no names
 api!(ProduceRequest, ProduceResponse, Produce, 11);
+// from 4 on for several at once
+api!(
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+    FindCoordinator,
+    3
+);
+// from 4 on for brokers
+api!(
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse,
+    AddPartitionsToTxn,
+    3
+);
+// from 5 on the end of a transaction changes the epoch
+api!(EndTxnRequest, EndTxnResponse, EndTxn, 4);
+api!(
+    ListTransactionsRequest,
+    ListTransactionsResponse,
+    ListTransactions,
+    1
+);
+api!(
+    DescribeConfigsRequest,
+    DescribeConfigsResponse,
+    DescribeConfigs,
+    4
+);
+// from 13 on topics have ids and no names
+api!(FetchRequest, FetchResponse, Fetch, 12);
 
 /// Why a call got no answer; each may pass by itself.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -9,6 +9,7 @@
 //! What to send and what an answer means is [`Sender`]'s. Whatever is asked is a future in `calls`; nothing is waited for elsewhere.
 
 mod answers;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use self::transactions::{Commits, TransactionEvent, Transactions};
 use super::accumulator::Refusal;
 use super::config::Acks;
 use super::connection::{CallError, Connection};
@@ -33,6 +35,7 @@ use super::failure::{identity_error, row_error, send_error};
 use super::handover::Handover;
 use super::metadata;
 use super::sender::{BrokerId, Entry, Sender};
+use super::transaction::Recovery;
 use crate::ConnectorError;
 use crate::kafka::client::unreachable_brokers;
 use crate::kafka::sink::SinkSettings;
@@ -47,6 +50,7 @@ enum Event {
         Vec<(usize, u64)>,
         Result<Option<ProduceResponse>, CallError>,
     ),
+    Transaction(TransactionEvent),
 }
 
 /// One connection to a broker, told apart from those before and after it.
@@ -85,6 +89,8 @@ pub(crate) struct Driver {
     settings: Arc<SinkSettings>,
     handover: Arc<Handover>,
     sender: Sender,
+    transactions: Option<Transactions>,
+    commits: Commits,
     brokers: BTreeMap<BrokerId, Broker>,
     topic: TopicView,
     asking_identity: bool,
@@ -106,9 +112,26 @@ impl Drop for Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(settings: Arc<SinkSettings>, handover: Arc<Handover>, now: Instant) -> Self {
+    /// `recovery`: what the job that was before this one may have left.
+    pub(crate) fn new(
+        settings: Arc<SinkSettings>,
+        handover: Arc<Handover>,
+        recovery: Recovery,
+        now: Instant,
+    ) -> Self {
+        let rules = settings.producer.send.clone();
+        let transactions = settings
+            .transactions
+            .as_ref()
+            .map(|transactions| Transactions::new(&transactions.prefix, &recovery));
+        let sender = match transactions {
+            Some(_) => Sender::transactional(rules),
+            None => Sender::new(rules),
+        };
         Self {
-            sender: Sender::new(settings.producer.send.clone()),
+            sender,
+            commits: Commits::new(Arc::clone(&settings), recovery),
+            transactions,
             settings,
             handover,
             brokers: BTreeMap::new(),
@@ -141,6 +164,8 @@ impl Driver {
             self.look_up_topic(now)?;
             self.connect_to_leaders(now);
             self.ask_identity(now)?;
+            self.commit();
+            self.prepare_transactions();
             let wake_at = self.send(now)?;
             tokio::select! {
                 Some(event) = self.calls.next() => self.handle(event, Instant::now())?,
@@ -245,7 +270,7 @@ impl Driver {
     /// Sends all that is due; when to look again.
     fn send(&mut self, now: Instant) -> Result<Instant, ConnectorError> {
         let handover = Arc::clone(&self.handover);
-        let mut requests = Vec::new();
+        let (mut requests, mut wanted) = (Vec::new(), Vec::new());
         let wake_at = {
             let mut state = handover.lock();
             let flushing = state.flushing;
@@ -253,7 +278,16 @@ impl Driver {
                 state.send_errors += 1;
                 return Err(send_error(&self.settings, &failure, self.complaint.as_deref()));
             }
-            for (id, broker) in &self.brokers {
+            let open = transactions::open(
+                &mut self.transactions,
+                &mut self.sender,
+                &mut state,
+                &self.settings.topic,
+            );
+            if open && self.transactions.is_some() {
+                wanted = self.sender.wanted(&state.batches, now, flushing);
+            }
+            for (id, broker) in self.brokers.iter().filter(|_| open) {
                 if let Reach::Up(link, _) = broker.reach {
                     while let Some(entries) = self
                         .sender
@@ -273,12 +307,17 @@ impl Driver {
                     })
                 )
             };
-            let due = self.sender.wake_at(&state.batches, now, flushing, reachable);
+            let due = if open {
+                self.sender.wake_at(&state.batches, now, flushing, reachable)
+            } else {
+                self.sender.deadline(&state.batches)
+            };
             let wake_at = due.into_iter().chain(self.timers()).min();
             let wake_at = wake_at.unwrap_or_else(|| now + Duration::from_secs(60));
             state.looks_at = Some(wake_at);
             wake_at
         };
+        self.add_partitions(wanted);
         for (link, entries) in requests {
             self.produce(link, entries, now)?;
         }
@@ -322,7 +361,9 @@ impl Driver {
             .with_partition_data(partitions.collect());
         let acks = self.settings.producer.acks;
         let timeout = self.settings.producer.network.request_timeout;
+        let transactions = self.transactions.as_ref();
         let request = ProduceRequest::default()
+            .with_transactional_id(transactions.and_then(Transactions::wire_id))
             .with_acks(acks.code())
             .with_timeout_ms(timeout.as_millis() as i32)
             .with_topic_data(vec![topic]);

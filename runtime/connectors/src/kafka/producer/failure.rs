@@ -5,6 +5,7 @@ use kafka_protocol::ResponseError;
 use super::accumulator::Refusal;
 use super::record_batch::Lengths;
 use super::sender::SendFailure;
+use super::transaction::Transaction;
 use crate::ConnectorError;
 use crate::kafka::sink::SinkSettings;
 
@@ -52,6 +53,9 @@ pub(crate) fn send_error(
             place(partition),
             settings.producer.send.retries
         )),
+        SendFailure::IdentityLost { reason, .. } if settings.transactions.is_some() => {
+            fenced(settings, None, *reason)
+        }
         SendFailure::IdentityLost { partition, reason } => ConnectorError::Unavailable(format!(
             "{}: brokers {servers} don't know any more what this producer has written ({reason}): the job has to write it again",
             place(partition)
@@ -99,5 +103,103 @@ pub(crate) fn identity_error(settings: &SinkSettings, reason: &str) -> Connector
     ConnectorError::Refused(format!(
         "Kafka brokers {} refuse an idempotent producer: {reason}; allow it, or set the sink's property `enable.idempotence` to false",
         settings.servers
+    ))
+}
+
+/// A transaction is not this writer's any more.
+pub(crate) fn fenced(settings: &SinkSettings, id: Option<&str>, reason: ResponseError) -> ConnectorError {
+    let what = id.map_or_else(
+        || "the open transaction".to_owned(),
+        |id| format!("transaction {id:?}"),
+    );
+    let timeout = settings
+        .transactions
+        .as_ref()
+        .map_or(0, |transactions| transactions.timeout_ms);
+    ConnectorError::Unavailable(format!(
+        "{}: {what} was taken from this writer ({reason}): another job uses the same `transactional_id_prefix`, which must be \
+         each sink's own, or a newer attempt of this job has begun, or the transaction was open for longer than \
+         `transaction.timeout.ms` ({timeout})",
+        place(settings, None)
+    ))
+}
+
+/// The brokers have aborted what a checkpoint holds.
+pub(crate) fn aborted(
+    settings: &SinkSettings,
+    prepared: &Transaction,
+    reason: ResponseError,
+) -> ConnectorError {
+    let timeout = settings
+        .transactions
+        .as_ref()
+        .map_or(0, |transactions| transactions.timeout_ms);
+    ConnectorError::Refused(format!(
+        "Kafka {}: the brokers have aborted transaction {:?} (open since {} ms after 1970), which a checkpoint holds to be committed ({reason}): \
+         these records are lost to readers of committed records. It was not committed within `transaction.timeout.ms` ({timeout}), or another \
+         job with the same `transactional_id_prefix` aborted it. Restore an older checkpoint or savepoint to write them again; raise the timeout \
+         above the longest time that the job may be down",
+        prepared.data(),
+        prepared.id,
+        prepared.started_ms
+    ))
+}
+
+/// Nobody can tell what became of what a checkpoint holds.
+pub(crate) fn unclear(
+    settings: &SinkSettings,
+    prepared: &Transaction,
+    reason: ResponseError,
+) -> ConnectorError {
+    ConnectorError::Refused(format!(
+        "Kafka {}: brokers {} can't tell whether transaction {:?}, which a checkpoint holds to be committed, was committed ({reason}), and other \
+         records lie where it wrote: was the topic made anew or compacted? Restore an older checkpoint or savepoint to write them again",
+        prepared.data(),
+        settings.servers,
+        prepared.id
+    ))
+}
+
+/// Longer than the brokers allow.
+pub(crate) fn timeout_too_long(
+    settings: &SinkSettings,
+    timeout_ms: i32,
+    most_ms: Option<&str>,
+) -> ConnectorError {
+    ConnectorError::Refused(format!(
+        "Kafka brokers {} refuse the sink's property `transaction.timeout.ms` ({timeout_ms}): their `transaction.max.timeout.ms` is {}; lower \
+         the first or raise the second",
+        settings.servers,
+        most_ms.unwrap_or("smaller")
+    ))
+}
+
+/// The brokers can't do transactions.
+pub(crate) fn without_transactions(settings: &SinkSettings, address: &str) -> ConnectorError {
+    ConnectorError::Refused(format!(
+        "Kafka topic {:?}: broker {address} is too old for DeliveryGuarantee::ExactlyOnce, Kafka 3.0 or newer is needed; or use AtLeastOnce",
+        settings.topic
+    ))
+}
+
+/// A right is missing, or the request makes no sense to the broker.
+pub(crate) fn transaction_refused(
+    settings: &SinkSettings,
+    id: &str,
+    reason: ResponseError,
+) -> ConnectorError {
+    ConnectorError::Refused(format!(
+        "Kafka topic {:?}: brokers {} refuse transaction {id:?}: {reason}",
+        settings.topic, settings.servers
+    ))
+}
+
+/// No answer in time.
+pub(crate) fn transaction_unanswered(settings: &SinkSettings, id: &str, reason: &str) -> ConnectorError {
+    ConnectorError::Unavailable(format!(
+        "Kafka topic {:?}: brokers {} didn't answer about transaction {id:?} within `delivery.timeout.ms` ({}): {reason}",
+        settings.topic,
+        settings.servers,
+        settings.producer.send.delivery_timeout.as_millis()
     ))
 }

@@ -15,7 +15,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::accumulator::Accumulator;
+use super::transaction::Transaction;
 use crate::ConnectorError;
+
+/// A commit of transactions on its way from the task to the I/O and back.
+#[derive(Debug, Default)]
+pub(crate) enum Commit {
+    #[default]
+    None,
+    Asked(Vec<Transaction>),
+    UnderWay,
+    Done,
+}
 
 /// What is behind the lock.
 #[derive(Debug)]
@@ -29,6 +40,9 @@ pub(crate) struct State {
     pub(crate) send_errors: u64,
     /// How long the last acknowledged batch took from its first row.
     pub(crate) send_time: Duration,
+    /// The transaction that is written to; none without transactions, or until the next one begins.
+    pub(crate) transaction: Option<Transaction>,
+    pub(crate) commit: Commit,
     failure: Option<ConnectorError>,
     task: Option<Waker>,
 }
@@ -44,6 +58,13 @@ impl State {
         } else {
             None
         }
+    }
+
+    /// What was to be committed is; gives who is to be woken.
+    #[must_use = "the task waits"]
+    pub(crate) fn committed(&mut self) -> Option<Waker> {
+        self.commit = Commit::Done;
+        self.task.take()
     }
 
     /// There are so many partitions; gives who is to be woken.
@@ -70,6 +91,8 @@ impl Handover {
                 looks_at: None,
                 send_errors: 0,
                 send_time: Duration::ZERO,
+                transaction: None,
+                commit: Commit::None,
                 failure: None,
                 task: None,
             }),

@@ -21,6 +21,9 @@ pub(crate) const RECORD_OVERHEAD: usize = 1 + 5 + 10 + 5 + 5 + 5 + 1;
 const MAGIC: u8 = 2;
 /// Where the checksum lies, and where what it covers begins.
 const CRC: std::ops::Range<usize> = 17..21;
+const ATTRIBUTES: std::ops::Range<usize> = 21..23;
+/// In the last byte of the attributes.
+const TRANSACTIONAL: u8 = 1 << 4;
 const PRODUCER: std::ops::Range<usize> = 43..57;
 
 /// Who writes; given by the broker to an idempotent producer.
@@ -108,7 +111,7 @@ impl OpenBatch {
         // the leader's epoch is the broker's to know
         header[12..16].copy_from_slice(&(-1_i32).to_be_bytes());
         header[16] = MAGIC;
-        header[21..23].copy_from_slice(&compression.attribute().to_be_bytes());
+        header[ATTRIBUTES].copy_from_slice(&compression.attribute().to_be_bytes());
         header[23..27].copy_from_slice(&(self.records - 1).to_be_bytes());
         header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
         header[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
@@ -142,6 +145,11 @@ impl RecordBatch {
     /// The last record's lengths: the only one's, where there is one.
     pub(crate) fn last(&self) -> Lengths {
         self.last
+    }
+
+    /// It is written in a transaction.
+    pub(crate) fn mark_transactional(&mut self) {
+        self.buffer[ATTRIBUTES.end - 1] |= TRANSACTIONAL;
     }
 
     /// The bytes for the broker. `base_sequence` is the first record's number in its partition, -1 without an identity.

@@ -21,6 +21,7 @@ use super::accumulator::{Accumulator, Closed};
 use super::compression::CompressionError;
 use super::config::SendRules;
 use super::record_batch::{Lengths, ProducerIdentity};
+use super::transaction::is_not_open;
 
 /// A broker's id.
 pub(crate) type BrokerId = i32;
@@ -38,7 +39,11 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// The broker has it: these bytes are free, the first row came then.
-    Acknowledged { held: usize, created: Instant },
+    Acknowledged {
+        held: usize,
+        created: Instant,
+        records: i32,
+    },
     /// It will be sent again; with whether another broker may be the leader.
     Again { stale_leader: bool },
     /// It can't be written.
@@ -85,6 +90,19 @@ struct Partition {
     next_sequence: i32,
     unacknowledged: VecDeque<Sent>,
     retry_at: Option<Instant>,
+    admission: Admission,
+}
+
+/// Whether the transaction may write to a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Admission {
+    /// The coordinator has not been told.
+    Outside,
+    /// It is being told.
+    Asked,
+    /// It may; always so without transactions.
+    #[default]
+    Member,
 }
 
 /// A partition's next move.
@@ -98,6 +116,7 @@ impl Partition {
     fn turn(&self, now: Instant, max_in_flight: usize) -> Turn {
         let repeating = |sent: &Sent| !sent.in_flight || sent.attempts > 1;
         match self.unacknowledged.front() {
+            _ if self.admission != Admission::Member => Turn::Wait,
             _ if self.retry_at.is_some_and(|at| at > now) => Turn::Wait,
             Some(first) if !first.in_flight => Turn::Repeat,
             _ if self.unacknowledged.iter().any(repeating) => Turn::Wait,
@@ -117,6 +136,7 @@ pub(crate) struct Sender {
     next_id: u64,
     /// The partition that is asked first, so that each has its turn when a request is full.
     first: usize,
+    transactional: bool,
 }
 
 impl Sender {
@@ -129,11 +149,71 @@ impl Sender {
             in_flight: HashMap::new(),
             next_id: 0,
             first: 0,
+            transactional: false,
         }
     }
 
+    /// Writes nothing outside of transactions, see [`Self::begin`].
+    pub(crate) fn transactional(rules: SendRules) -> Self {
+        Self {
+            identity: None,
+            transactional: true,
+            ..Self::new(rules)
+        }
+    }
+
+    /// Whether it has to ask for an identity; a transaction brings its own.
     pub(crate) fn needs_identity(&self) -> bool {
-        self.identity.is_none()
+        self.identity.is_none() && !self.transactional
+    }
+
+    /// A transaction begins; all of the one before is acknowledged. Partitions are numbered anew and have to be added.
+    pub(crate) fn begin(&mut self, identity: ProducerIdentity) {
+        debug_assert!(
+            self.partitions
+                .iter()
+                .all(|partition| partition.unacknowledged.is_empty())
+        );
+        self.identity = Some(identity);
+        for partition in &mut self.partitions {
+            partition.next_sequence = 0;
+            partition.retry_at = None;
+            partition.admission = Admission::Outside;
+        }
+    }
+
+    /// The partitions to be added to the transaction now, once something is due for one of them; none while others are.
+    pub(crate) fn wanted(&mut self, batches: &Accumulator, now: Instant, flushing: bool) -> Vec<usize> {
+        let outside = |partition: &Partition| partition.admission == Admission::Outside;
+        let due = self
+            .partitions
+            .iter()
+            .enumerate()
+            .any(|(index, partition)| outside(partition) && batches.is_due(index, now, flushing));
+        if !due || self.is_adding() {
+            return Vec::new();
+        }
+        let mut wanted = Vec::new();
+        for (index, partition) in self.partitions.iter_mut().enumerate() {
+            if outside(partition) && batches.due_at(index, now, flushing).is_some() {
+                partition.admission = Admission::Asked;
+                wanted.push(index);
+            }
+        }
+        wanted
+    }
+
+    fn is_adding(&self) -> bool {
+        self.partitions
+            .iter()
+            .any(|partition| partition.admission == Admission::Asked)
+    }
+
+    /// The coordinator knows of these.
+    pub(crate) fn admit(&mut self, partitions: &[usize]) {
+        for index in partitions {
+            self.partitions[*index].admission = Admission::Member;
+        }
     }
 
     pub(crate) fn identify(&mut self, identity: ProducerIdentity) {
@@ -143,7 +223,15 @@ impl Sender {
     /// Who leads each partition; the list never gets shorter.
     pub(crate) fn lead(&mut self, leaders: &[Option<BrokerId>]) {
         if leaders.len() > self.partitions.len() {
-            self.partitions.resize_with(leaders.len(), Partition::default);
+            let admission = if self.transactional {
+                Admission::Outside
+            } else {
+                Admission::Member
+            };
+            self.partitions.resize_with(leaders.len(), || Partition {
+                admission,
+                ..Partition::default()
+            });
         }
         for (partition, leader) in self.partitions.iter_mut().zip(leaders) {
             partition.leader = *leader;
@@ -225,9 +313,13 @@ impl Sender {
                     };
                     partition.next_sequence = sequence.wrapping_add(closed.batch.records()) & i32::MAX;
                     self.next_id += 1;
-                    partition
-                        .unacknowledged
-                        .push_back(stamped(closed, self.next_id, identity, sequence));
+                    partition.unacknowledged.push_back(stamped(
+                        closed,
+                        self.next_id,
+                        identity,
+                        sequence,
+                        self.transactional,
+                    ));
                     partition.unacknowledged.back_mut()
                 }
             },
@@ -265,7 +357,16 @@ impl Sender {
         };
         match answer {
             Ok(()) | Err(Code::DuplicateSequenceNumber) => match partition.unacknowledged.remove(place) {
-                Some(Sent { held, created, .. }) => Completion::Acknowledged { held, created },
+                Some(Sent {
+                    held,
+                    created,
+                    records,
+                    ..
+                }) => Completion::Acknowledged {
+                    held,
+                    created,
+                    records,
+                },
                 None => Completion::Unknown,
             },
             // one before it was not written; it waits until that one is
@@ -287,15 +388,12 @@ impl Sender {
                     last,
                 })
             }
-            Err(
-                reason @ (Code::OutOfOrderSequenceNumber
-                | Code::UnknownProducerId
-                | Code::InvalidProducerEpoch
-                | Code::ProducerFenced),
-            ) => Completion::Failed(SendFailure::IdentityLost {
-                partition: index,
-                reason,
-            }),
+            Err(reason) if reason == Code::OutOfOrderSequenceNumber || is_not_open(reason) => {
+                Completion::Failed(SendFailure::IdentityLost {
+                    partition: index,
+                    reason,
+                })
+            }
             Err(reason) if reason.is_retriable() => self.again(index, place, &reason.to_string(), now),
             Err(reason) => Completion::Failed(SendFailure::Refused {
                 partition: index,
@@ -343,6 +441,12 @@ impl Sender {
             .min_by_key(|(_, created)| *created)
     }
 
+    /// When the first batch will have waited too long.
+    pub(crate) fn deadline(&self, batches: &Accumulator) -> Option<Instant> {
+        let (_, created) = self.oldest(batches)?;
+        Some(created + self.rules.delivery_timeout)
+    }
+
     /// When to look again, if nothing else happens before: a batch gets due at a broker that can be reached, may be
     /// repeated, or has waited too long.
     pub(crate) fn wake_at(
@@ -352,9 +456,7 @@ impl Sender {
         flushing: bool,
         reachable: impl Fn(BrokerId) -> bool,
     ) -> Option<Instant> {
-        let deadline = self
-            .oldest(batches)
-            .map(|(_, created)| created + self.rules.delivery_timeout);
+        let adding = self.is_adding();
         let can_send = |partition: &Partition| {
             partition
                 .leader
@@ -365,6 +467,9 @@ impl Sender {
             .iter()
             .enumerate()
             .filter_map(|(index, partition)| {
+                if partition.admission == Admission::Outside && !adding {
+                    return batches.due_at(index, now, flushing);
+                }
                 if !can_send(partition) {
                     return None;
                 }
@@ -375,11 +480,20 @@ impl Sender {
                     (Turn::New, _) => batches.due_at(index, now, flushing),
                 }
             });
-        sends.chain(deadline).min()
+        sends.chain(self.deadline(batches)).min()
     }
 }
 
-fn stamped(closed: Closed, id: u64, identity: ProducerIdentity, sequence: i32) -> Sent {
+fn stamped(
+    mut closed: Closed,
+    id: u64,
+    identity: ProducerIdentity,
+    sequence: i32,
+    transactional: bool,
+) -> Sent {
+    if transactional {
+        closed.batch.mark_transactional();
+    }
     Sent {
         id,
         records: closed.batch.records(),

@@ -24,6 +24,7 @@ impl Driver {
                 Ok(())
             }
             Event::Identity(link, answer) => self.identified(link, answer, now),
+            Event::Transaction(event) => self.transaction_event(event),
             Event::Produced(link, batches, answer) => self.produced(link, &batches, answer, now),
         }
     }
@@ -152,11 +153,13 @@ impl Driver {
         };
         self.sender.answered(link.broker);
         for (partition, id) in batches {
+            let mut base_offset = -1;
             let completion = match &answer {
                 // nobody was to answer
                 None => self.sender.complete(*partition, *id, Ok(()), now),
                 Some(codes) => match codes.get(partition) {
-                    Some(code) => {
+                    Some((code, offset)) => {
+                        base_offset = *offset;
                         let code = ResponseError::try_from_code(*code);
                         if let Some(code) = code {
                             self.complaint = Some(code.to_string());
@@ -169,6 +172,11 @@ impl Driver {
                         .lost(*partition, *id, "the answer leaves the partition out", now),
                 },
             };
+            if let Completion::Acknowledged { records, .. } = completion
+                && let Some(transaction) = &mut self.handover.lock().transaction
+            {
+                transaction.wrote(*partition, base_offset, records);
+            }
             self.completed(completion, now)?;
         }
         Ok(())
@@ -192,7 +200,7 @@ impl Driver {
 
     fn completed(&mut self, completion: Completion, now: Instant) -> Result<(), ConnectorError> {
         match completion {
-            Completion::Acknowledged { held, created } => {
+            Completion::Acknowledged { held, created, .. } => {
                 let task = self
                     .handover
                     .lock()
@@ -234,13 +242,16 @@ impl Driver {
     }
 }
 
-/// The error code of each partition.
-fn codes_of(answer: &ProduceResponse) -> HashMap<usize, i16> {
+/// The error code of each partition, and where its batch begins.
+fn codes_of(answer: &ProduceResponse) -> HashMap<usize, (i16, i64)> {
     let partitions = answer
         .responses
         .iter()
         .flat_map(|topic| &topic.partition_responses);
     partitions
-        .filter_map(|partition| Some((usize::try_from(partition.index).ok()?, partition.error_code)))
+        .filter_map(|partition| {
+            let index = usize::try_from(partition.index).ok()?;
+            Some((index, (partition.error_code, partition.base_offset)))
+        })
         .collect()
 }

@@ -21,12 +21,18 @@ fn driver(now: Instant) -> Driver {
         bootstrap: vec![("a".to_owned(), 9092)],
         topic: "out".to_owned(),
         guarantee: DeliveryGuarantee::AtLeastOnce,
+        transactions: None,
         key: None,
         value: None,
         connect_timeout: TIMEOUT,
     };
     let batches = Accumulator::new(settings.producer.limits.clone());
-    Driver::new(Arc::new(settings), Arc::new(Handover::new(batches)), now)
+    Driver::new(
+        Arc::new(settings),
+        Arc::new(Handover::new(batches)),
+        Recovery::default(),
+        now,
+    )
 }
 
 fn topic(error: i16, leaders: &[i32]) -> Event {

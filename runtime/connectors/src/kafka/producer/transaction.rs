@@ -1,0 +1,371 @@
+//! Transactions of an exactly-once sink: their names, what a checkpoint holds of them, and what brokers say. Decisions only.
+//!
+//! ```text
+//!   pool -> id -- InitProducerId --> identity -> open -- flush, barrier --> prepared (in the checkpoint)
+//!    ^                                                                         |
+//!    '------------- concluded <-- EndTxn(commit) <-- the checkpoint is complete'
+//! ```
+//!
+//! Invariants: an identity (producer id and epoch) writes one transaction only, so whoever holds it can't mean another one; an
+//! id that is prepared is not taken from the pool until its commit is known. At a restore each transaction that is open under one of
+//! the job's prefixes is aborted by the one subtask that owns its name, but for those that the checkpoint prepared.
+//! After an answer that leaves open what became of a prepared transaction the log itself decides, see [`outcome`].
+
+use std::collections::BTreeSet;
+
+use kafka_protocol::ResponseError;
+
+use super::record_batch::ProducerIdentity;
+use crate::kafka::config::check_topic;
+use crate::split_state::{decode, encode};
+use crate::{Committable, ConnectorError, RestoredConnector};
+
+const SINK: &str = "Kafka sink";
+/// An offset that no broker has told.
+const UNKNOWN_OFFSET: i64 = -1;
+
+/// What the sink's builder says about transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TransactionSettings {
+    pub(crate) prefix: String,
+    /// After this long the brokers abort an open transaction.
+    pub(crate) timeout_ms: i32,
+}
+
+impl TransactionSettings {
+    /// Of a sink that opens none: it may have to commit what it opened when it was exactly-once.
+    pub(crate) const WITHOUT: Self = Self {
+        prefix: String::new(),
+        timeout_ms: 60_000,
+    };
+}
+
+/// A prefix as brokers and the names made with it allow.
+pub(crate) fn check_prefix(prefix: &str) -> Result<(), ConnectorError> {
+    check_topic(prefix).map_err(|_| {
+        ConnectorError::Refused(format!(
+            "transactional id prefix {prefix:?}: 1 to 249 letters, digits, '.', '_' and '-' are needed"
+        ))
+    })
+}
+
+/// `prefix-subtask-counter`.
+fn name(prefix: &str, subtask: u32, counter: u32) -> String {
+    format!("{prefix}-{subtask}-{counter}")
+}
+
+/// Subtask and counter of a name with this prefix. No name has two prefixes: behind one come exactly two numbers.
+fn parse(prefix: &str, id: &str) -> Option<(u32, u32)> {
+    let (subtask, counter) = id.strip_prefix(prefix)?.strip_prefix('-')?.split_once('-')?;
+    let numbers = (subtask.parse().ok()?, counter.parse().ok()?);
+    (name(prefix, numbers.0, numbers.1) == id).then_some(numbers)
+}
+
+/// Offsets of one partition that a transaction has written, first and last.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Range {
+    #[prost(int32, tag = "1")]
+    pub(crate) partition: i32,
+    #[prost(sint64, tag = "2")]
+    pub(crate) first: i64,
+    #[prost(sint64, tag = "3")]
+    pub(crate) last: i64,
+}
+
+/// A transaction, open or prepared; a sink's committable is one, encoded.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Transaction {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(sint64, tag = "2")]
+    pub(crate) producer_id: i64,
+    #[prost(sint32, tag = "3")]
+    pub(crate) epoch: i32,
+    #[prost(string, tag = "4")]
+    pub(crate) topic: String,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) ranges: Vec<Range>,
+    /// Milliseconds since 1970.
+    #[prost(sint64, tag = "6")]
+    pub(crate) started_ms: i64,
+}
+
+impl Transaction {
+    pub(crate) fn open(id: String, identity: ProducerIdentity, topic: &str, started_ms: i64) -> Self {
+        Self {
+            id,
+            producer_id: identity.id,
+            epoch: i32::from(identity.epoch),
+            topic: topic.to_owned(),
+            ranges: Vec::new(),
+            started_ms,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> ProducerIdentity {
+        ProducerIdentity {
+            id: self.producer_id,
+            epoch: self.epoch as i16,
+        }
+    }
+
+    /// So many records are in the partition from this offset on; -1 if the broker doesn't know the offset any more.
+    pub(crate) fn wrote(&mut self, partition: usize, base_offset: i64, records: i32) {
+        let partition = partition as i32;
+        let last = base_offset + i64::from(records) - 1;
+        let known = self.ranges.iter_mut().find(|range| range.partition == partition);
+        match known {
+            Some(range) if base_offset > UNKNOWN_OFFSET => {
+                let first = if range.first > UNKNOWN_OFFSET {
+                    range.first.min(base_offset)
+                } else {
+                    base_offset
+                };
+                *range = Range {
+                    partition,
+                    first,
+                    last: range.last.max(last),
+                };
+            }
+            Some(_) => {}
+            None => self.ranges.push(Range {
+                partition,
+                first: base_offset,
+                last: if base_offset > UNKNOWN_OFFSET {
+                    last
+                } else {
+                    base_offset
+                },
+            }),
+        }
+    }
+
+    /// What it has written, in words: `topic "out" partition 0 offsets 5..=9, partition 2 offsets 0..=3`.
+    pub(crate) fn data(&self) -> String {
+        let ranges = self.ranges.iter().map(|range| match range.first {
+            UNKNOWN_OFFSET => format!("partition {}", range.partition),
+            first => format!("partition {} offsets {first}..={}", range.partition, range.last),
+        });
+        format!("topic {:?} {}", self.topic, ranges.collect::<Vec<_>>().join(", "))
+    }
+
+    pub(crate) fn committable(&self) -> Committable {
+        Committable { bytes: encode(self) }
+    }
+
+    pub(crate) fn of(committables: &[Committable]) -> Result<Vec<Self>, ConnectorError> {
+        let bytes = committables
+            .iter()
+            .map(|committable| committable.bytes.clone())
+            .collect::<Vec<_>>();
+        decode(SINK, &bytes)
+    }
+}
+
+/// A writer's state: every subtask gets all of them.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WriterState {
+    #[prost(string, tag = "1")]
+    prefix: String,
+    /// Ids of what is prepared and not known to be committed.
+    #[prost(string, repeated, tag = "2")]
+    prepared: Vec<String>,
+}
+
+/// A writer's state in a checkpoint.
+pub(crate) fn writer_state(prefix: &str, prepared: &[String]) -> Vec<Vec<u8>> {
+    vec![encode(&WriterState {
+        prefix: prefix.to_owned(),
+        prepared: prepared.to_vec(),
+    })]
+}
+
+/// What a subtask has to put in order before it writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Recovery {
+    /// Prepared by any subtask: not to be aborted.
+    prepared: BTreeSet<String>,
+    /// Of these this subtask commits.
+    pub(crate) own: BTreeSet<String>,
+    prefixes: BTreeSet<String>,
+    subtask: u32,
+    parallelism: u32,
+}
+
+impl Recovery {
+    pub(crate) fn new(
+        prefix: &str,
+        subtask: u32,
+        parallelism: u32,
+        restored: Option<&RestoredConnector>,
+    ) -> Result<Self, ConnectorError> {
+        let (states, committables) = match restored {
+            Some(restored) => (
+                decode::<WriterState>(SINK, &restored.states)?,
+                Transaction::of(&restored.committables)?,
+            ),
+            None => Default::default(),
+        };
+        let own: BTreeSet<_> = committables.into_iter().map(|prepared| prepared.id).collect();
+        let mut prefixes = BTreeSet::from([prefix.to_owned()]);
+        let mut prepared = own.clone();
+        for state in states {
+            prefixes.insert(state.prefix);
+            prepared.extend(state.prepared);
+        }
+        Ok(Self {
+            prepared,
+            own,
+            prefixes,
+            subtask,
+            parallelism: parallelism.max(1),
+        })
+    }
+
+    /// Whether this subtask has to abort the open transaction: also those of subtasks that there are no more.
+    pub(crate) fn aborts(&self, id: &str) -> bool {
+        let owned = |(subtask, _)| subtask % self.parallelism == self.subtask;
+        let named = |prefix: &String| parse(prefix, id).is_some_and(owned);
+        !self.prepared.contains(id) && self.prefixes.iter().any(named)
+    }
+}
+
+/// The ids of one subtask. As many are in use as transactions are open or prepared at once.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    prefix: String,
+    subtask: u32,
+    /// Prepared before this writer began: taken until they are given back.
+    taken: BTreeSet<u32>,
+    free: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Pool {
+    pub(crate) fn new(prefix: &str, recovery: &Recovery) -> Self {
+        let subtask = recovery.subtask;
+        let own = |id: &String| parse(prefix, id).filter(|(of, _)| *of == subtask);
+        Self {
+            taken: recovery.prepared.iter().filter_map(own).map(|(_, n)| n).collect(),
+            prefix: prefix.to_owned(),
+            subtask,
+            free: BTreeSet::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> String {
+        let counter = self.free.pop_first().unwrap_or_else(|| {
+            while self.taken.contains(&self.next) {
+                self.next += 1;
+            }
+            self.next += 1;
+            self.next - 1
+        });
+        name(&self.prefix, self.subtask, counter)
+    }
+
+    /// It is concluded. Ids of other subtasks or prefixes are nothing to this one.
+    pub(crate) fn put_back(&mut self, id: &str) {
+        if let Some((subtask, counter)) = parse(&self.prefix, id)
+            && subtask == self.subtask
+        {
+            self.taken.remove(&counter);
+            // one that it has not come to yet will be taken in its turn
+            if counter < self.next {
+                self.free.insert(counter);
+            }
+        }
+    }
+}
+
+/// What a coordinator's answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Done,
+    /// Ask again a little later.
+    Again,
+    /// Ask again, the coordinator is another one.
+    Elsewhere,
+    /// The transaction isn't open under this identity: it was concluded, or another producer took over, or time ran out.
+    NotOpen(ResponseError),
+    Refused(ResponseError),
+}
+
+/// What an error code (0 = none) of a coordinator means.
+pub(crate) fn verdict(code: i16) -> Verdict {
+    use ResponseError as Code;
+    match ResponseError::try_from_code(code) {
+        None => Verdict::Done,
+        Some(Code::NotCoordinator | Code::CoordinatorNotAvailable) => Verdict::Elsewhere,
+        Some(code) if is_not_open(code) => Verdict::NotOpen(code),
+        Some(Code::ConcurrentTransactions | Code::CoordinatorLoadInProgress) => Verdict::Again,
+        Some(code) if code.is_retriable() => Verdict::Again,
+        Some(code) => Verdict::Refused(code),
+    }
+}
+
+/// Whether the code says that a transaction isn't open under the identity that was given.
+pub(crate) fn is_not_open(code: ResponseError) -> bool {
+    use ResponseError as Code;
+    matches!(
+        code,
+        Code::InvalidTxnState
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::InvalidProducerIdMapping
+            | Code::UnknownProducerId
+            | Code::TransactionalIdNotFound
+    )
+}
+
+/// What a read_committed fetch shows from a transaction's first offset in a partition on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogView {
+    /// The offset lies before the log's start, or behind its end.
+    pub(crate) out_of_range: bool,
+    /// Before this every transaction is concluded.
+    pub(crate) last_stable_offset: i64,
+    /// Producer and first offset of the aborted transactions from there on.
+    pub(crate) aborted: Vec<(i64, i64)>,
+    /// Base offset and producer of the first batch.
+    pub(crate) first: Option<(i64, i64)>,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Committed,
+    Aborted,
+    /// It isn't concluded, or one before it is not: ask again.
+    Pending,
+    /// The topic's retention has removed what it wrote: nobody can tell, and nobody could read it.
+    Gone,
+    /// Something else is where it wrote: compacted, or the topic is another one.
+    Unclear,
+}
+
+/// What the log says of the transaction of this producer that began at this offset. Brokers forget how a transactional id's
+/// last but one transaction ended; the log keeps it as long as the records.
+pub(crate) fn outcome(producer_id: i64, first_offset: i64, log: &LogView) -> Outcome {
+    if log.out_of_range {
+        Outcome::Gone
+    } else if log.last_stable_offset <= first_offset {
+        Outcome::Pending
+    } else if log.aborted.contains(&(producer_id, first_offset)) {
+        Outcome::Aborted
+    } else if log.first == Some((first_offset, producer_id)) {
+        Outcome::Committed
+    } else {
+        Outcome::Unclear
+    }
+}
+
+/// Base offset and producer of a record batch's header, if it is all there.
+pub(crate) fn batch_head(records: &[u8]) -> Option<(i64, i64)> {
+    let number = |at: usize| Some(i64::from_be_bytes(records.get(at..at + 8)?.try_into().ok()?));
+    Some((number(0)?, number(43)?))
+}
+
+#[cfg(test)]
+mod tests;
