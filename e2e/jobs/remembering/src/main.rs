@@ -111,7 +111,7 @@ impl KeyedCoProcessFunction for Ledger {
         self.listed = ctx.get_list_state("listed");
         self.mapped = ctx.get_map_state("mapped");
         self.summed = ctx.get_reducing_state(ReducingStateDescriptor::new("summed", |sum: &mut i64, n| {
-            *sum += n
+            *sum += n;
         }));
         self.largest = ctx.get_aggregating_state(AggregatingStateDescriptor::new("largest", Largest));
         self.fired = ctx.get_state("fired");
