@@ -186,6 +186,18 @@ impl TaskError {
         }
     }
 
+    /// Whether it is a task at the other end of a channel that went wrong.
+    pub(crate) fn follows_from_another_task(&self) -> bool {
+        matches!(
+            self,
+            Self::Exchange(
+                ExchangeError::ProducerLost { .. }
+                    | ExchangeError::ProducerReleased { .. }
+                    | ExchangeError::ConsumerLost { .. }
+            )
+        )
+    }
+
     /// Whether a record may be to blame, so that it helps to know where it came from.
     pub(crate) fn may_be_of_a_record(&self) -> bool {
         matches!(

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thalweg_exchange::Exchange;
 use thalweg_proto::control::v1::{self as control, CheckpointFailureReason, TaskState};
@@ -40,6 +40,9 @@ use crate::panics;
 use crate::plan::TaskPlan;
 use crate::program::JobProgram;
 use crate::task::{CheckpointSetup, Ending, Task};
+
+/// How long a task waits to be canceled after a failure that began in another task.
+const CAUSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Events that may wait to be taken; a task's thread waits while there are more.
 const EVENT_QUEUE: usize = 256;
@@ -291,6 +294,11 @@ impl Shared {
         if !matches!(outcome, Ok(Ending::Finished(_))) {
             self.exchange.release(plan.execution);
         }
+        if let Err(error) = &outcome
+            && error.follows_from_another_task()
+        {
+            await_cancel(mailbox);
+        }
         let (state, failure, final_snapshot) = verdict(outcome, mailbox.is_canceled());
         if let Some(failure) = &failure {
             tracing::warn!(task = %plan.task_name, message = %failure.message, detail = %failure.detail, "task failed");
@@ -402,6 +410,18 @@ impl Shared {
     fn tell(&self, event: TaskEvent) {
         // Nobody takes events any more: the process is ending.
         let _ = self.events.blocking_send(event);
+    }
+}
+
+/// The task at the other end of a channel has failed: its own report says why, and cancels this one. Without this wait the two reports
+/// would race, and the job's failure could be the one that explains nothing.
+fn await_cancel(mailbox: &Mailbox) {
+    let until = Instant::now() + CAUSE_PATIENCE;
+    while !mailbox.is_canceled() && Instant::now() < until {
+        mailbox.parker().clear();
+        if !mailbox.is_canceled() {
+            mailbox.parker().wait(Some(until));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use thalweg_operators::OperatorError;
 use thalweg_proto::graph::v1::{JobVertex, Partitioner};
 
 use super::*;
+use crate::plan::execution_id;
 use crate::program::NodeFactory;
 use crate::testkit::*;
 
@@ -158,8 +159,8 @@ fn rows_that_wait_to_be_coalesced_leave_by_the_buffer_timeout() {
     process.await_ends(3);
 }
 
-#[test]
-fn a_failed_producer_fails_its_consumers_in_a_way_that_can_be_retried() {
+/// A task whose operator fails at its first row, and one that reads what it sends. Both are deployed.
+fn failing_producer() -> (Process, control::TaskDeployment, control::TaskDeployment) {
     let sink = CollectSink::default();
     let broken = operator(|_, _| {
         Err(OperatorError::User {
@@ -172,7 +173,7 @@ fn a_failed_producer_fails_its_consumers_in_a_way_that_can_be_retried() {
     let (from, to) = (vertex(&[1, 2], 1), vertex(&[3], 1));
     let mut sources = [deployment(&from, 0)];
     let mut sinks = [deployment(&to, 0)];
-    let mut process = Process::start(program);
+    let process = Process::start(program);
     let address = process.address.clone();
     connect(
         &edge(1, 2, 3, 0, Partitioner::Forward),
@@ -182,6 +183,13 @@ fn a_failed_producer_fails_its_consumers_in_a_way_that_can_be_retried() {
     );
     process.deploy(&sinks);
     process.deploy(&sources);
+    let ([source], [sink]) = (sources, sinks);
+    (process, source, sink)
+}
+
+#[test]
+fn a_failed_producer_fails_its_consumers_in_a_way_that_can_be_retried() {
+    let (mut process, _, _) = failing_producer();
     let ends = process.await_ends(2);
     assert_eq!(end_states(&ends), [TaskState::Failed; 2]);
     for end in &ends {
@@ -190,6 +198,18 @@ fn a_failed_producer_fails_its_consumers_in_a_way_that_can_be_retried() {
             control::FailureClass::Retryable
         );
     }
+}
+
+#[test]
+fn a_failed_producer_is_told_before_its_consumers_which_a_cancel_ends_without_a_failure() {
+    let (mut process, source, sink) = failing_producer();
+    let first = process.await_ends(1);
+    assert_eq!(first[0].update.execution, source.execution);
+    assert!(failure(&first).message.contains("bad"), "{:?}", failure(&first));
+    let reader = execution_id(&sink.execution.unwrap()).unwrap();
+    assert!(process.executor.cancel(&reader));
+    let ends = process.await_ends(2);
+    assert_eq!(end_states(&ends), [TaskState::Failed, TaskState::Canceled]);
 }
 
 /// Sources 1 and 2 ==edges 1 and 2==> node 3 -> sink 4, on the given logical inputs of node 3.
