@@ -148,6 +148,7 @@ fn main() -> Outcome<()> {
         let settings = StateSettings {
             memory_bytes,
             disk: Some(DiskSettings::new(Arc::clone(&folder), memory_bytes)),
+            scratch: None,
         };
         World::new(settings, keys)?.report(name)?;
     }

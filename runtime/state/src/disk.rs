@@ -1,7 +1,7 @@
 //! More keyed state than memory: the rows of keys that nobody asks for, in sorted files on the local disk.
 //!
 //! ```text
-//!   KeyedState (memory) --page out: whole keys, many at a time--> LocalRun, LocalRun, ..  --compaction, in the background--> LocalRun
+//!   KeyedState (memory) --page out: whole keys, in the background--> LocalRun, LocalRun, ..  --compaction, in the background--> LocalRun
 //!        ^                                                            | bloom filter, index, one page each
 //!        \------- page in: the keys of a batch, newest run first -----/
 //!        |
@@ -29,3 +29,4 @@ pub(crate) mod pool;
 pub(crate) mod run;
 pub(crate) mod store;
 pub(crate) mod view;
+pub(crate) mod write_out;

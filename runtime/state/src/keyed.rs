@@ -113,6 +113,7 @@ pub struct KeyedState {
     /// Where rows are that memory has no room for.
     disk: Option<Box<Paging>>,
     new_rows: Vec<u32>,
+    now_ms: i64,
     /// Slots that may hold nothing.
     vacated: Vec<Slot>,
     batch_rows: usize,
@@ -128,10 +129,11 @@ impl KeyedState {
         Ok(Self {
             index: KeyIndex::new(&types).map_err(key_error)?,
             timers: Timers::new(&config.key),
-            disk: Paging::new(&config)?.map(Box::new),
+            disk: Paging::of(&config)?.map(Box::new),
             config,
             tables: Vec::new(),
             new_rows: Vec::new(),
+            now_ms: i64::MIN,
             vacated: Vec::new(),
             batch_rows: 0,
             tracking: false,
@@ -270,6 +272,7 @@ impl KeyedState {
         for table in self.all_tables() {
             table.set_now(now_ms);
         }
+        self.now_ms = self.now_ms.max(now_ms);
         if let Some(disk) = &mut self.disk {
             disk.set_now(now_ms);
         }
@@ -341,7 +344,14 @@ impl KeyedState {
         if self.disk.is_some() {
             return self.snapshot_with_disk(full);
         }
-        let snapshots = self.take_changes(full)?;
+        let through_scratch = match full {
+            true => self.snapshot_through_scratch()?,
+            false => None,
+        };
+        let snapshots = match through_scratch {
+            Some(snapshots) => snapshots,
+            None => self.take_changes(full)?,
+        };
         self.release_vacant();
         Ok(snapshots)
     }

@@ -30,7 +30,7 @@ pub use chain::{SnapshotTicket, SubtaskChain};
 pub use disk::folder::LocalFolder;
 pub use key_index::{KeyIndex, KeyIndexError, Slot};
 pub use keyed::{KeyedState, KeyedStateConfig};
-pub use settings::{DiskSettings, StateSettings};
+pub use settings::{DiskSettings, Scratch, StateSettings};
 pub use snapshot::{
     ChangeKind, ListDistribution, ListSnapshot, OperatorSnapshot, RestoredList, RestoredState, RestoredTable,
     SnapshotRequest, StateError, StoredRows, TableDescriptor, TableKind, TableSnapshot,

@@ -1,8 +1,10 @@
 //! Within which limits an operator keeps its state.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::folder::LocalFolder;
+use crate::snapshot::StateError;
 
 /// The settings of one task's state.
 #[derive(Debug, Clone)]
@@ -11,6 +13,8 @@ pub struct StateSettings {
     pub memory_bytes: usize,
     /// Where rows are that memory has no room for; without it, state over its memory is an error.
     pub disk: Option<DiskSettings>,
+    /// Without `disk`: where a full snapshot is put of which memory has no room for a copy.
+    pub scratch: Option<Scratch>,
 }
 
 /// Settings of state that may be larger than memory.
@@ -20,14 +24,47 @@ pub struct DiskSettings {
     pub folder: Arc<LocalFolder>,
     /// Rows are written there when memory in use passes this.
     pub resident_bytes: usize,
+    /// Memory in use from which on a batch waits until rows are there.
+    pub wait_bytes: usize,
+}
+
+/// A process's folder for local state that is made when it is needed first. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    base: PathBuf,
+    made: Arc<Mutex<Option<Arc<LocalFolder>>>>,
+}
+
+impl Scratch {
+    /// In this folder.
+    pub fn new(base: PathBuf) -> Self {
+        Self {
+            base,
+            made: Arc::default(),
+        }
+    }
+
+    /// The folder.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn folder(&self) -> Result<Arc<LocalFolder>, StateError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some(folder) => Ok(Arc::clone(folder)),
+            None => Ok(Arc::clone(made.insert(LocalFolder::of_process(&self.base)?))),
+        }
+    }
 }
 
 impl DiskSettings {
-    /// For state with so much memory: a quarter is left for the rows that a batch brings and for vectors that grow.
+    /// For state with so much memory: a quarter is left for the rows that batches bring while others are written, and for vectors that
+    /// grow.
     pub fn new(folder: Arc<LocalFolder>, memory_bytes: usize) -> Self {
         Self {
             folder,
             resident_bytes: memory_bytes / 4 * 3,
+            wait_bytes: memory_bytes / 8 * 7,
         }
     }
 }
@@ -38,6 +75,7 @@ impl StateSettings {
         Self {
             memory_bytes,
             disk: None,
+            scratch: None,
         }
     }
 }

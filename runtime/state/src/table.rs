@@ -112,6 +112,8 @@ pub(crate) trait Table: Any + Send {
     fn sweep(&mut self, rows: usize);
     /// Writes all rows, or what changed since the last call; that is unchanged from now on.
     fn changes(&mut self, full: bool, out: &mut ChangeWriter<'_>) -> Result<(), StateError>;
+    /// Writes what changed of these slots since the last call; that is unchanged from now on.
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError>;
     /// Takes restored rows, adapted to the descriptor. They are unchanged.
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError>;
     /// Bytes held.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::folder::{LocalFile, LocalFolder};
+use super::write_out::PendingDeltas;
 use crate::file::builder::{FileSummary, Sink};
 use crate::file::reader::StateFileReader;
 use crate::file::source::Source;
@@ -19,6 +20,8 @@ use crate::{StateError, TableSnapshot};
 #[derive(Debug, Clone)]
 pub(crate) struct Deltas {
     pub(crate) files: Vec<Arc<LocalFile>>,
+    /// Newer ones, which are still being written.
+    pub(crate) pending: Option<Arc<PendingDeltas>>,
     pub(crate) folder: Arc<LocalFolder>,
 }
 
@@ -34,7 +37,7 @@ pub(crate) fn write(
 }
 
 impl Deltas {
-    /// What the files and then `newer`, changes that are in memory, amount to.
+    /// What the files and then `newer`, changes that are in memory, amount to. Waits for files that are being written.
     pub(crate) fn merge_with(
         &self,
         newer: &[TableSnapshot],
@@ -42,6 +45,9 @@ impl Deltas {
         sink: &mut dyn Sink,
     ) -> Result<FileSummary, StateError> {
         let mut files = self.files.clone();
+        if let Some(pending) = &self.pending {
+            files.extend(pending.wait()?);
+        }
         files.push(write(newer, scope, &self.folder)?);
         merge(&files, scope, sink)
     }

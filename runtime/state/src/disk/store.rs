@@ -16,8 +16,9 @@ use super::page::{Page, rows_of};
 use super::pool::read_pages;
 use super::run::{LocalRun, RunWriter};
 use super::view::StoreView;
+use super::write_out::{PendingDeltas, WriteOut, WriteOutInput};
+use crate::StateError;
 use crate::run::Scope;
-use crate::{StateError, TableSnapshot};
 
 /// Runs of like size that become one, and with how many new ones wait for that.
 const MERGED_RUNS: usize = 8;
@@ -157,9 +158,16 @@ impl DiskStore {
         Ok(())
     }
 
-    /// A run for about so many keys.
-    pub(crate) fn new_run(&self, keys: usize) -> Result<RunWriter, StateError> {
-        RunWriter::new(&self.folder, &self.hasher, keys)
+    /// Begins a run for about so many keys; changes are written when they are so many bytes.
+    pub(crate) fn write_out(&self, keys: usize, delta_bytes: usize) -> Result<WriteOut, StateError> {
+        WriteOut::start(WriteOutInput {
+            run: RunWriter::new(&self.folder, &self.hasher, keys)?,
+            keys: Arc::clone(&self.keys),
+            tables: Arc::clone(&self.tables),
+            folder: Arc::clone(&self.folder),
+            scope: self.scope,
+            delta_bytes,
+        })
     }
 
     /// Adds the newest run.
@@ -217,10 +225,9 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Keeps changes for the next checkpoint.
-    pub(crate) fn add_delta(&mut self, tables: &[TableSnapshot]) -> Result<(), StateError> {
-        let delta = super::delta::write(tables, &self.scope, &self.folder)?;
-        self.deltas.push(delta);
+    /// Keeps changes for the next checkpoint; oldest first, newer than those that are there.
+    pub(crate) fn add_deltas(&mut self, deltas: Vec<Arc<LocalFile>>) -> Result<(), StateError> {
+        self.deltas.extend(deltas);
         self.take_merged_deltas(self.deltas.len() > MOST_DELTAS)?;
         let sizes: Vec<u64> = self.deltas.iter().map(|delta| delta.bytes()).collect();
         if self.delta_merge.is_none()
@@ -249,18 +256,20 @@ impl DiskStore {
         Ok(())
     }
 
-    /// The changes that were kept, for the checkpoint that is being made.
-    pub(crate) fn take_deltas(&mut self) -> Option<Deltas> {
+    /// The changes that were kept, and those that are being written, for the checkpoint that is being made.
+    pub(crate) fn take_deltas(&mut self, pending: Option<Arc<PendingDeltas>>) -> Option<Deltas> {
         // A merge under way comes too late.
         self.delta_merge = None;
-        let deltas = self.deltas(0..self.deltas.len());
+        let mut deltas = self.deltas(0..self.deltas.len());
         self.deltas.clear();
-        (!deltas.files.is_empty()).then_some(deltas)
+        deltas.pending = pending;
+        (!deltas.files.is_empty() || deltas.pending.is_some()).then_some(deltas)
     }
 
     fn deltas(&self, files: Range<usize>) -> Deltas {
         Deltas {
             files: self.deltas[files].to_vec(),
+            pending: None,
             folder: Arc::clone(&self.folder),
         }
     }

@@ -24,9 +24,12 @@ impl KeyedState {
             ),
             _ if self.disk.is_some() => format!(
                 "the state of operator {operator:?} that has to be in memory (the keys of one batch, timers, the index of what is on disk) \
-                 is {} for {} keys in one subtask, which may hold {}: raise taskmanager.memory.managed.size or the parallelism",
+                 is {} for {} keys and {} timers ({}) in one subtask, which may hold {}: raise taskmanager.memory.managed.size or the \
+                 parallelism",
                 megabytes(bytes),
                 self.key_count(),
+                self.timers.len(),
+                megabytes(self.timers.memory_size()),
                 megabytes(limit),
             ),
             _ => format!(

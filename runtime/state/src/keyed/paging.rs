@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   begin_batch --keys without a slot, or whose rows are out--> page_in: found in the runs -> Table::restore
-//!   end_batch   --memory in use is more than it should be--> page_out: keys that were not used lately, many at a time
-//!                   1. changes since the last snapshot -> a delta file (only with checkpoints)
+//!   end_batch   --memory in use is more than it should be--> page_out: keys that were not used lately, many at a time, in the
+//!                   background
+//!                   1. changes since the last snapshot -> delta files (only with checkpoints)
 //!                   2. all rows of those keys          -> a run
 //!                   3. the tables forget them; the slot is free, unless the key has timers
 //! ```
@@ -19,11 +20,13 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use thalweg_types::key_group::key_group;
 
+use super::page_out::PageOut;
 use super::{KeyedState, KeyedStateConfig};
 use crate::disk::codec::{KeyCodec, Keys, TableCodec};
 use crate::disk::store::DiskStore;
 use crate::key_index::Slot;
 use crate::run::Scope;
+use crate::settings::DiskSettings;
 use crate::snapshot::StateError;
 use crate::table::{Table, TableRows};
 use crate::timers::TimeDomain;
@@ -40,14 +43,23 @@ pub(super) const HELD: u8 = 8;
 pub(super) const CHOSEN: u8 = 16;
 /// On disk, and without rows in memory: listed in `emptied`.
 pub(super) const EMPTIED: u8 = 32;
+/// Its rows were sent to be written.
+pub(super) const WRITING: u8 = 64;
+/// And there were some.
+pub(super) const WRITES_ROWS: u8 = 128;
 
 /// Keys that are looked for together: their pages are held meanwhile.
 const KEYS_AT_A_TIME: usize = 2048;
+/// Steps of a write-out that a batch makes when the room is nearly used up, about.
+const MOST_STEPS: usize = 8;
+/// Times that keys are written out, and waited for, when memory is short: keys are not all of one size.
+const ROUNDS: usize = 8;
 
 /// What a [`KeyedState`] knows of its disk.
 pub(super) struct Paging {
     pub(super) store: DiskStore,
     resident_bytes: usize,
+    wait_bytes: usize,
     /// By slot.
     pub(super) flags: Vec<u8>,
     held: Vec<Slot>,
@@ -55,6 +67,7 @@ pub(super) struct Paging {
     /// Slots that are [`OUT`].
     pub(super) out: usize,
     pub(super) hand: usize,
+    pub(super) page_out: Option<PageOut>,
     /// Whether use is noted: something is on disk, or soon will be.
     active: bool,
     pub(super) now_ms: i64,
@@ -62,23 +75,27 @@ pub(super) struct Paging {
 
 impl Paging {
     /// None without a disk.
-    pub(super) fn new(config: &KeyedStateConfig) -> Result<Option<Self>, StateError> {
-        let Some(disk) = &config.settings.disk else {
-            return Ok(None);
-        };
+    pub(super) fn of(config: &KeyedStateConfig) -> Result<Option<Self>, StateError> {
+        let disk = config.settings.disk.as_ref();
+        disk.map(|disk| Self::new(config, disk)).transpose()
+    }
+
+    pub(super) fn new(config: &KeyedStateConfig, disk: &DiskSettings) -> Result<Self, StateError> {
         let scope = Scope::new(config.key_groups, config.max_parallelism);
         let keys = KeyCodec::new(&config.key)?;
-        Ok(Some(Self {
+        Ok(Self {
             store: DiskStore::new(disk.folder.sub_folder()?, keys, scope),
             resident_bytes: disk.resident_bytes,
+            wait_bytes: disk.wait_bytes,
             flags: Vec::new(),
             held: Vec::new(),
             emptied: Vec::new(),
             out: 0,
             hand: 0,
+            page_out: None,
             active: false,
             now_ms: i64::MIN,
-        }))
+        })
     }
 
     #[inline]
@@ -98,6 +115,7 @@ impl Paging {
 
     pub(super) fn memory_size(&self) -> usize {
         self.store.memory_size()
+            + self.page_out.as_ref().map_or(0, PageOut::memory_size)
             + self.flags.capacity()
             + (self.held.capacity() + self.emptied.capacity()) * size_of::<Slot>()
     }
@@ -126,7 +144,7 @@ impl Paging {
             self.out -= 1;
             return false;
         }
-        if *flags & ON_DISK == 0 {
+        if *flags & (ON_DISK | WRITING) == 0 {
             *flags = 0;
             return false;
         }
@@ -245,7 +263,8 @@ impl KeyedState {
         self.make_room()?;
         let used = self.used();
         if let Some(disk) = &mut self.disk {
-            disk.active = !disk.store.is_empty() || disk.out > 0 || used > disk.resident_bytes / 2;
+            let is_used = !disk.store.is_empty() || disk.out > 0 || disk.page_out.is_some();
+            disk.active = is_used || used > disk.resident_bytes / 2;
         }
         let bytes = self.memory_size();
         if bytes > limit / 8 * 7 && bytes - self.used().min(bytes) > limit / 16 {
@@ -253,7 +272,7 @@ impl KeyedState {
         }
         if self.memory_size() > limit {
             // Vectors have room that nobody uses.
-            self.page_out_cold(usize::MAX)?;
+            self.page_out_now(usize::MAX)?;
             self.shrink()?;
         }
         self.check_memory()
@@ -292,23 +311,37 @@ impl KeyedState {
         bytes / self.bytes_a_key()
     }
 
-    /// Writes cold keys out if memory in use is more than it should be.
+    /// How much further a batch writes what is on its way out: the more, the less room is left until batches must wait.
+    fn steps(&self) -> usize {
+        let Some(disk) = self.disk.as_ref().filter(|disk| disk.page_out.is_some()) else {
+            return 0;
+        };
+        let room = disk.wait_bytes.saturating_sub(disk.resident_bytes).max(1);
+        let taken = self.used().saturating_sub(disk.resident_bytes).min(room);
+        1 + (taken as f64 / room as f64 * MOST_STEPS as f64) as usize
+    }
+
+    /// Writes cold keys out if memory in use is more than it should be: a bit of it, as long as there is room.
     fn make_room(&mut self) -> Result<(), StateError> {
-        let resident = self.resident_bytes();
-        if self.used() <= resident {
-            return Ok(());
+        for _ in 0..self.steps() {
+            self.step_page_out(false)?;
         }
-        let target = resident / 4 * 3;
-        // A few rounds: keys are not all of one size.
-        for _ in 0..4 {
+        let resident = self.resident_bytes();
+        for _ in 0..ROUNDS {
             let used = self.used();
-            if used <= target {
-                break;
+            if used <= resident {
+                return Ok(());
             }
-            let keys = self.keys_in(used - target);
-            if !self.page_out_cold(keys + keys / 8 + 1)? {
-                break;
+            if !self.is_paging_out() {
+                let keys = self.keys_in(used - resident / 6 * 5);
+                if !self.start_page_out(keys + keys / 8 + 1)? {
+                    return Ok(());
+                }
             }
+            if self.disk.as_ref().is_some_and(|disk| used <= disk.wait_bytes) {
+                return Ok(());
+            }
+            self.finish_page_out()?;
         }
         Ok(())
     }
@@ -323,7 +356,7 @@ impl KeyedState {
             disk.end_batch();
             unfinished.iter().for_each(|slot| disk.hold(*slot));
         }
-        self.page_out_cold(usize::MAX)?;
+        self.page_out_now(usize::MAX)?;
         if self.memory_size() > self.config.settings.memory_bytes {
             self.shrink()?;
         }

@@ -243,6 +243,11 @@ impl<C: SlotColumn> Table for ColumnTable<C> {
         self.write_changes(&all, out)
     }
 
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let dirty = self.marks.take_of(slots);
+        self.write_changes(&dirty, out)
+    }
+
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
         let columns: Result<Vec<ArrayRef>, _> = rows.value.iter().map(own_buffers).collect();
         let scattered = columns.and_then(|columns| self.columns.scatter(rows.slots, &columns));

@@ -341,6 +341,11 @@ impl<T: Record> Table for ListTable<T> {
         self.write(&all, out)
     }
 
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let dirty = self.marks.take_of(slots);
+        self.write(&dirty, out)
+    }
+
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
         let items = T::columns(&rows.value, None).map_err(|error| wrong_columns(&self.descriptor, &error))?;
         let positions = rows.sub_key[0].as_primitive::<Int64Type>();

@@ -8,7 +8,7 @@
 //! All entries of the table lie in one vector, so that a small map costs no allocation of its own.
 //!
 //! Invariants: an entry without value is a removal that the next snapshot must say; a free place has no entry; an entry's
-//! place may stand in `dirty` once, whoever has the place.
+//! place stands in [`Changed`] once, whoever has the place.
 
 mod stored;
 
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use thalweg_types::record::Record;
 
+use super::marks::Changed;
 use super::ttl::TtlClock;
 use super::{StateTtl, make_room};
 use crate::key_index::Slot;
@@ -86,17 +87,20 @@ const EMPTY: Map = Map {
 #[derive(Default)]
 struct Changes {
     tracking: bool,
-    /// Places that were written; by place, whether it stands here.
-    dirty: Vec<u32>,
-    is_listed: Vec<bool>,
+    /// Places that were written.
+    written: Changed,
+    /// Slots whose maps were cleared; some may be others' now, or have been said.
     cleared: Vec<Slot>,
 }
+
+/// Cleared maps are looked through only if there are more of them.
+const MIN_CLEARED: usize = 1024;
 
 impl Changes {
     #[inline]
     fn touch(&mut self, place: u32) {
-        if self.tracking && !std::mem::replace(&mut self.is_listed[place as usize], true) {
-            self.dirty.push(place);
+        if self.tracking {
+            self.written.touch(place);
         }
     }
 }
@@ -266,7 +270,7 @@ impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
         if map.is_saved && self.changes.tracking {
             self.maps[slot as usize].is_cleared = true;
             if !map.is_cleared {
-                self.changes.cleared.push(slot);
+                self.note_cleared(slot);
             }
         }
         // An earlier clear is still to be said, also if nothing was saved since.
@@ -274,6 +278,16 @@ impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
             self.maps[slot as usize].is_cleared = true;
         }
         self.vacated.push(slot);
+    }
+
+    fn note_cleared(&mut self, slot: Slot) {
+        let cleared = &mut self.changes.cleared;
+        if cleared.len() >= MIN_CLEARED.max(2 * self.maps.len()) {
+            cleared.sort_unstable();
+            cleared.dedup();
+            cleared.retain(|slot| self.maps[*slot as usize].is_cleared);
+        }
+        cleared.push(slot);
     }
 
     fn peek_all(&self, slot: Slot, expired: bool) -> MapIter<'_, K, V> {
@@ -323,7 +337,7 @@ impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
                 let len = self.entries.len() + 1;
                 make_room(&mut self.entries, len);
                 self.entries.push(Some(entry));
-                self.changes.is_listed.push(false);
+                self.changes.written.add_place();
                 (self.entries.len() - 1) as u32
             }
         };
@@ -449,6 +463,7 @@ impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
             found.remove();
         }
         self.free.push(place);
+        self.changes.written.forget(place);
         match self.entries[place as usize].take() {
             Some(entry) => {
                 self.heap -= entry.heap_bytes();

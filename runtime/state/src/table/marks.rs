@@ -1,18 +1,20 @@
 //! Which slots of a table were written since the last snapshot, and which are in one.
 //!
-//! Invariants: `dirty` holds each marked slot once; nothing is marked or saved while changes are not tracked.
+//! Invariants: `listed` holds each marked slot, and each slot at most once; nothing is marked or saved while changes are not tracked.
 
 use super::unused;
 use crate::key_index::Slot;
 
 const DIRTY: u8 = 1;
 const SAVED: u8 = 2;
+/// Stands in `listed`.
+const LISTED: u8 = 4;
 
 /// By slot.
 #[derive(Default)]
 pub(super) struct Marks {
     flags: Vec<u8>,
-    dirty: Vec<Slot>,
+    listed: Vec<Slot>,
     tracking: bool,
 }
 
@@ -35,8 +37,10 @@ impl Marks {
     pub(super) fn touch(&mut self, slot: Slot) {
         let flags = &mut self.flags[slot as usize];
         if self.tracking && *flags & DIRTY == 0 {
-            *flags |= DIRTY;
-            self.dirty.push(slot);
+            if *flags & LISTED == 0 {
+                self.listed.push(slot);
+            }
+            *flags |= DIRTY | LISTED;
         }
     }
 
@@ -59,16 +63,33 @@ impl Marks {
 
     /// The marked slots; no slot is marked from now on.
     pub(super) fn take(&mut self) -> Vec<Slot> {
-        for slot in &self.dirty {
-            self.flags[*slot as usize] &= !DIRTY;
-        }
-        std::mem::take(&mut self.dirty)
+        let mut slots = std::mem::take(&mut self.listed);
+        slots.retain(|slot| {
+            let flags = &mut self.flags[*slot as usize];
+            let is_dirty = *flags & DIRTY != 0;
+            *flags &= !(DIRTY | LISTED);
+            is_dirty
+        });
+        slots
     }
 
-    /// The slot is another's: nothing is known of it. It must not be marked.
+    /// Those of these slots that are marked; they are not from now on.
+    pub(super) fn take_of(&mut self, slots: &[Slot]) -> Vec<Slot> {
+        let mut taken = Vec::new();
+        for slot in slots {
+            let flags = &mut self.flags[*slot as usize];
+            if *flags & DIRTY != 0 {
+                *flags &= !DIRTY;
+                taken.push(*slot);
+            }
+        }
+        taken
+    }
+
+    /// The slot is another's: nothing is known of it.
     #[inline]
     pub(super) fn forget(&mut self, slot: Slot) {
-        self.flags[slot as usize] = 0;
+        self.flags[slot as usize] &= LISTED;
     }
 
     pub(super) fn slack(&self, live: usize) -> usize {
@@ -78,10 +99,61 @@ impl Marks {
     pub(super) fn shrink(&mut self, count: usize) {
         self.flags.truncate(count);
         self.flags.shrink_to_fit();
-        self.dirty.shrink_to_fit();
+        self.listed.retain(|slot| (*slot as usize) < count);
+        self.listed.shrink_to_fit();
     }
 
     pub(super) fn memory_size(&self) -> usize {
-        self.flags.capacity() + self.dirty.capacity() * size_of::<Slot>()
+        self.flags.capacity() + self.listed.capacity() * size_of::<Slot>()
+    }
+}
+
+/// Which places of a table were written since the last snapshot, for tables whose rows aren't slots.
+///
+/// Invariant: `listed` holds each written place, and each place at most once.
+#[derive(Default)]
+pub(super) struct Changed {
+    flags: Vec<u8>,
+    listed: Vec<u32>,
+}
+
+impl Changed {
+    /// One more place.
+    pub(super) fn add_place(&mut self) {
+        self.flags.push(0);
+    }
+
+    #[inline]
+    pub(super) fn touch(&mut self, place: u32) {
+        let flags = &mut self.flags[place as usize];
+        if *flags & LISTED == 0 {
+            self.listed.push(place);
+        }
+        *flags |= DIRTY | LISTED;
+    }
+
+    /// The written places; none is from now on.
+    pub(super) fn take(&mut self) -> Vec<u32> {
+        let mut places = std::mem::take(&mut self.listed);
+        places.retain(|place| std::mem::take(&mut self.flags[*place as usize]) & DIRTY != 0);
+        places
+    }
+
+    /// Whether the place was written; it is not from now on.
+    pub(super) fn take_of(&mut self, place: u32) -> bool {
+        let flags = &mut self.flags[place as usize];
+        let is_dirty = *flags & DIRTY != 0;
+        *flags &= !DIRTY;
+        is_dirty
+    }
+
+    /// The place is free.
+    #[inline]
+    pub(super) fn forget(&mut self, place: u32) {
+        self.flags[place as usize] &= LISTED;
+    }
+
+    pub(super) fn memory_size(&self) -> usize {
+        self.flags.capacity() + self.listed.capacity() * size_of::<u32>()
     }
 }

@@ -321,6 +321,12 @@ impl<T: Record> Table for ValueTable<T> {
         self.write(&all, out)
     }
 
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        self.measure_lent();
+        let dirty = self.marks.take_of(slots);
+        self.write(&dirty, out)
+    }
+
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
         let columns =
             T::columns(&rows.value, None).map_err(|error| wrong_columns(&self.descriptor, &error))?;

@@ -7,8 +7,8 @@
 //! Rows are told apart by window and position from 0, so that adding costs the new elements in a snapshot. A window's end
 //! says for each of its stored rows that it is gone: each was paid for by a row before.
 //!
-//! Invariants: a cell without elements is there only while the next snapshot must say so; a cell's place may stand in `dirty`
-//! once, whoever has the place.
+//! Invariants: a cell without elements is there only while the next snapshot must say so; a cell's place stands in
+//! [`Changed`] once, whoever has the place.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use arrow::datatypes::Int64Type;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use thalweg_types::record::Record;
 
+use super::marks::Changed;
 use super::{ChangeWriter, Table, TableRows, make_room, unused, wrong_columns};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
@@ -35,9 +36,8 @@ pub struct WindowListTable<T: Record> {
     /// The first cell of each slot.
     firsts: Vec<u32>,
     tracking: bool,
-    /// Places that were written; by place, whether it stands here.
-    dirty: Vec<u32>,
-    is_listed: Vec<bool>,
+    /// Places that were written.
+    changed: Changed,
     /// What the lists and their elements hold besides the cells.
     heap: usize,
     vacated: Vec<Slot>,
@@ -75,8 +75,7 @@ impl<T: Record> WindowListTable<T> {
             free: Vec::new(),
             firsts: Vec::new(),
             tracking: false,
-            dirty: Vec::new(),
-            is_listed: Vec::new(),
+            changed: Changed::default(),
             heap: 0,
             vacated: Vec::new(),
         }
@@ -165,7 +164,7 @@ impl<T: Record> WindowListTable<T> {
                 let len = self.cells.len() + 1;
                 make_room(&mut self.cells, len);
                 self.cells.push(Some(cell));
-                self.is_listed.push(false);
+                self.changed.add_place();
                 (self.cells.len() - 1) as u32
             }
         };
@@ -182,8 +181,8 @@ impl<T: Record> WindowListTable<T> {
 
     #[inline]
     fn touch(&mut self, place: u32) {
-        if self.tracking && !std::mem::replace(&mut self.is_listed[place as usize], true) {
-            self.dirty.push(place);
+        if self.tracking {
+            self.changed.touch(place);
         }
     }
 
@@ -192,6 +191,7 @@ impl<T: Record> WindowListTable<T> {
         let Some(cell) = self.cells[place as usize].take() else {
             return;
         };
+        self.changed.forget(place);
         let hash = self.hasher.hash_one((cell.slot, cell.window));
         if let Ok(found) = self.places.find_entry(hash, |found| *found == place) {
             found.remove();
@@ -316,10 +316,7 @@ impl<T: Record> Table for WindowListTable<T> {
     fn sweep(&mut self, _rows: usize) {}
 
     fn changes(&mut self, full: bool, out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
-        let dirty = std::mem::take(&mut self.dirty);
-        for place in &dirty {
-            self.is_listed[*place as usize] = false;
-        }
+        let dirty = self.changed.take();
         if !full {
             return self.write(&dirty, out);
         }
@@ -329,6 +326,20 @@ impl<T: Record> Table for WindowListTable<T> {
         }
         let all: Vec<u32> = (0..self.cells.len() as u32).collect();
         self.write(&all, out)
+    }
+
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        let mut dirty = Vec::new();
+        for slot in slots {
+            let mut place = self.firsts[*slot as usize];
+            while place != NONE {
+                if self.changed.take_of(place) {
+                    dirty.push(place);
+                }
+                place = self.cells[place as usize].as_ref().map_or(NONE, |cell| cell.next);
+            }
+        }
+        self.write(&dirty, out)
     }
 
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
@@ -365,8 +376,8 @@ impl<T: Record> Table for WindowListTable<T> {
         self.heap
             + self.places.allocation_size()
             + self.cells.capacity() * size_of::<Option<Cell<T>>>()
-            + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
-            + self.is_listed.capacity()
+            + self.free.capacity() * size_of::<u32>()
+            + self.changed.memory_size()
             + (self.firsts.capacity() + self.vacated.capacity()) * size_of::<u32>()
     }
 
@@ -402,9 +413,7 @@ impl<T: Record> Table for WindowListTable<T> {
     }
 
     fn mark_saved(&mut self) {
-        for place in std::mem::take(&mut self.dirty) {
-            self.is_listed[place as usize] = false;
-        }
+        self.changed.take();
         for place in 0..self.cells.len() as u32 {
             let Some(cell) = &mut self.cells[place as usize] else {
                 continue;
@@ -424,7 +433,7 @@ impl<T: Record> Table for WindowListTable<T> {
         if self.places.is_empty() {
             self.cells = Vec::new();
             self.free = Vec::new();
-            self.is_listed = Vec::new();
+            self.changed = Changed::default();
             self.places.shrink_to(0, |_| 0);
         }
     }

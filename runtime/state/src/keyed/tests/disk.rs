@@ -1,5 +1,6 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use thalweg_types::{Classify, FailureClass};
 
@@ -112,6 +113,120 @@ fn state_of_several_times_its_memory_is_all_there_through_changes_checkpoints_an
     );
 }
 
+/// As [`filled`], with keys on their way to the disk all the time, for which batches never wait.
+fn in_the_background(disk: &Disk) -> (KeyedState, ValueHandle<String>) {
+    let settings = Arc::new(disk.settings_without_waiting(usize::MAX, MEMORY / 4));
+    let config = config(ALL, usize::MAX);
+    let mut state = KeyedState::new(KeyedStateConfig { settings, ..config }).unwrap();
+    let value = state.register_value::<String>("value", None).unwrap();
+    (state, value)
+}
+
+fn write(state: &mut KeyedState, value: ValueHandle<String>, numbers: &[usize], round: usize) {
+    let names: Vec<String> = numbers.iter().map(|number| name(*number)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let slots = begin(state, &names, 0);
+    for (number, slot) in numbers.iter().zip(slots) {
+        let expected = (round > 0).then(|| text(*number, round - 1));
+        assert_eq!(state.table(value).get(slot), expected.as_ref(), "key {number}");
+        state.table(value).set(slot, text(*number, round));
+    }
+    state.end_batch().unwrap();
+}
+
+#[test]
+fn checkpoints_while_keys_are_being_written_have_each_change_once() {
+    let disk = Disk::new();
+    let (mut state, value) = in_the_background(&disk);
+    let mut files = Files::new();
+    let mut runs = Runs::new(ALL);
+    let all: Vec<usize> = (0..KEYS / 4).collect();
+    let mut in_the_middle = 0;
+    let mut rounds = 0;
+    while rounds < 4 || in_the_middle < 3 {
+        for numbers in all.chunks(500) {
+            write(&mut state, value, numbers, rounds);
+            // Between two batches of the round, so that changes from before and behind it are under way.
+            if numbers[0].is_multiple_of(2_000) {
+                in_the_middle += usize::from(state.is_paging_out());
+                files.checkpoint(&mut runs, false, |request| state.snapshot(request).unwrap());
+            }
+        }
+        rounds += 1;
+        assert!(rounds < 1_000, "no checkpoint while keys are being written");
+    }
+    files.checkpoint(&mut runs, false, |request| state.snapshot(request).unwrap());
+    let (mut in_memory, handle) = in_the_background(&disk);
+    let (mut restored, _) = files.restored(&[runs], ALL);
+    in_memory.restore(&mut restored, 0).unwrap();
+    for state in [&mut state, &mut in_memory] {
+        for numbers in all.chunks(500) {
+            write(state, handle, numbers, rounds);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_changes_can_not_be_written_fails_and_then_the_task() {
+    let disk = Disk::new();
+    let (mut state, value) = in_the_background(&disk);
+    let all: Vec<usize> = (0..2_000).collect();
+    write(&mut state, value, &all[..10], 0);
+    state.snapshot(FULL).unwrap();
+    let mut next = 10;
+    while !state.is_paging_out() {
+        write(&mut state, value, &all[next..next + 10], 0);
+        next += 10;
+    }
+    store(&mut state).folder().limit_space(0);
+    write(&mut state, value, &all[next..next + 10], 0);
+    let snapshot = state.snapshot(INCREMENTAL).unwrap();
+    let scope = crate::run::Scope::new(ALL, MAX_PARALLELISM);
+    let error = crate::run::encode::encode_snapshot(&snapshot, &scope, &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, StateError::LocalDisk { .. }), "{error}");
+    let error = loop {
+        if let Err(error) = state.end_batch() {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+}
+
+#[test]
+fn a_full_snapshot_that_memory_has_no_room_to_copy_goes_through_files_and_is_copied_where_there_is_room() {
+    let disk = Disk::new();
+    let base = tempfile::tempdir().unwrap();
+    let mut settings = disk.settings(MEMORY, 0);
+    settings.disk = None;
+    settings.scratch = Some(Scratch::new(base.path().join("scratch")));
+    let config = config(ALL, MEMORY);
+    let mut state = KeyedState::new(KeyedStateConfig {
+        settings: Arc::new(settings),
+        ..config
+    })
+    .unwrap();
+    let value = state.register_value::<String>("value", None).unwrap();
+    let keys: Vec<usize> = (0..3_000).collect();
+    write(&mut state, value, &keys[..500], 0);
+    let small = state.snapshot(FULL).unwrap();
+    assert!(small[0].stored.is_empty() && !small[0].changes.is_empty());
+    assert!(!base.path().join("scratch").exists());
+
+    write(&mut state, value, &keys[500..2_500], 0);
+    state.snapshot(INCREMENTAL).unwrap();
+    write(&mut state, value, &keys[2_500..], 0);
+    assert!(state.memory_size() > MEMORY / 2);
+    let large = state.snapshot(FULL).unwrap();
+    assert!(!large[0].stored.is_empty() && large[0].changes.is_empty());
+    assert_eq!(Store::default().apply(true, &large), 3_000);
+    let nothing = state.snapshot(INCREMENTAL).unwrap();
+    assert_eq!(Store::default().apply(false, &nothing), 0, "the full one said it");
+    write(&mut state, value, &keys, 1);
+    drop((state, large));
+    let left = std::fs::read_dir(base.path().join("scratch")).unwrap();
+    assert_eq!(left.count(), 0, "files go with the snapshot");
+}
+
 #[test]
 fn what_fits_never_touches_the_disk() {
     let disk = Disk::new();
@@ -156,6 +271,28 @@ fn a_key_that_is_too_large_alone_is_named() {
     state.table(list).add_all(slot, many);
     let error = state.end_batch().unwrap_err().to_string();
     assert!(error.contains("for the key (key=huge) alone"), "{error}");
+}
+
+#[test]
+fn timers_that_memory_has_no_room_for_are_counted_in_the_failure() {
+    let disk = Disk::new();
+    let mut state = disk.empty(MEMORY, MEMORY / 2);
+    let mut number = 0;
+    let error = loop {
+        let slot = begin(&mut state, &[&name(number)], 0)[0];
+        let timer = Timer {
+            time: 1,
+            slot,
+            window: None,
+        };
+        state.timers().register(TimeDomain::Processing, timer);
+        number += 1;
+        if let Err(error) = state.end_batch() {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains(&format!("{number} timers (")), "{error}");
+    assert!(error.contains("taskmanager.memory.managed.size"), "{error}");
 }
 
 #[test]

@@ -154,8 +154,21 @@ impl Disk {
             disk: Some(DiskSettings {
                 folder: Arc::clone(&self.folder),
                 resident_bytes,
+                wait_bytes: resident_bytes.saturating_add(resident_bytes / 6),
             }),
+            scratch: None,
         }
+    }
+
+    /// The same, but batches never wait for the disk.
+    pub(super) fn settings_without_waiting(
+        &self,
+        memory_bytes: usize,
+        resident_bytes: usize,
+    ) -> StateSettings {
+        let mut settings = self.settings(memory_bytes, resident_bytes);
+        settings.disk.as_mut().unwrap().wait_bytes = usize::MAX;
+        settings
     }
 
     pub(super) fn empty(&self, memory_bytes: usize, resident_bytes: usize) -> KeyedState {

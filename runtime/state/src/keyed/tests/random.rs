@@ -95,7 +95,7 @@ impl World {
     fn new(files: Option<Files>, disk: Option<(Disk, usize)>) -> Self {
         let settings = disk
             .as_ref()
-            .map(|(disk, resident)| disk.settings(usize::MAX, *resident));
+            .map(|(disk, resident)| disk.settings_without_waiting(usize::MAX, *resident));
         let (state, handles) = full_set(ALL, settings.unwrap_or_default());
         let part = Part {
             key_groups: ALL,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Builder};
 use thalweg_types::record::Record;
 
+use super::super::marks::Changed;
 use super::super::ttl::TtlClock;
 use super::super::{ChangeWriter, Table, TableRows, make_room, unused, wrong_columns};
 use super::{EMPTY, Entry, Map, MapTable, NONE, entry_mut, entry_of};
@@ -13,13 +14,22 @@ use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 
 impl<K: Record + Hash + Eq, V: Record> MapTable<K, V> {
-    fn write(&mut self, places: &[u32], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+    /// Writes these entries; before them, that the maps of those of the slots `cleared` are gone which are marked so.
+    fn write(
+        &mut self,
+        cleared: &[Slot],
+        places: &[u32],
+        out: &mut ChangeWriter<'_>,
+    ) -> Result<(), StateError> {
         let mut rows = Rows::<K, V>::new(places.len().min(out.batch_rows()), self.clock);
-        for slot in std::mem::take(&mut self.changes.cleared) {
-            self.maps[slot as usize].is_cleared = false;
-            self.maps[slot as usize].is_saved = false;
-            self.vacated.push(slot);
-            rows.delete_key(slot, out)?;
+        for slot in cleared {
+            let map = &mut self.maps[*slot as usize];
+            if !std::mem::take(&mut map.is_cleared) {
+                continue;
+            }
+            map.is_saved = false;
+            self.vacated.push(*slot);
+            rows.delete_key(*slot, out)?;
         }
         for place in places {
             let Some(entry) = &mut self.entries[*place as usize] else {
@@ -162,14 +172,12 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
 
     fn changes(&mut self, full: bool, out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
         self.measure_lent();
-        let dirty = std::mem::take(&mut self.changes.dirty);
-        for place in &dirty {
-            self.changes.is_listed[*place as usize] = false;
-        }
+        let dirty = self.changes.written.take();
+        let cleared = std::mem::take(&mut self.changes.cleared);
         if !full {
-            return self.write(&dirty, out);
+            return self.write(&cleared, &dirty, out);
         }
-        for slot in std::mem::take(&mut self.changes.cleared) {
+        for slot in cleared {
             self.maps[slot as usize].is_cleared = false;
             self.vacated.push(slot);
         }
@@ -180,7 +188,22 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
             entry.is_saved = false;
         }
         let all: Vec<u32> = (0..self.entries.len() as u32).collect();
-        self.write(&all, out)
+        self.write(&[], &all, out)
+    }
+
+    fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
+        self.measure_lent();
+        let mut dirty = Vec::new();
+        for slot in slots {
+            let mut place = self.maps[*slot as usize].first;
+            while place != NONE {
+                if self.changes.written.take_of(place) {
+                    dirty.push(place);
+                }
+                place = self.entry(place).next;
+            }
+        }
+        self.write(slots, &dirty, out)
     }
 
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
@@ -215,8 +238,8 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
         self.heap
             + self.places.allocation_size()
             + self.entries.capacity() * size_of::<Option<Entry<K, V>>>()
-            + self.changes.is_listed.capacity()
-            + (self.free.capacity() + self.changes.dirty.capacity()) * size_of::<u32>()
+            + self.changes.written.memory_size()
+            + self.free.capacity() * size_of::<u32>()
             + (self.vacated.capacity() + self.changes.cleared.capacity()) * size_of::<Slot>()
             + self.maps.capacity() * size_of::<Map>()
     }
@@ -254,9 +277,7 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
 
     fn mark_saved(&mut self) {
         self.measure_lent();
-        for place in std::mem::take(&mut self.changes.dirty) {
-            self.changes.is_listed[place as usize] = false;
-        }
+        self.changes.written.take();
         for slot in std::mem::take(&mut self.changes.cleared) {
             self.maps[slot as usize].is_cleared = false;
             self.vacated.push(slot);
@@ -281,11 +302,12 @@ impl<K: Record + Hash + Eq, V: Record> Table for MapTable<K, V> {
         self.maps.truncate(count);
         self.maps.shrink_to_fit();
         self.vacated.retain(|slot| (*slot as usize) < count);
+        self.changes.cleared.retain(|slot| (*slot as usize) < count);
         self.next_sweep = 0;
         if self.places.is_empty() {
             self.entries = Vec::new();
             self.free = Vec::new();
-            self.changes.is_listed = Vec::new();
+            self.changes.written = Changed::default();
             self.places.shrink_to(0, |_| 0);
         }
     }
