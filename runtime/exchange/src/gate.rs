@@ -116,6 +116,11 @@ impl InputGate {
         self.ready.barriers()
     }
 
+    /// Has the reader woken when a barrier comes in, or anything else, though it can't take anything now.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.ready.register(cx.waker());
+    }
+
     /// The first barrier that lies in a channel, behind whatever else; nothing is taken. For barriers that overtake.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use thalweg_exchange::{ChannelId, Exchange, Partitioner, RecordWriter};
 use thalweg_operators::OperatorContext;
 use thalweg_proto::graph::v1 as graph;
 use thalweg_state::{StateSettings, SubtaskChain};
+use thalweg_storage::FileSystems;
 use thalweg_types::StreamBatch;
 use tokio::runtime::Handle;
 
@@ -191,6 +192,7 @@ fn connector_context(
         subtask: plan.execution.subtask,
         parallelism: plan.parallelism,
         io: io.clone(),
+        files: FileSystems::new(plan.configuration.clone()),
         checkpointing: plan.checkpointing,
         restored,
     }

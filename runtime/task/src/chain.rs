@@ -17,7 +17,8 @@
 //!
 //! Invariants: an inbox holds one delivery at most, because a node works only when nothing behind it has work; a node writes to
 //! its edges only after all of them said ready. So a chain holds two batches a node at most, however slow what follows is.
-//! When it is drained, everything that came in has passed: that is where a barrier belongs.
+//! When it is drained, everything that came in has passed: that is where a barrier belongs. For one that overtakes, the chain
+//! may be drained without room ([`Chain::overdraw`]), up to [`MOST_OVERDRAWN_BYTES`].
 
 mod checkpoints;
 
@@ -46,6 +47,10 @@ const OUTPUT_LIMIT: OutputLimit = OutputLimit {
     rows: TARGET_BATCH_ROWS,
     bytes: TARGET_BATCH_BYTES,
 };
+
+/// Bytes of batches that are given out without room for one checkpoint, but for the last piece: what the other side may have to hold
+/// above its credit.
+const MOST_OVERDRAWN_BYTES: usize = 16 << 20;
 
 /// What a node does.
 pub(crate) enum Body {
@@ -165,7 +170,9 @@ impl Node {
 pub(crate) enum Step {
     /// A piece of work is done; there may be more.
     Worked,
-    /// An edge, a sink or an operator has no room; the waker is registered with it.
+    /// An edge has no room; the waker is registered with it.
+    NoRoom,
+    /// A sink or an operator has no room; the waker is registered with it.
     Blocked,
     /// A sink has no room and will wake nobody.
     Refused,
@@ -185,6 +192,9 @@ pub(crate) struct Chain {
     /// What was last said of each output.
     idle_outputs: Vec<bool>,
     idle_input: bool,
+    /// Bytes that were given out without room since the last barrier, and whether the next piece may be.
+    overdrawn_bytes: usize,
+    may_overdraw: bool,
     task: Arc<TaskCounters>,
 }
 
@@ -204,6 +214,8 @@ impl Chain {
         Self {
             idle_outputs: vec![false; outputs.len()],
             idle_input: false,
+            overdrawn_bytes: 0,
+            may_overdraw: false,
             nodes,
             outputs,
             parents,
@@ -215,10 +227,20 @@ impl Chain {
     /// Does one piece of work, the deepest there is.
     pub(crate) fn step(&mut self, cx: &mut Context<'_>) -> Result<Step, TaskError> {
         match self.nodes.iter().rposition(Node::has_work) {
-            Some(index) => self.step_node(index, cx),
+            Some(index) => {
+                let step = self.step_node(index, cx);
+                self.may_overdraw = false;
+                step
+            }
             None if self.nodes.iter().all(|node| node.ended) => Ok(Step::Finished),
             None => Ok(Step::Drained),
         }
+    }
+
+    /// Lets the next step give a piece out though an edge has no room; false if there was too much of that since the last barrier.
+    pub(crate) fn overdraw(&mut self) -> bool {
+        self.may_overdraw = self.overdrawn_bytes < MOST_OVERDRAWN_BYTES;
+        self.may_overdraw
     }
 
     /// Whether every edge has room: asked before new input is taken.
@@ -233,7 +255,8 @@ impl Chain {
         all
     }
 
-    /// Takes an event of the chain's input; called only when it is drained and its edges have room. Barriers are the task's.
+    /// Takes an event of the chain's input; called only when it is drained and its edges have room, or
+    /// for a barrier that overtakes. Barriers are the task's.
     pub(crate) fn accept(&mut self, event: InputEvent) -> Result<(), TaskError> {
         match event {
             InputEvent::Batch { input, batch } => {
@@ -351,8 +374,8 @@ impl Chain {
     fn step_node(&mut self, index: usize, cx: &mut Context<'_>) -> Result<Step, TaskError> {
         for &(output, _) in &self.nodes[index].outputs {
             match self.outputs[output].poll_ready(cx)? {
-                Poll::Ready(()) => {}
-                Poll::Pending => return Ok(Step::Blocked),
+                Poll::Pending if !self.may_overdraw => return Ok(Step::NoRoom),
+                Poll::Ready(()) | Poll::Pending => {}
             }
         }
         let node = &mut self.nodes[index];
@@ -502,6 +525,9 @@ impl Chain {
         } = self;
         let (before, behind) = nodes.split_at_mut(index + 1);
         let node = &before[index];
+        if self.may_overdraw {
+            self.overdrawn_bytes += batch.memory_size() * node.outputs.len();
+        }
         for &(output, _) in node.outputs.iter().filter(|(_, of)| *of == side) {
             task.records_out.add(batch.num_rows());
             task.batches_out.add(1);

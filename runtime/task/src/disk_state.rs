@@ -1,16 +1,16 @@
 //! Whether operators' state may be larger than memory, and where it is then.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use thalweg_state::{DiskSettings, LocalFolder, StateSettings};
+use thalweg_state::{DiskSettings, Scratch, StateSettings};
 use thalweg_types::config::{ConfigError, Configuration, StateBackend, options};
 
 use crate::error::TaskError;
 
 /// The process's folder for state on disk, made for the first task that needs it and gone with the process.
 #[derive(Default)]
-pub(crate) struct DiskFolder(Mutex<Option<Arc<LocalFolder>>>);
+pub(crate) struct DiskFolder(OnceLock<Scratch>);
 
 impl DiskFolder {
     /// For operators that may each hold so much memory.
@@ -22,27 +22,25 @@ impl DiskFolder {
         let malformed = |error: ConfigError| TaskError::Configuration {
             message: error.to_string(),
         };
+        let base = base(configuration).map_err(malformed)?;
+        let scratch = self.0.get_or_init(|| Scratch::new(base));
         let disk = match configuration.get(&options::STATE_BACKEND).map_err(malformed)? {
             StateBackend::HashMap => None,
             StateBackend::RocksDb => {
-                let base = base(configuration).map_err(malformed)?;
-                Some(DiskSettings::new(self.folder(&base)?, memory_bytes))
+                let folder = scratch.folder();
+                let folder = folder.map_err(|source| TaskError::LocalState { source })?;
+                tracing::info!(
+                    folder = %folder.path().display(),
+                    "state that memory has no room for is on disk, in Thalweg's own store: keys that tune RocksDB or ForSt have no effect"
+                );
+                Some(DiskSettings::new(folder, memory_bytes))
             }
         };
-        Ok(StateSettings { memory_bytes, disk })
-    }
-
-    fn folder(&self, base: &Path) -> Result<Arc<LocalFolder>, TaskError> {
-        let mut folder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = &*folder {
-            return Ok(Arc::clone(folder));
-        }
-        let made = LocalFolder::of_process(base).map_err(|source| TaskError::LocalState { source })?;
-        tracing::info!(
-            folder = %made.path().display(),
-            "state that memory has no room for is on disk, in Thalweg's own store: keys that tune RocksDB or ForSt have no effect"
-        );
-        Ok(Arc::clone(folder.insert(made)))
+        Ok(StateSettings {
+            memory_bytes,
+            scratch: disk.is_none().then(|| scratch.clone()),
+            disk,
+        })
     }
 }
 
@@ -62,6 +60,8 @@ fn base(configuration: &Configuration) -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -82,6 +82,11 @@ mod tests {
             }
             let process = DiskFolder::default();
             let settings = process.state_settings(&configuration, 1 << 20).unwrap();
+            assert_eq!(
+                settings.scratch.is_some(),
+                backend == "hashmap",
+                "for full snapshots only, made when one needs it"
+            );
             let path = settings.disk.as_ref().map(|disk| disk.folder.path().to_owned());
             assert_eq!(path.as_deref().and_then(Path::parent), folder, "{backend}");
             let again = process.state_settings(&configuration, 1 << 20).unwrap();

@@ -11,7 +11,8 @@
 //!
 //! A barrier leaves here when it has come on every channel that has not ended ([`BarrierAligner`]); one from the mailbox when
 //! every channel has ended. Where barriers may overtake, it leaves as soon as one channel's can be seen or the alignment
-//! takes too long; an [`InputEvent::Recorded`] follows when all have been seen.
+//! takes too long; an [`InputEvent::Recorded`] follows when all have been seen. A barrier whose time-out is over when it is seen
+//! overtakes at once: with full backpressure it would come to the head of its channel too late, or never.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -103,6 +104,11 @@ impl GivenUpCause {
 }
 
 impl InputEvent {
+    /// Whether it says something of any checkpoint.
+    fn is_of_some_checkpoint(&self) -> bool {
+        matches!(self, Self::Barrier(_) | Self::Recorded(_) | Self::GivenUp { .. })
+    }
+
     /// Whether it says something of this checkpoint.
     pub(crate) fn is_of_checkpoint(&self, id: u64) -> bool {
         match self {
@@ -145,6 +151,14 @@ impl Input {
         }
     }
 
+    /// Whether events are there that a checkpoint waits for, and that must not wait for room; else the waker is registered for them.
+    pub(crate) fn poll_urgent(&mut self, cx: &Context<'_>) -> Result<bool, TaskError> {
+        match self {
+            Self::Source(source) => Ok(source.has_urgent()),
+            Self::Gate(gate) => gate.poll_urgent(cx),
+        }
+    }
+
     /// Whether an event is there although all input has ended: a barrier.
     pub(crate) fn has_queued(&mut self) -> bool {
         match self {
@@ -157,7 +171,7 @@ impl Input {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self {
             Self::Source(_) => None,
-            Self::Gate(gate) => gate.alignment_timeout().map(|(due, _)| due),
+            Self::Gate(gate) => gate.next_deadline(),
         }
     }
 
@@ -265,6 +279,8 @@ pub(crate) struct GateInput {
     may_overtake: bool,
     /// Of [`InputGate::barriers`] when channels were last looked through.
     barriers_seen: u64,
+    /// When a barrier that was seen then will have waited too long.
+    announced: Option<Instant>,
     /// What barriers had overtaken when the checkpoint was taken that the task starts with: comes before everything else.
     restored: VecDeque<(usize, StreamBatch)>,
     clock: Clock,
@@ -304,6 +320,7 @@ impl GateInput {
             recording: None,
             may_overtake,
             barriers_seen: 0,
+            announced: None,
             restored: VecDeque::new(),
             clock,
         }
@@ -331,13 +348,7 @@ impl GateInput {
                 self.inputs.take(channel, StreamElement::Batch(batch));
                 continue;
             }
-            if let Some((due, id)) = self.alignment_timeout()
-                && due <= Instant::now()
-            {
-                self.overtake(id);
-                continue;
-            }
-            self.look_ahead()?;
+            self.overtake_late()?;
             if !self.inputs.queued.is_empty() {
                 continue;
             }
@@ -403,21 +414,56 @@ impl GateInput {
         }
     }
 
+    /// See [`Input::poll_urgent`].
+    fn poll_urgent(&mut self, cx: &Context<'_>) -> Result<bool, TaskError> {
+        if !self.may_overtake {
+            return Ok(false);
+        }
+        self.gate.register(cx);
+        self.overtake_late()?;
+        Ok(self.inputs.queued.iter().any(InputEvent::is_of_some_checkpoint))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let alignment = self.alignment_timeout().map(|(due, _)| due);
+        alignment.into_iter().chain(self.announced).min()
+    }
+
+    /// Lets the checkpoint overtake whose time has come, and those whose barriers can be seen.
+    fn overtake_late(&mut self) -> Result<(), TaskError> {
+        if let Some((due, id)) = self.alignment_timeout()
+            && due <= Instant::now()
+        {
+            self.overtake(id);
+        }
+        self.look_ahead()
+    }
+
     /// Barriers that overtake are acted on while they still lie behind other elements, which are copied: so a checkpoint
-    /// waits for nothing that is to be worked off.
+    /// waits for nothing that is to be worked off. Of several barriers in one channel the first is seen: a checkpoint behind one that
+    /// has overtaken waits until the rows before that are taken.
     fn look_ahead(&mut self) -> Result<(), TaskError> {
         let seen = self.gate.barriers();
-        if !self.may_overtake || std::mem::replace(&mut self.barriers_seen, seen) == seen {
+        let is_due = self.announced.take_if(|due| *due <= Instant::now()).is_some();
+        if !self.may_overtake || (std::mem::replace(&mut self.barriers_seen, seen) == seen && !is_due) {
             return Ok(());
         }
+        self.announced = None;
         for channel in 0..self.gate.num_channels() {
             let Some(element) = self.gate.peek_barrier(channel)? else {
                 continue;
             };
             let id = element.checkpoint_id;
             let barrier = self.read_barrier(&element)?;
-            let wanted = barrier.options.unaligned || self.is_recording(id);
-            if !wanted || !self.may_overtake(&barrier) || !self.aligner.is_fresh(id) {
+            if !self.may_overtake(&barrier) || !self.aligner.is_fresh(id) {
+                continue;
+            }
+            let left_ms = self.aligned_for_ms(&barrier);
+            if left_ms > Some(0) && !self.is_recording(id) {
+                let due = left_ms.map(|left| Instant::now() + Duration::from_millis(left));
+                self.announced = self.announced.into_iter().chain(due).min();
+            }
+            if left_ms != Some(0) && !self.is_recording(id) {
                 continue;
             }
             let step = self.aligner.begin(id, true);
@@ -433,6 +479,15 @@ impl GateInput {
             }
         }
         Ok(())
+    }
+
+    /// How long a barrier that may overtake is still to be aligned: its time-out counts from its trigger, as Flink's. None = always.
+    fn aligned_for_ms(&self, barrier: &Barrier) -> Option<u64> {
+        match barrier.options.alignment_timeout_ms {
+            _ if barrier.options.unaligned => Some(0),
+            0 => None,
+            timeout => Some(timeout.saturating_sub(age_ms(barrier, self.clock.now_ms()))),
+        }
     }
 
     /// When the checkpoint that is being aligned shall overtake, if it may.
@@ -471,6 +526,10 @@ impl GateInput {
             ..barrier
         });
         self.inputs.queued.extend(event.map(InputEvent::Barrier));
+        // What an earlier checkpoint's barrier had overtaken and was not taken yet comes before all that lies in the channels.
+        for (channel, batch) in self.restored.clone() {
+            self.record(channel, &StreamElement::Batch(batch));
+        }
     }
 
     fn record(&mut self, channel: usize, element: &StreamElement) {

@@ -172,7 +172,9 @@ impl SinkBody {
             .map_err(|source| self.failed(source))?;
         let mut lists = Vec::new();
         if !states.is_empty() {
-            lists.push(lists::states(lists::WRITER_STATE, &states).map_err(|source| self.encode(source))?);
+            let distribution = self.writer.snapshot_distribution();
+            let states = lists::states(lists::WRITER_STATE, &states, distribution);
+            lists.push(states.map_err(|source| self.encode(source))?);
         }
         if !self.prepared.is_empty() {
             let prepared = lists::committables(&self.prepared_for, &self.prepared);

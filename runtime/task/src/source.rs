@@ -67,6 +67,14 @@ impl SourceInput {
         self.barriers.pop_front()
     }
 
+    /// Whether a barrier waits that room must not hold up.
+    pub(crate) fn has_urgent(&self) -> bool {
+        self.barriers.front().is_some_and(|next| {
+            let options = &next.barrier.options;
+            !options.drain && (options.unaligned || options.alignment_timeout_ms > 0)
+        })
+    }
+
     /// Whether something is there that does not need the reader.
     pub(crate) fn has_queued(&self) -> bool {
         !self.queued.is_empty() || !self.barriers.is_empty()

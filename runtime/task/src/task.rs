@@ -4,7 +4,7 @@
 //!   loop: mailbox -> chain has work?  yes -> one piece of it            (blocked: wait, backpressured)
 //!                                     no  -> checkpoint begun? yes -> sinks flushed? -> snapshot
 //!                                            timers due?       yes -> fire them
-//!                                            edges have room?  no  -> wait, backpressured
+//!                                            edges have room?  no  -> a barrier that needs none, else wait, backpressured
 //!                                            next input        none yet -> wait, idle
 //! ```
 //!
@@ -139,7 +139,8 @@ impl Task {
             match self.chain.step(&mut cx)? {
                 Step::Worked => {}
                 Step::Drained => self.go_on(&mut cx)?,
-                Step::Blocked => self.wait(&mut cx, Activity::Backpressured, None)?,
+                Step::NoRoom if self.input.poll_urgent(&cx)? && self.chain.overdraw() => {}
+                Step::NoRoom | Step::Blocked => self.wait(&mut cx, Activity::Backpressured, None)?,
                 Step::Refused => self.wait(&mut cx, Activity::Backpressured, Some(REFUSED_PAUSE))?,
                 Step::Finished if !self.may_finish() => self.await_last_checkpoint(&mut cx)?,
                 Step::Finished => match self.input.poll_close(&mut cx) {
@@ -179,10 +180,13 @@ impl Task {
         self.tend(cx, Instant::now())?;
         if self.chain.poll_ready(cx)?.is_pending() {
             // Barriers need no room: a source that is held up does not hold its checkpoints up.
-            return match self.input.take_barrier() {
-                Some(barrier) => self.begin_checkpoint(barrier),
-                None => self.wait(cx, Activity::Backpressured, None),
-            };
+            if let Some(barrier) = self.input.take_barrier() {
+                return self.begin_checkpoint(barrier);
+            }
+            // Nor do those that overtake: at most what one element brings is before them.
+            if !self.input.poll_urgent(cx)? {
+                return self.wait(cx, Activity::Backpressured, None);
+            }
         }
         self.keep_step()?;
         match self.input.poll_next(cx)? {

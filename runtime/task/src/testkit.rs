@@ -302,6 +302,11 @@ impl CollectSink {
         }
     }
 
+    /// Takes nothing from now on, until [`Self::open`].
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn in_two_phases() -> Self {
         Self {
             two_phases: true,

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use thalweg_connectors::StateDistribution;
 use thalweg_state::{OperatorSnapshot, SnapshotRequest};
 use thalweg_types::StreamElement;
 
@@ -30,6 +31,7 @@ impl Chain {
 
     /// Puts the barrier behind everything that was sent.
     pub(crate) fn send_barrier(&mut self, barrier: &Barrier) -> Result<(), TaskError> {
+        self.overdrawn_bytes = 0;
         self.broadcast(&barrier.element())
     }
 
@@ -134,11 +136,11 @@ impl Chain {
 }
 
 fn source_snapshot(operator: &str, states: &[Vec<u8>]) -> Result<OperatorSnapshot, TaskError> {
-    let list =
-        lists::states(lists::SOURCE_READER_STATE, states).map_err(|source| TaskError::EncodeState {
-            operator: operator.to_owned(),
-            source,
-        })?;
+    let list = lists::states(lists::SOURCE_READER_STATE, states, StateDistribution::Union);
+    let list = list.map_err(|source| TaskError::EncodeState {
+        operator: operator.to_owned(),
+        source,
+    })?;
     Ok(OperatorSnapshot {
         tables: Vec::new(),
         lists: vec![list],

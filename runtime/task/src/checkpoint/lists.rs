@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
-use thalweg_connectors::{Committable, RestoredConnector};
+use thalweg_connectors::{Committable, RestoredConnector, StateDistribution};
 use thalweg_state::{ListDistribution, ListSnapshot, RestoredList, RestoredState};
 
 /// A source's splits.
@@ -15,13 +15,20 @@ pub(crate) const WRITER_STATE: &str = "WriterState";
 /// What was prepared and not known to be committed.
 pub(crate) const COMMITTABLES: &str = "Committables";
 
-/// States that every subtask gets back, all of them.
-pub(crate) fn states(name: &str, states: &[Vec<u8>]) -> Result<ListSnapshot, ArrowError> {
+/// States of a reader or writer.
+pub(crate) fn states(
+    name: &str,
+    states: &[Vec<u8>],
+    distribution: StateDistribution,
+) -> Result<ListSnapshot, ArrowError> {
     let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(states));
     let schema = Schema::new(vec![Field::new("state", DataType::Binary, false)]);
     Ok(ListSnapshot {
         name: name.to_owned(),
-        distribution: ListDistribution::Union,
+        distribution: match distribution {
+            StateDistribution::Union => ListDistribution::Union,
+            StateDistribution::Split => ListDistribution::Split,
+        },
         items: RecordBatch::try_new(Arc::new(schema), vec![column])?,
     })
 }
@@ -75,7 +82,7 @@ mod tests {
 
     #[test]
     fn states_and_committables_come_back_as_they_were_given() {
-        let states = states(WRITER_STATE, &[vec![1, 2], vec![]]).unwrap();
+        let states = states(WRITER_STATE, &[vec![1, 2], vec![]], StateDistribution::Split).unwrap();
         let prepared = [Committable { bytes: vec![7] }, Committable { bytes: vec![8, 9] }];
         let committables = committables(&[3, 4], &prepared).unwrap();
         assert_eq!(

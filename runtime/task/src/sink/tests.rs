@@ -247,3 +247,73 @@ fn without_a_checkpoint_to_come_everything_is_committed_at_the_end() {
     assert!(commit(&mut sink) && !sink.has_uncommitted());
     assert_eq!(script.took(), ["commit 1 2"]);
 }
+
+#[test]
+fn an_open_file_goes_to_one_restored_sink_and_goes_on_there() {
+    use arrow::array::{RecordBatch, StringArray};
+    use futures::future::poll_fn;
+    use thalweg_connectors::{BucketAssigner, ConnectorContext, FileSink, RestoredConnector, Sink};
+    use thalweg_state::{ListDistribution, RestoredList, RestoredState};
+    use thalweg_storage::FileSystems;
+    use thalweg_types::OperatorId;
+    use thalweg_types::config::Configuration;
+
+    let io = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file_sink = FileSink::for_row_format(folder.path().to_str().unwrap())
+        .with_bucket_assigner(BucketAssigner::base_path())
+        .build()
+        .unwrap();
+    let sink = |restored: Option<RestoredConnector>| {
+        let context = ConnectorContext {
+            operator_name: "sink".into(),
+            operator_id: OperatorId::from_u128(1),
+            subtask: 0,
+            parallelism: 1,
+            io: io.handle().clone(),
+            files: FileSystems::new(Configuration::default()),
+            checkpointing: true,
+            restored,
+        };
+        let writer = file_sink.create_writer(context).unwrap();
+        SinkBody::new("sink".to_owned(), writer, Vec::new(), 0)
+    };
+    let write = |sink: &mut SinkBody, line: &str| {
+        let column = Arc::new(StringArray::from(vec![line])) as _;
+        sink.push(StreamBatch::new(
+            RecordBatch::try_from_iter([("line", column)]).unwrap(),
+        ));
+        io.block_on(poll_fn(|cx| sink.step(cx))).unwrap();
+    };
+    let mut first = sink(None);
+    write(&mut first, "a");
+    io.block_on(poll_fn(|cx| first.poll_flush(cx))).unwrap();
+    let mut lists = first.snapshot(1).unwrap().lists;
+    // Behind the checkpoint: it will be read again.
+    write(&mut first, "b");
+    drop(first);
+    assert_eq!(lists.len(), 1);
+    let list = lists.remove(0);
+    assert_eq!(
+        (list.distribution, list.items.num_rows()),
+        (ListDistribution::Split, 1)
+    );
+    let mut state = RestoredState {
+        checkpoint_id: 1,
+        lists: vec![RestoredList {
+            name: list.name,
+            distribution: list.distribution,
+            items: vec![list.items],
+        }],
+        ..RestoredState::default()
+    };
+    let mut second = sink(Some(lists::restored_connector(&mut state)));
+    write(&mut second, "b");
+    second.end_input();
+    io.block_on(poll_fn(|cx| second.step(cx))).unwrap();
+    second.commit_all();
+    io.block_on(poll_fn(|cx| second.poll_commit(cx))).unwrap();
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!(std::fs::read_to_string(files[0].path()).unwrap(), "a\nb\n");
+}

@@ -73,6 +73,66 @@ fn a_store_that_fails_costs_the_checkpoint_and_the_next_one_is_full() {
     job.cancel();
 }
 
+/// Set where the test runs with a small disk as its folder for checkpoints.
+const SMALL_DISK: &str = "THALWEG_TEST_SMALL_DISK";
+
+#[test]
+fn a_disk_that_gets_full_in_the_middle_of_a_checkpoint_costs_the_checkpoint_and_the_job_goes_on() {
+    if let Ok(disk) = std::env::var(SMALL_DISK) {
+        return on_a_small_disk(std::path::Path::new(&disk));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=256k tmpfs "$0" && exec "$@""#;
+    let name = std::thread::current().name().unwrap().to_owned();
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", mount])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--test-threads", "1"])
+        .env(SMALL_DISK, folder.path())
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return println!("SKIPPED: no mount namespaces here: {error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if text.contains("unshare failed") || text.contains("mount:") {
+        return println!("SKIPPED: no mount namespaces here: {text}");
+    }
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The disk has room for the first checkpoint, not for a second one with all that has changed, and for that when there is room again.
+fn on_a_small_disk(disk: &std::path::Path) {
+    let batches = [rows([1]), rows(0..100_000), rows([2])];
+    let source = ScriptedSource::new(batches.to_vec(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let (mut job, sink) = job_with(counting(), source);
+    job.options = options_in(disk);
+    job.deploy(None);
+    eventually("the first row", || sink.values().len() == 1);
+    job.checkpoint(1);
+    gate.limit(2);
+    eventually("many rows", || sink.values().len() == 100_001);
+    job.trigger_at(2, &job.sources());
+    job.await_answers(2, 1);
+    let declined = job.declined(2);
+    assert!(declined[0].contains("no space left"), "{declined:?}");
+    assert!(declined[0].contains("shared"), "the file is named: {declined:?}");
+    gate.open();
+    eventually("what came after it", || sink.values().len() == 100_002);
+    let remount = std::process::Command::new("mount")
+        .args(["-o", "remount,size=64m"])
+        .arg(disk)
+        .status();
+    assert!(remount.unwrap().success());
+    job.checkpoint(3);
+    let left = std::fs::read_dir(disk.join("shared")).unwrap().count();
+    assert_eq!(left, 2, "nothing is left of the one that failed");
+    job.cancel();
+}
+
 #[test]
 fn a_panic_while_an_operator_gives_its_state_names_the_operator() {
     let mut job = panicking("snapshot");

@@ -64,6 +64,36 @@ impl Job {
         Self::new(process, vec![from, to], tasks)
     }
 
+    /// Source (node 1) ==> two operators (2, 3) ==> sink (4), one subtask each.
+    pub(super) fn in_three_steps(
+        source: ScriptedSource,
+        operators: [NodeFactory; 2],
+        sink: &CollectSink,
+    ) -> Self {
+        let [first, second] = operators;
+        let nodes = vec![(1, source.node()), (2, first), (3, second), (4, sink.node())];
+        let process = Process::start(program(nodes, &[]));
+        let vertices = [vertex(&[1], 1), vertex(&[2, 3], 1), vertex(&[4], 1)];
+        let mut tasks = vertices.each_ref().map(|vertex| vec![deployment(vertex, 0)]);
+        let [from, middle, to] = &mut tasks;
+        let address = process.address.clone();
+        let partitioner = Partitioner::Rebalance;
+        connect(
+            &edge(1, 1, 2, 0, partitioner),
+            (&vertices[0], from),
+            (&vertices[1], middle),
+            |_| address.clone(),
+        );
+        connect(
+            &edge(2, 3, 4, 0, partitioner),
+            (&vertices[1], middle),
+            (&vertices[2], to),
+            |_| address.clone(),
+        );
+        let tasks = tasks.into_iter().rev().flatten().collect();
+        Self::new(process, vertices.to_vec(), tasks)
+    }
+
     fn new(process: Process, vertices: Vec<JobVertex>, mut tasks: Vec<control::TaskDeployment>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for task in &mut tasks {

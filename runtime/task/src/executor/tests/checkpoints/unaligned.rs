@@ -167,3 +167,64 @@ fn a_checkpoint_overtakes_what_lies_in_the_channels() {
     assert_eq!(found, expected);
     job.cancel();
 }
+
+/// Each of an operator's batches becomes so many.
+const COPIES: usize = 40;
+
+#[test]
+fn barriers_pass_a_chain_that_has_no_room_and_give_out_little_more_than_the_credit() {
+    for (unaligned, alignment_timeout_ms) in [(true, 0), (false, 20)] {
+        let batches: Vec<StreamBatch> = (0..12)
+            .map(|batch| rows((0..4096).map(|n| n % 5 + 10 * batch)))
+            .collect();
+        let sink = CollectSink::in_two_phases();
+        sink.close();
+        let copies = operator(|_, batch| Ok(vec![batch; COPIES]));
+        let source = ScriptedSource::new(batches.clone(), Then::Wait);
+        let mut job = Job::in_three_steps(source, [counting(), copies], &sink);
+        job.options.unaligned = unaligned;
+        job.options.alignment_timeout_ms = alignment_timeout_ms;
+        job.deploy(None);
+        let given_out = |job: &Job| {
+            let tasks = job.process.executor.metrics();
+            tasks.iter().map(|task| task.records_out).max().unwrap()
+        };
+        eventually("an operator that has no room for its output", || {
+            let before = given_out(&job);
+            std::thread::sleep(Duration::from_millis(50));
+            sink.holds_someone_up() && before > 0 && given_out(&job) == before
+        });
+        let before = given_out(&job);
+        job.trigger_at(1, &job.sources());
+        job.await_answers(1, 2);
+        assert!(sink.holds_someone_up(), "the consumer stands still all the time");
+        let out = given_out(&job);
+        assert!(
+            out - before < 4096 * COPIES as u64,
+            "{before} rows were out, now {out}"
+        );
+        sink.open();
+        job.await_answers(1, 3);
+        assert_eq!(job.declined(1), [] as [String; 0]);
+        let counted: i64 = job.counts(1, 2).values().sum();
+        let overtaken: i64 = job.overtaken(1, 2).values().sum();
+        assert_eq!(counted + overtaken, 4096 * job.positions(1)[&0] as i64);
+        job.cancel();
+
+        let restore = job.restore(1);
+        job.deploy(Some(&restore));
+        let mut expected: Vec<i64> = batches
+            .iter()
+            .flat_map(|batch| values(batch).repeat(COPIES))
+            .collect();
+        expected.sort_unstable();
+        let mut id = 2;
+        while sink.committed().len() < expected.len() {
+            job.checkpoint(id);
+            job.notify(id, true);
+            id += 1;
+        }
+        job.cancel();
+        assert!(sink.committed() == expected, "each row exactly once");
+    }
+}
