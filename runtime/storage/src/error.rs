@@ -89,6 +89,16 @@ pub enum StorageError {
         /// What it said.
         message: String,
     },
+    /// Bytes that a checkpoint counts on.
+    #[error("{uri}: the {length} bytes that a checkpoint holds of it are lost: {message}")]
+    Lost {
+        /// The file that they are for.
+        uri: String,
+        /// From its begin.
+        length: u64,
+        /// What was found instead.
+        message: String,
+    },
     /// A folder that has to take files takes none. Found out at start.
     #[error("folder {uri} is not writable: {source}")]
     NotWritable {
@@ -106,7 +116,8 @@ impl Classify for StorageError {
             | Self::NotFound { .. }
             | Self::BucketMissing { .. }
             | Self::AlreadyExists { .. }
-            | Self::Denied { .. } => FailureClass::Fatal,
+            | Self::Denied { .. }
+            | Self::Lost { .. } => FailureClass::Fatal,
             Self::Full { .. } | Self::Unavailable { .. } | Self::Failed { .. } => FailureClass::Retryable,
             Self::NotWritable { source, .. } => source.class(),
         }
@@ -128,6 +139,7 @@ impl StorageError {
             Self::AlreadyExists { .. } => "it exists already".to_owned(),
             Self::Denied { message, .. } => format!("permission denied: {message}"),
             Self::Full { message, .. } => format!("no space left: {message}"),
+            Self::Lost { message, .. } => format!("bytes of it are lost: {message}"),
             Self::Unavailable { message, .. } => format!("storage is unavailable: {message}"),
             Self::NotWritable { source, .. } => format!("not writable: {}", source.reason()),
         }

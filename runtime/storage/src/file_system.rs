@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::future::join;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use thalweg_types::config::Configuration;
@@ -41,6 +42,8 @@ pub struct FileSystem {
     folder: Location,
     /// None for local files.
     store: Option<Arc<dyn ObjectStore>>,
+    /// The same store, for uploads in parts that are told by their id; none for local files.
+    pub(crate) uploads: Option<Arc<dyn MultipartStore>>,
     /// Of its files, on this machine.
     copies: Option<LocalCopies>,
 }
@@ -55,7 +58,7 @@ pub struct FileSystems {
 }
 
 /// By scheme and bucket.
-type Stores = HashMap<(Scheme, String), Arc<dyn ObjectStore>>;
+type Stores = HashMap<(Scheme, String), object::Store>;
 
 impl FileSystems {
     /// With Flink's keys for object stores, e.g. `s3.endpoint`.
@@ -109,22 +112,24 @@ impl FileSystems {
             return Ok(FileSystem {
                 folder,
                 store: None,
+                uploads: None,
                 copies,
             });
         }
         let key = (folder.scheme, folder.authority.clone());
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         let store = match stores.get(&key) {
-            Some(store) => Arc::clone(store),
+            Some(store) => store.clone(),
             None => {
                 let store = object::connect(&folder, &self.configuration, &self.settings)?;
-                stores.insert(key, Arc::clone(&store));
+                stores.insert(key, store.clone());
                 store
             }
         };
         Ok(FileSystem {
             folder,
-            store: Some(store),
+            store: Some(store.objects),
+            uploads: Some(store.uploads),
             copies,
         })
     }
@@ -151,6 +156,7 @@ impl FileSystem {
         Self {
             folder: self.location(path),
             store: self.store.clone(),
+            uploads: self.uploads.clone(),
             copies: self.copies.clone(),
         }
     }
@@ -375,7 +381,7 @@ impl FileSystem {
 
     /// For what may be done twice, which a store's client doesn't know: it tries no POST again that timed out, and no
     /// listing that was cut off.
-    async fn tried_again<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
+    pub(crate) async fn tried_again<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
     where
         F: Future<Output = Result<T, StorageError>>,
     {
@@ -432,7 +438,7 @@ impl FileSystem {
         })
     }
 
-    fn location(&self, path: &str) -> Location {
+    pub(crate) fn location(&self, path: &str) -> Location {
         let path = path.trim_matches('/');
         let joined = match (self.folder.path.as_str(), path) {
             (folder, "") => folder.to_owned(),
@@ -474,7 +480,7 @@ async fn list_keys(
 }
 
 /// Paths come from metadata too: none leads out of its folder.
-fn local_path(location: &Location) -> Result<PathBuf, StorageError> {
+pub(crate) fn local_path(location: &Location) -> Result<PathBuf, StorageError> {
     if location
         .path
         .split('/')
@@ -488,11 +494,18 @@ fn local_path(location: &Location) -> Result<PathBuf, StorageError> {
     Ok(PathBuf::from(format!("/{}", location.path)))
 }
 
-fn key(location: &Location) -> Result<Path, StorageError> {
+pub(crate) fn key(location: &Location) -> Result<Path, StorageError> {
     Path::parse(&location.path).map_err(|error| StorageError::Uri {
         uri: location.uri(),
         message: error.to_string(),
     })
+}
+
+impl std::fmt::Debug for FileSystems {
+    /// Without the configuration: it holds secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileSystems")
+    }
 }
 
 impl std::fmt::Debug for FileSystem {

@@ -15,6 +15,7 @@ mod error;
 mod file_system;
 mod local;
 mod object;
+mod staged;
 mod uri;
 mod writer;
 
@@ -22,4 +23,5 @@ pub use copies::{LocalCopies, LocalCopiesSettings};
 pub use error::StorageError;
 pub use file_system::{FileInfo, FileSystem, FileSystems};
 pub use object::ClientSettings;
+pub use staged::{Staged, StagedWriter};
 pub use writer::FileWriter;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use thalweg_types::config::{ConfigOption, Configuration, options};
 
@@ -63,25 +64,38 @@ impl ClientSettings {
     }
 }
 
+/// A client, for objects and for uploads in parts.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) uploads: Arc<dyn MultipartStore>,
+}
+
+impl Store {
+    fn of(client: impl ObjectStore + MultipartStore) -> Self {
+        let client = Arc::new(client);
+        Self {
+            objects: Arc::clone(&client) as _,
+            uploads: client,
+        }
+    }
+}
+
 /// The client for a location's bucket or container.
 pub(crate) fn connect(
     location: &Location,
     configuration: &Configuration,
     settings: &ClientSettings,
-) -> Result<Arc<dyn ObjectStore>, StorageError> {
-    let built: object_store::Result<Arc<dyn ObjectStore>> = match location.scheme {
-        Scheme::S3 => s3(location, configuration, settings)?
-            .build()
-            .map(|store| Arc::new(store) as _),
+) -> Result<Store, StorageError> {
+    let built: object_store::Result<Store> = match location.scheme {
+        Scheme::S3 => s3(location, configuration, settings)?.build().map(Store::of),
         Scheme::Gs => GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(&location.authority)
             .with_retry(settings.retry_config())
             .with_client_options(settings.client_options())
             .build()
-            .map(|store| Arc::new(store) as _),
-        Scheme::Abfs => azure(location, configuration, settings)
-            .build()
-            .map(|store| Arc::new(store) as _),
+            .map(Store::of),
+        Scheme::Abfs => azure(location, configuration, settings).build().map(Store::of),
         Scheme::File => {
             return Err(StorageError::Uri {
                 uri: location.uri(),

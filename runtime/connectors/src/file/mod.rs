@@ -1,4 +1,4 @@
-//! Text files as a stream of lines; Flink's `FileSource` with `TextLineInputFormat`.
+//! The file source; the sink is [`sink`]. Text files as a stream of lines; Flink's `FileSource` with `TextLineInputFormat`.
 //!
 //! ```text
 //!   path --discover--> files --hash of the path--> this subtask's --lines--> batches --bounded queue--> task
@@ -11,6 +11,7 @@
 
 mod discover;
 mod lines;
+mod sink;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,13 @@ use thalweg_types::StreamBatch;
 
 use crate::queue::{HAND_OVER_BYTES, Receiver, bounded};
 use crate::{ConnectorContext, ConnectorError, Gauge, Source, SourceEvent, SourceReader};
+
+#[cfg(feature = "parquet")]
+pub use self::sink::ParquetFormat;
+pub use self::sink::{
+    BucketAssigner, BucketRow, BulkFormat, BulkWriter, FileSink, FileSinkBuilder, OutputFileConfig,
+    RollingPolicy,
+};
 
 use self::lines::{LineOptions, run};
 use self::state::{FilePositions, Progress};

@@ -13,3 +13,5 @@ mod proxy;
 mod real_s3;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod staged;

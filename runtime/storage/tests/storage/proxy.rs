@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::server::Fault;
@@ -17,6 +18,7 @@ use super::server::Fault;
 pub(crate) struct Proxy {
     address: String,
     faults: Arc<Mutex<Faults>>,
+    outage: watch::Sender<Option<Fault>>,
     accepting: JoinHandle<()>,
 }
 
@@ -47,15 +49,18 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let faults = Arc::new(Mutex::new(Faults::default()));
-        let shared = Arc::clone(&faults);
+        let outage = watch::Sender::new(None);
+        let (shared, telling) = (Arc::clone(&faults), outage.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, server.clone(), Arc::clone(&shared)));
+                let (faults, outage) = (Arc::clone(&shared), telling.subscribe());
+                tokio::spawn(serve(client, server.clone(), faults, outage));
             }
         });
         Self {
             address,
             faults,
+            outage,
             accepting,
         }
     }
@@ -83,6 +88,11 @@ impl Proxy {
             steady: true,
             ..Faults::default()
         };
+    }
+
+    /// From now on every request meets this, until `None` is told: then connections that hang are closed.
+    pub(crate) fn outage(&self, fault: Option<Fault>) {
+        self.outage.send_replace(fault);
     }
 
     pub(crate) fn faults_left(&self) -> usize {
@@ -118,12 +128,23 @@ impl Drop for Proxy {
 }
 
 /// Requests of one connection, until a fault or the client ends it. The server gets a connection for each.
-async fn serve(client: TcpStream, server: String, faults: Arc<Mutex<Faults>>) {
+async fn serve(
+    client: TcpStream,
+    server: String,
+    faults: Arc<Mutex<Faults>>,
+    mut outage: watch::Receiver<Option<Fault>>,
+) {
     let mut client = BufReader::new(client);
     while let Some(request) = Message::read(&mut client, false).await {
-        let fault = faults.lock().unwrap().of(&request);
+        let general = *outage.borrow();
+        let fault = general.or_else(|| faults.lock().unwrap().of(&request));
         let refusal = match fault {
             Some(Fault::LostBefore) => return,
+            Some(Fault::Hang) if general.is_some() => {
+                // An error is the end of the proxy.
+                let _ = outage.wait_for(Option::is_none).await;
+                return;
+            }
             Some(Fault::Hang) => return std::future::pending().await,
             Some(Fault::Unavailable) => Some("503 Slow Down"),
             Some(Fault::Full) => Some("507 Insufficient Storage"),

@@ -244,7 +244,12 @@ impl State {
                 let Some(parts) = self.uploads.remove(&query("uploadId").unwrap().parse().unwrap()) else {
                     return empty("404 Not Found");
                 };
-                let content = parts.into_values().collect::<Vec<Bytes>>().concat();
+                // Those that are named, and no others that were sent.
+                let body = String::from_utf8(request.body.to_vec()).unwrap();
+                let named = body.split("<PartNumber>").skip(1);
+                let number = |rest: &str| rest.split('<').next().unwrap().parse().unwrap();
+                let content = named.map(|rest| parts[&number(rest)].clone());
+                let content = content.collect::<Vec<Bytes>>().concat();
                 self.objects.insert(request.key.clone(), content.into());
                 if std::mem::take(&mut self.lose_completion) {
                     return empty("503 Slow Down");
@@ -282,7 +287,9 @@ impl State {
             return empty("503 Slow Down");
         }
         let number = |name: &str| request.query[name].parse::<u64>().unwrap();
-        let parts = self.uploads.get_mut(&number("uploadId")).unwrap();
+        let Some(parts) = self.uploads.get_mut(&number("uploadId")) else {
+            return empty("404 Not Found");
+        };
         parts.insert(number("partNumber") as u32, request.body.clone());
         empty("200 OK")
     }
