@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::datatypes::SchemaRef;
+use thalweg_storage::FileSystems;
 use thalweg_types::{Classify, FailureClass, OperatorId, StreamBatch};
 use tokio::runtime::Handle;
 
@@ -22,6 +23,8 @@ pub struct ConnectorContext {
     pub parallelism: u32,
     /// The shared runtime for I/O.
     pub io: Handle,
+    /// Folders and buckets, with the job's configuration.
+    pub files: FileSystems,
     /// Whether the job takes checkpoints.
     pub checkpointing: bool,
     /// What the reader or writer is restored with, see [`SourceReader::snapshot`] and [`SinkWriter::snapshot`]; `None` if the job
@@ -35,7 +38,7 @@ pub struct RestoredConnector {
     /// The checkpoint.
     pub checkpoint_id: u64,
     /// The states that all subtasks gave, in no order; for a source the splits of all of them, and a subtask takes those
-    /// that its way of assigning gives it.
+    /// that its way of assigning gives it. For a sink as [`SinkWriter::snapshot_distribution`] said when they were taken.
     pub states: Vec<Vec<u8>>,
     /// This subtask's share of what was prepared and not known to be committed.
     pub committables: Vec<Committable>,
@@ -141,12 +144,26 @@ pub trait SourceReader: Send {
     }
 }
 
+/// Who gets a writer's states back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateDistribution {
+    /// Each subtask gets all of all subtasks.
+    Union,
+    /// Each state goes to one subtask.
+    Split,
+}
+
 /// A sink as the graph holds it: makes a writer for each subtask.
 pub trait Sink: Send + Sync {
     /// The operator's kind for the graph, as "KafkaSink".
     fn kind(&self) -> &'static str;
     /// Checks the rows that will come, when the graph is built.
     fn validate(&self, input: &SchemaRef) -> Result<(), ConnectorError>;
+    /// Something outside that no two sinks may have, in words ("transactional_id_prefix \"orders\""): two sinks of one job with the same are
+    /// refused.
+    fn exclusive_name(&self) -> Option<String> {
+        None
+    }
     /// A writer for one subtask. Must not block.
     fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
 }
@@ -177,6 +194,10 @@ pub trait SinkWriter: Send {
     fn snapshot(&mut self, checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
         let _ = checkpoint_id;
         Ok(Vec::new())
+    }
+    /// Who gets what [`Self::snapshot`] gives.
+    fn snapshot_distribution(&self) -> StateDistribution {
+        StateDistribution::Union
     }
     /// Makes visible what was prepared up to a complete checkpoint; also called after a restore with what may have been committed
     /// already: committing twice is harmless. Called again with the same until ready.

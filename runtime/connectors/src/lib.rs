@@ -28,10 +28,15 @@ pub use blackhole::BlackholeSink;
 pub use collection::CollectionSource;
 pub use connector::{
     Committable, ConnectorContext, ConnectorError, Gauge, RestoredConnector, Sink, SinkWriter, Source,
-    SourceEvent, SourceReader,
+    SourceEvent, SourceReader, StateDistribution,
 };
 pub use datagen::{DatagenSource, GeneratorFunction};
-pub use file::{DEFAULT_MAX_LINE_BYTES, FileSource};
+#[cfg(feature = "parquet")]
+pub use file::ParquetFormat;
+pub use file::{
+    BucketAssigner, BucketRow, BulkFormat, BulkWriter, DEFAULT_MAX_LINE_BYTES, FileSink, FileSinkBuilder,
+    FileSource, OutputFileConfig, RollingPolicy,
+};
 pub use kafka::{KafkaSink, KafkaSource};
 pub use print::{PrintFormat, PrintSink, PrintTarget};
 pub use watermark::{WatermarkAlignment, WatermarkStrategy};

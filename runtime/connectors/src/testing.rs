@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use futures::future::poll_fn;
+use thalweg_storage::FileSystems;
+use thalweg_types::config::Configuration;
 use thalweg_types::{OperatorId, StreamBatch};
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,6 +20,7 @@ pub(crate) fn context_of(io: &Runtime, subtask: u32, parallelism: u32) -> Connec
         subtask,
         parallelism,
         io: io.handle().clone(),
+        files: FileSystems::new(Configuration::default()),
         checkpointing: false,
         restored: None,
     }

@@ -151,6 +151,9 @@ impl<'a> Fetcher<'a> {
             let found = connection.partitions(consumer.client(), topic)?;
             partitions.extend(self.owned(topic, &found));
         }
+        if let Some(restored) = &self.task.restored {
+            restored.check(&partitions, |partition| self.is_mine(partition), &settings)?;
+        }
         let splits = self.first_splits(partitions, &connection)?;
         self.discovery.due = Instant::now() + self.discovery.interval.unwrap_or_default();
         self.assign(splits).map_err(Abort::from)
@@ -196,8 +199,6 @@ impl<'a> Fetcher<'a> {
             topic: Arc::clone(topic),
             partition: *id,
         };
-        let mine =
-            |partition: &TopicPartition| split_owner(partition, self.task.parallelism) == self.task.subtask;
         let known = |partition: &TopicPartition| {
             self.index
                 .get(&partition.topic)
@@ -206,8 +207,12 @@ impl<'a> Fetcher<'a> {
         partitions
             .iter()
             .map(partition)
-            .filter(|partition| mine(partition) && !known(partition))
+            .filter(|partition| self.is_mine(partition) && !known(partition))
             .collect()
+    }
+
+    fn is_mine(&self, partition: &TopicPartition) -> bool {
+        split_owner(partition, self.task.parallelism) == self.task.subtask
     }
 
     fn assign(&mut self, splits: Vec<Split>) -> Result<(), ConnectorError> {

@@ -21,6 +21,7 @@ mod state;
 mod writer;
 
 pub use offsets::{OffsetReset, OffsetsInitializer};
+pub use producer::transaction::ExpiredTransaction;
 pub use reader::KafkaSourceReader;
 pub use rows::{BytesFormat, MetadataColumn, NO_TIMESTAMP, Tombstones};
 pub use sink::{DeliveryGuarantee, KafkaSink, KafkaSinkBuilder};

@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::config::{addresses, check_topic};
 use super::producer::config::ProducerConfig;
-use super::producer::transaction::{TransactionSettings, check_prefix};
+use super::producer::transaction::{ExpiredTransaction, TransactionSettings, check_prefix};
 use super::writer::KafkaWriter;
 use crate::columns::BytesColumn;
 use crate::{ConnectorContext, ConnectorError, Sink, SinkWriter};
@@ -129,6 +129,11 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
+    fn exclusive_name(&self) -> Option<String> {
+        let transactions = self.settings.transactions.as_ref()?;
+        Some(format!("transactional_id_prefix {:?}", transactions.prefix))
+    }
+
     fn create_writer(&self, context: ConnectorContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         if self.settings.guarantee == DeliveryGuarantee::ExactlyOnce && !context.checkpointing {
             return Err(self.settings.refused(
@@ -151,6 +156,7 @@ pub struct KafkaSinkBuilder {
     topic: String,
     guarantee: DeliveryGuarantee,
     prefix: Option<String>,
+    expired: ExpiredTransaction,
     key: Option<String>,
     value: Option<String>,
     properties: BTreeMap<String, String>,
@@ -164,6 +170,7 @@ impl Default for KafkaSinkBuilder {
             topic: String::new(),
             guarantee: DeliveryGuarantee::AtLeastOnce,
             prefix: None,
+            expired: ExpiredTransaction::FailJob,
             key: None,
             value: None,
             properties: BTreeMap::new(),
@@ -201,6 +208,12 @@ impl KafkaSinkBuilder {
             prefix: Some(prefix.into()),
             ..self
         }
+    }
+
+    /// What to do at a restore with a transaction of the checkpoint that the brokers have aborted since, because it was open for longer than
+    /// `transaction.timeout.ms`; the job fails by default, naming the records.
+    pub fn on_expired_transaction(self, expired: ExpiredTransaction) -> Self {
+        Self { expired, ..self }
     }
 
     /// The column that becomes the record's key; none by default.
@@ -274,8 +287,12 @@ impl KafkaSinkBuilder {
                 Ok(Some(TransactionSettings {
                     prefix: prefix.clone(),
                     timeout_ms: producer.transaction_timeout_ms,
+                    expired: self.expired,
                 }))
             }
+            (_, None) if self.expired != ExpiredTransaction::FailJob => refuse(
+                "`on_expired_transaction` is for DeliveryGuarantee::ExactlyOnce: set that too, or leave it out",
+            ),
             (_, None) => Ok(None),
             (_, Some(_)) => refuse(
                 "`transactional_id_prefix` is for DeliveryGuarantee::ExactlyOnce: set that too, or leave it out",
@@ -345,7 +362,8 @@ mod tests {
             sink.build().unwrap().settings.transactions,
             Some(TransactionSettings {
                 prefix: "p".to_owned(),
-                timeout_ms: 5_000
+                timeout_ms: 5_000,
+                expired: ExpiredTransaction::FailJob,
             })
         );
     }

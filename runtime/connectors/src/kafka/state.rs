@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::source::SourceSettings;
 use super::split::{PartitionOffset, TopicPartition};
 use crate::split_state::{decode, encode};
 use crate::{ConnectorError, RestoredConnector};
@@ -83,6 +84,37 @@ impl RestoredSplits {
 
     pub(crate) fn get(&self, partition: &TopicPartition) -> Option<&SplitPosition> {
         self.splits.get(partition)
+    }
+
+    /// Refuses if one of a subtask's splits that has something to give is not among the partitions that were found. Those of topics that
+    /// the source reads no more are given up.
+    pub(crate) fn check(
+        &self,
+        found: &[TopicPartition],
+        mine: impl Fn(&TopicPartition) -> bool,
+        settings: &SourceSettings,
+    ) -> Result<(), ConnectorError> {
+        let to_be_read = |split: &SplitPosition| split.stop.is_none_or(|stop| split.position.offset < stop);
+        for split in self.of(mine).into_iter().filter(to_be_read) {
+            let PartitionOffset { partition, offset } = &split.position;
+            let (topic, number) = (&*partition.topic, partition.partition);
+            if !settings.topics.contains(&partition.topic) {
+                tracing::warn!(
+                    topic,
+                    partition = number,
+                    offset,
+                    "Kafka split of the checkpoint is given up: the source reads other topics now"
+                );
+            } else if !found.contains(partition) {
+                return Err(ConnectorError::Refused(format!(
+                    "Kafka topic {topic:?} partition {number} is to be read on from offset {offset} by the checkpoint and is not on brokers {}: \
+                     was the topic made anew with fewer partitions? Restore what belongs to this topic, or give the source another uid to \
+                     begin anew",
+                    settings.servers
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Those that this says are a subtask's, in an order that doesn't change.

@@ -41,6 +41,7 @@ pub(crate) struct KafkaWriter {
     bytes: u64,
     /// Ids of what is prepared and not known to be committed.
     prepared: Vec<String>,
+    /// Also those that were left out.
     transactions_committed: u64,
     driver: AbortHandle,
 }
@@ -248,9 +249,9 @@ impl SinkWriter for KafkaWriter {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let (errors, time) = {
+        let (errors, time, lost) = {
             let state = self.handover.lock();
-            (state.send_errors, state.send_time)
+            (state.send_errors, state.send_time, state.lost)
         };
         let mut gauges = vec![
             ("numRecordsSend", self.records as f64),
@@ -260,7 +261,9 @@ impl SinkWriter for KafkaWriter {
         ];
         if self.settings.transactions.is_some() {
             gauges.push(("pendingCommittables", self.prepared.len() as f64));
-            gauges.push(("successfulCommittables", self.transactions_committed as f64));
+            let committed = self.transactions_committed.saturating_sub(lost);
+            gauges.push(("successfulCommittables", committed as f64));
+            gauges.push(("failedCommittables", lost as f64));
         }
         gauges
     }

@@ -38,7 +38,7 @@ macro_rules! real_broker {
 }
 pub(crate) use real_broker;
 
-fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
+pub(crate) fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .create()

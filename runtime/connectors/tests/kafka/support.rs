@@ -13,6 +13,8 @@ use thalweg_connectors::{
     ConnectorContext, ConnectorError, KafkaSink, KafkaSource, RestoredConnector, Sink, SinkWriter,
     SourceEvent, SourceReader,
 };
+use thalweg_storage::FileSystems;
+use thalweg_types::config::Configuration;
 use thalweg_types::{OperatorId, StreamBatch};
 use tokio::runtime::{Builder, Runtime};
 
@@ -34,6 +36,7 @@ pub(crate) fn context(io: &Runtime, subtask: u32, parallelism: u32) -> Connector
         subtask,
         parallelism,
         io: io.handle().clone(),
+        files: FileSystems::new(Configuration::default()),
         checkpointing: false,
         restored: None,
     }

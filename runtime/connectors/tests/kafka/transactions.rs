@@ -1,14 +1,20 @@
 //! The exactly-once sink against a real broker: a writer that is dropped is a process that is killed, nothing more is sent for it.
 
+use std::time::Duration;
+
 use futures::future::poll_fn;
 use futures::poll;
-use thalweg_connectors::kafka::{DeliveryGuarantee, KafkaSinkBuilder};
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use thalweg_connectors::kafka::{DeliveryGuarantee, ExpiredTransaction, KafkaSinkBuilder};
 use thalweg_connectors::{
     Committable, ConnectorContext, ConnectorError, RestoredConnector, Sink, SinkWriter,
 };
 use tokio::runtime::Runtime;
 
-use crate::broker::{real_broker, topic};
+use crate::broker::{admin, real_broker, topic};
 use crate::mock::cluster;
 use crate::support::*;
 
@@ -234,9 +240,9 @@ fn a_second_job_with_the_prefix_takes_the_transactions_and_the_first_says_so_wit
     let error = flush(&io, first.as_mut()).unwrap_err();
     assert!(matches!(error, ConnectorError::Unavailable(_)), "{error}");
     assert!(
-        error
-            .to_string()
-            .contains("another job uses the same `transactional_id_prefix`"),
+        error.to_string().contains(&format!(
+            "another job or sink uses the same `transactional_id_prefix` ({prefix:?})"
+        )),
         "{error}"
     );
     // restored from the checkpoint, it learns that what was prepared is lost
@@ -252,6 +258,120 @@ fn a_second_job_with_the_prefix_takes_the_transactions_and_the_first_says_so_wit
         "Kafka topic {topic:?} partition 0 offsets 0..=9: the brokers have aborted transaction \"{prefix}-0-0\""
     );
     assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+/// Waits until partition 0 has so many offsets.
+fn wait_for_end(io: &Runtime, servers: &str, topic: &str, end: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .unwrap();
+    let here = || {
+        let (_, here) = consumer
+            .fetch_watermarks(topic, 0, Duration::from_secs(10))
+            .unwrap();
+        here
+    };
+    within(io, async {
+        while here() < end {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
+#[test]
+fn a_transaction_that_expired_fails_each_restore_with_its_records_and_is_left_out_if_the_user_says_so() {
+    let servers = real_broker!();
+    let io = runtime();
+    let topic = topic(&io, &servers, 1, &FOR_EVER);
+    let prefix = fresh("job");
+    let builder = || exactly_once(&servers, &topic, &prefix).property("transaction.timeout.ms", "1000");
+    let mut attempt = Attempt::start(&io, builder(), &Checkpoint::default());
+    let complete = attempt.checkpoint();
+    drop(attempt);
+    // 100 records, and the marker of the abort
+    wait_for_end(&io, &servers, &topic, 101);
+    let restored = || RestoredConnector {
+        checkpoint_id: 1,
+        states: complete.states.clone(),
+        committables: complete.prepared.clone(),
+    };
+    for _ in 0..2 {
+        let mut writer = start(&io, builder(), (0, 1), Some(restored())).unwrap();
+        let error = commit(&io, writer.as_mut(), &complete.prepared).unwrap_err();
+        assert!(matches!(error, ConnectorError::Refused(_)), "{error}");
+        let expected = format!(
+            "Kafka topic {topic:?} partition 0 offsets 0..=99: the brokers have aborted transaction \"{prefix}-0-0\""
+        );
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    let skip = builder().on_expired_transaction(ExpiredTransaction::Skip);
+    let mut attempt = Attempt::start(&io, skip, &complete);
+    assert_eq!(gauge(&attempt.writer.gauges(), "failedCommittables"), 1.0);
+    let complete = attempt.checkpoint();
+    attempt.commit();
+    assert_eq!(
+        counts(committed(&io, &servers, &topic)),
+        once(100..complete.position)
+    );
+}
+
+#[test]
+fn records_that_were_committed_and_removed_since_do_not_fail_an_old_checkpoint() {
+    let servers = real_broker!();
+    let io = runtime();
+    let topic = topic(&io, &servers, 1, &FOR_EVER);
+    let prefix = fresh("job");
+    let builder = || exactly_once(&servers, &topic, &prefix);
+    let mut attempt = Attempt::start(&io, builder(), &Checkpoint::default());
+    let old = attempt.checkpoint();
+    attempt.commit();
+    // until the id has another transaction, so that its coordinator can't tell any more
+    for _ in 0..4 {
+        drop(attempt.checkpoint());
+        attempt.commit();
+    }
+    drop(attempt);
+    let mut offsets = TopicPartitionList::new();
+    offsets
+        .add_partition_offset(&topic, 0, Offset::Offset(303))
+        .unwrap();
+    within(
+        &io,
+        admin(&servers).delete_records(&offsets, &AdminOptions::new()),
+    )
+    .unwrap();
+    drop(Attempt::start(&io, builder(), &old));
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_written_is_refused_by_name() {
+    let servers = real_broker!();
+    let io = runtime();
+    let topic = topic(&io, &servers, 1, &FOR_EVER);
+    let mut attempt = Attempt::start(
+        &io,
+        exactly_once(&servers, &topic, &fresh("job")),
+        &Checkpoint::default(),
+    );
+    drop(attempt.checkpoint());
+    within(
+        &io,
+        admin(&servers).delete_topics(&[&topic], &AdminOptions::new()),
+    )
+    .unwrap();
+    // the broker may take some records before it has heard
+    let round = |writer: &mut dyn SinkWriter| {
+        write(&io, writer, &numbers(0..1))?;
+        flush(&io, writer)
+    };
+    let error = std::iter::from_fn(|| Some(round(attempt.writer.as_mut())))
+        .find_map(Result::err)
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("Kafka topic {topic:?} doesn't exist on brokers {servers}: create it or correct its name")
+    );
 }
 
 #[test]

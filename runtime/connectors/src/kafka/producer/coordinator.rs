@@ -3,51 +3,65 @@
 //! ```text
 //!   any server: FindCoordinator, ListTransactions, DescribeConfigs
 //!   coordinator of an id: InitProducerId, AddPartitionsToTxn, EndTxn
-//!   leader of a partition: Fetch, when the coordinator can't say how a transaction ended
+//!   leader of a partition: Fetch, ListOffsets, when the coordinator can't say how a transaction ended (`log`)
 //! ```
 //!
 //! The versions are those of transaction version 1, which all brokers speak, also those with transaction version 2: there a commit
 //! would give the next epoch and partitions would be added by writing to them. What that protects from, a late request that
 //! gets into the next transaction, can't happen here, since each transaction has an epoch of its own.
 
+mod log;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, BrokerId as WireBroker, DescribeConfigsRequest,
-    EndTxnRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, InitProducerIdRequest,
-    ListTransactionsRequest, ProducerId, TopicName, TransactionalId,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, DescribeConfigsRequest, EndTxnRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, ProducerId, TopicName,
+    TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Mutex;
 
 use super::connection::{Api, CallError, Connection};
 use super::failure;
-use super::metadata::{self, Topic};
+use super::metadata::{self, Topic, Unseen};
 use super::record_batch::ProducerIdentity;
-use super::transaction::{
-    LogView, Outcome, Recovery, Transaction, TransactionSettings, Verdict, batch_head, outcome, verdict,
-};
+use super::transaction::{Recovery, Transaction, TransactionSettings, Verdict, verdict};
 use crate::ConnectorError;
+use crate::kafka::client::{TOPIC_GRACE, missing};
 use crate::kafka::sink::SinkSettings;
 
 /// Another transaction of the id is being concluded: that takes a few milliseconds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Below what a connection takes at once.
+const ABORTS_AT_ONCE: usize = 4;
 /// Kinds of coordinators and of configurations, as the protocol numbers them.
 const TRANSACTION: i8 = 1;
 const BROKER: i8 = 4;
-const READ_COMMITTED: i8 = 1;
-/// Enough for a batch's header; brokers give a whole batch at least.
-const FETCH_BYTES: i32 = 4 << 10;
+/// As brokers answer about a topic that is deleted.
+const UNKNOWN_TOPIC: i16 = 3;
+const NO_COORDINATOR: &str = "there is no transaction coordinator: has the topic `__transaction_state` the brokers that \
+                              `transaction.state.log.replication.factor` and `transaction.state.log.min.isr` ask for?";
 const MAX_TIMEOUT: &str = "transaction.max.timeout.ms";
 
 type Address = (String, u16);
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Concluded {
+    pub(crate) id: String,
+    /// Who wrote last under the id.
+    pub(crate) identity: ProducerIdentity,
+    /// Its records will never be seen, and the user wants to go on without them.
+    pub(crate) lost: bool,
+}
 
 /// Speaks to the coordinators of one writer's transactions.
 pub(crate) struct Coordinator {
@@ -56,11 +70,21 @@ pub(crate) struct Coordinator {
     connections: Mutex<HashMap<Address, Arc<Connection>>>,
     found: Mutex<HashMap<String, Address>>,
     bootstraps: AtomicUsize,
+    started: Instant,
 }
 
 /// Time for one question and its repetitions.
 struct Patience {
     deadline: Instant,
+    /// Nothing is asked behind it, also not the first time.
+    hard: bool,
+}
+
+impl Patience {
+    /// Whether there is no time left for another try after a pause.
+    fn is_over(&self, pause: Duration) -> bool {
+        Instant::now() + pause >= self.deadline
+    }
 }
 
 impl Coordinator {
@@ -74,28 +98,63 @@ impl Coordinator {
             connections: Mutex::default(),
             found: Mutex::default(),
             bootstraps: AtomicUsize::new(0),
+            started: Instant::now(),
         }
     }
 
-    /// Aborts what is open and nobody's any more. Also what a writer has open that has not noticed its end: it is fenced.
-    pub(crate) async fn recover(&self, recovery: &Recovery) -> Result<(), ConnectorError> {
-        for id in self.open_transactions().await? {
-            if recovery.aborts(&id) {
-                tracing::info!(transaction = id, "Kafka transaction left open is aborted");
-                self.begin(&id).await?;
-            }
+    /// Aborts what is open and nobody's any more, also what a writer has open that has not noticed its end: it is fenced. Then claims
+    /// these ids.
+    pub(crate) async fn recover(
+        &self,
+        recovery: &Recovery,
+        claimed: Vec<String>,
+    ) -> Result<Vec<(String, ProducerIdentity)>, ConnectorError> {
+        let claim = |id: String| async { self.claim(&id).await.map(|identity| (id, identity)) };
+        let left = self.open_transactions().await?.into_iter();
+        let left = left.filter(|id| recovery.aborts(id)).inspect(|id| {
+            tracing::info!(transaction = id, "Kafka transaction left open is aborted");
+        });
+        // a few at a time
+        for some in left.collect::<Vec<_>>().chunks(ABORTS_AT_ONCE) {
+            try_join_all(some.iter().cloned().map(claim)).await?;
         }
-        Ok(())
+        try_join_all(claimed.into_iter().map(claim)).await
     }
 
-    /// A new identity for the id; what is open under it is aborted, and its older identities are fenced.
-    pub(crate) async fn begin(&self, id: &str) -> Result<ProducerIdentity, ConnectorError> {
+    /// [`Self::begin`], whoever has had the id, but not later than the start allows.
+    async fn claim(&self, id: &str) -> Result<ProducerIdentity, ConnectorError> {
+        let patience = Patience {
+            deadline: self.started + self.settings.connect_timeout,
+            hard: true,
+        };
+        self.identify(id, ProducerIdentity::NONE, patience).await
+    }
+
+    /// A new identity for the id; what is open under it is aborted, and its older identities are fenced. With `last` only if nobody
+    /// else has had one since: a writer that was replaced and doesn't know it takes nothing from the one that replaced it.
+    pub(crate) async fn begin(
+        &self,
+        id: &str,
+        last: Option<ProducerIdentity>,
+    ) -> Result<ProducerIdentity, ConnectorError> {
+        let last = last.unwrap_or(ProducerIdentity::NONE);
+        self.identify(id, last, self.patience()).await
+    }
+
+    async fn identify(
+        &self,
+        id: &str,
+        last: ProducerIdentity,
+        patience: Patience,
+    ) -> Result<ProducerIdentity, ConnectorError> {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(transactional_id(id)))
             .with_transaction_timeout_ms(self.transactions.timeout_ms)
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1);
-        let (verdict, answer) = self.coordinate(id, &request, |answer| answer.error_code).await?;
+            .with_producer_id(ProducerId(last.id))
+            .with_producer_epoch(last.epoch);
+        let (verdict, answer) = self
+            .coordinate(id, &request, |answer| answer.error_code, patience)
+            .await?;
         match verdict {
             Verdict::Refused(ResponseError::InvalidTransactionTimeout) => {
                 let most = self.max_timeout().await;
@@ -129,99 +188,59 @@ impl Coordinator {
             .with_v3_and_below_producer_id(ProducerId(identity.id))
             .with_v3_and_below_producer_epoch(identity.epoch)
             .with_v3_and_below_topics(vec![topic]);
-        match self.coordinate(id, &request, added_code).await?.0 {
+        let (verdict, _) = self.coordinate(id, &request, added_code, self.patience()).await?;
+        match verdict {
             Verdict::NotOpen(code) => Err(failure::fenced(&self.settings, Some(id), code)),
             Verdict::Refused(code) => Err(failure::transaction_refused(&self.settings, id, code)),
             Verdict::Done | Verdict::Again | Verdict::Elsewhere => Ok(()),
         }
     }
 
-    /// Commits what was prepared, whoever prepared it; harmless if that was done before. An error if the brokers have aborted it.
-    /// With `fence` what was opened after it under the same id is aborted.
-    pub(crate) async fn commit(&self, prepared: &Transaction, fence: bool) -> Result<(), ConnectorError> {
+    /// Commits what was prepared, whoever prepared it; harmless if that was done before. An error if the brokers have aborted it, or
+    /// [`Concluded::lost`]. `inherited`: of an earlier attempt, which may have opened another one under the id since; that is aborted.
+    pub(crate) async fn commit(
+        &self,
+        prepared: &Transaction,
+        inherited: bool,
+    ) -> Result<Concluded, ConnectorError> {
         let identity = prepared.identity();
         let request = EndTxnRequest::default()
             .with_transactional_id(transactional_id(&prepared.id))
             .with_producer_id(ProducerId(identity.id))
             .with_producer_epoch(identity.epoch)
             .with_committed(true);
-        match self
-            .coordinate(&prepared.id, &request, |answer| answer.error_code)
-            .await?
-            .0
-        {
-            Verdict::Refused(code) => {
-                return Err(failure::transaction_refused(&self.settings, &prepared.id, code));
-            }
-            Verdict::NotOpen(code) => self.concluded(prepared, code).await?,
-            Verdict::Done | Verdict::Again | Verdict::Elsewhere => {}
-        }
-        if fence {
-            self.begin(&prepared.id).await?;
-        }
-        Ok(())
-    }
-
-    /// Looks into the log for what became of a transaction that isn't open.
-    async fn concluded(&self, prepared: &Transaction, code: ResponseError) -> Result<(), ConnectorError> {
-        let settings = &self.settings;
-        let Some(range) = prepared.ranges.iter().find(|range| range.first >= 0) else {
-            return Err(failure::unclear(settings, prepared, code));
-        };
-        let patience = self.patience();
-        loop {
-            let reason = match self.log_view(&prepared.topic, range.partition, range.first).await {
-                Ok(log) => match outcome(prepared.producer_id, range.first, &log) {
-                    Outcome::Committed => return Ok(()),
-                    Outcome::Aborted => return Err(failure::aborted(settings, prepared, code)),
-                    Outcome::Unclear => return Err(failure::unclear(settings, prepared, code)),
-                    Outcome::Gone => {
-                        tracing::warn!(
-                            transaction = prepared.id,
-                            "Kafka has removed {} before it was known to be committed",
-                            prepared.data()
-                        );
-                        return Ok(());
-                    }
-                    Outcome::Pending => "it, or one before it, isn't concluded".to_owned(),
-                },
-                Err(reason) => reason,
-            };
-            self.pause(
-                &patience,
-                self.settings.producer.send.retry_backoff,
+        let (verdict, _) = self
+            .coordinate(
                 &prepared.id,
-                &reason,
+                &request,
+                |answer| answer.error_code,
+                self.patience(),
             )
             .await?;
+        let concluded = |identity, lost| Concluded {
+            id: prepared.id.clone(),
+            identity,
+            lost,
+        };
+        match verdict {
+            Verdict::Done | Verdict::Again | Verdict::Elsewhere => Ok(concluded(identity, false)),
+            Verdict::Refused(code) => Err(failure::transaction_refused(&self.settings, &prepared.id, code)),
+            Verdict::NotOpen(code) => {
+                let identity = match inherited {
+                    true => self.claim(&prepared.id).await?,
+                    false => identity,
+                };
+                Ok(concluded(identity, self.ended(prepared, code).await?))
+            }
         }
-    }
-
-    async fn log_view(&self, topic: &str, partition: i32, offset: i64) -> Result<LogView, String> {
-        let leader = self.leader(topic, partition).await?;
-        let fetch = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(FETCH_BYTES);
-        let request = FetchRequest::default()
-            .with_replica_id(WireBroker(-1))
-            .with_max_bytes(FETCH_BYTES)
-            .with_isolation_level(READ_COMMITTED)
-            .with_session_epoch(-1)
-            .with_topics(vec![
-                FetchTopic::default()
-                    .with_topic(topic_name(topic))
-                    .with_partitions(vec![fetch]),
-            ]);
-        let answer = self
-            .ask(&leader, &request)
-            .await
-            .map_err(|error| error.to_string())?;
-        view_of(&answer)
     }
 
     async fn leader(&self, topic: &str, partition: i32) -> Result<Address, String> {
-        let Topic { leaders, brokers } = self.topic(topic).await?;
+        let Topic { leaders, brokers } = self.topic(topic).await.map_err(|unseen| match unseen {
+            Unseen::Missing => format!("topic {topic:?} is unknown"),
+            Unseen::Again(reason) => reason,
+            Unseen::Refused(code) => code.to_string(),
+        })?;
         usize::try_from(partition)
             .ok()
             .and_then(|index| leaders.get(index).copied().flatten())
@@ -229,16 +248,12 @@ impl Coordinator {
             .ok_or_else(|| format!("topic {topic:?} partition {partition} has no leader"))
     }
 
-    async fn topic(&self, topic: &str) -> Result<Topic, String> {
+    async fn topic(&self, topic: &str) -> Result<Topic, Unseen> {
         let answer = self
             .ask_any(&metadata::request(topic))
             .await
-            .map_err(|error| error.to_string())?;
-        metadata::topic_of(&answer).map_err(|unseen| match unseen {
-            metadata::Unseen::Missing => format!("topic {topic:?} is unknown"),
-            metadata::Unseen::Again(reason) => reason,
-            metadata::Unseen::Refused(code) => code.to_string(),
-        })
+            .map_err(|error| Unseen::Again(error.to_string()))?;
+        metadata::topic_of(&answer)
     }
 
     /// Ids of all transactions that are open in the cluster: each broker knows some.
@@ -307,17 +322,26 @@ impl Coordinator {
         id: &str,
         request: &R,
         code: impl Fn(&R::Response) -> i16,
+        patience: Patience,
     ) -> Result<(Verdict, R::Response), ConnectorError> {
-        let patience = self.patience();
         let backoff = self.settings.producer.send.retry_backoff;
+        let mut missing_since = None;
+        let mut last = "no time was left".to_owned();
         loop {
+            if patience.hard && patience.is_over(Duration::ZERO) {
+                return Err(failure::too_late(&self.settings, id, &last));
+            }
             let (pause, reason) = match self.ask_coordinator(id, request).await {
                 Ok(answer) => {
                     let found = code(&answer);
                     let reason =
                         || ResponseError::try_from_code(found).map_or(String::new(), |code| code.to_string());
                     match verdict(found) {
-                        Verdict::Again => (BUSY_PAUSE, reason()),
+                        Verdict::Again if found == UNKNOWN_TOPIC => {
+                            self.check_topic(&mut missing_since).await?;
+                            (backoff, reason())
+                        }
+                        Verdict::Again => (BUSY_PAUSE.min(backoff), reason()),
                         Verdict::Elsewhere => {
                             self.found.lock().await.remove(id);
                             (backoff, reason())
@@ -338,7 +362,22 @@ impl Coordinator {
                 Err(Unanswered::Unfound(reason)) => (backoff, reason),
             };
             self.pause(&patience, pause, id, &reason).await?;
+            last = reason;
         }
+    }
+
+    /// A coordinator doesn't know the topic: an error if it stays unknown.
+    async fn check_topic(&self, missing_since: &mut Option<Instant>) -> Result<(), ConnectorError> {
+        let settings = &self.settings;
+        if self.topic(&settings.topic).await == Err(Unseen::Missing) {
+            let since = *missing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= TOPIC_GRACE.min(settings.connect_timeout) {
+                return Err(missing(&format!("topic {:?}", settings.topic), &settings.servers));
+            }
+        } else {
+            *missing_since = None;
+        }
+        Ok(())
     }
 
     async fn ask_coordinator<R: Api>(&self, id: &str, request: &R) -> Result<R::Response, Unanswered> {
@@ -362,7 +401,7 @@ impl Coordinator {
                 Ok(address)
             }
             (Verdict::Refused(code) | Verdict::NotOpen(code), _) => Err(Unanswered::Refused(code)),
-            _ => Err(Unanswered::Unfound("there is no coordinator yet".to_owned())),
+            _ => Err(Unanswered::Unfound(NO_COORDINATOR.to_owned())),
         }
     }
 
@@ -405,6 +444,7 @@ impl Coordinator {
     fn patience(&self) -> Patience {
         Patience {
             deadline: Instant::now() + self.settings.producer.send.delivery_timeout,
+            hard: false,
         }
     }
 
@@ -415,8 +455,11 @@ impl Coordinator {
         id: &str,
         reason: &str,
     ) -> Result<(), ConnectorError> {
-        if Instant::now() + pause >= patience.deadline {
-            return Err(failure::transaction_unanswered(&self.settings, id, reason));
+        if patience.is_over(pause) {
+            return Err(match patience.hard {
+                true => failure::too_late(&self.settings, id, reason),
+                false => failure::transaction_unanswered(&self.settings, id, reason),
+            });
         }
         tokio::time::sleep(pause).await;
         Ok(())
@@ -448,29 +491,4 @@ fn added_code(answer: &AddPartitionsToTxnResponse) -> i16 {
         .filter(|code| *code != 0)
         .min_by_key(|code| *code == skipped)
         .unwrap_or_default()
-}
-
-fn view_of(answer: &FetchResponse) -> Result<LogView, String> {
-    let partition = answer
-        .responses
-        .first()
-        .and_then(|topic| topic.partitions.first())
-        .ok_or_else(|| match ResponseError::try_from_code(answer.error_code) {
-            Some(code) => code.to_string(),
-            None => "a fetch was answered without the partition".to_owned(),
-        })?;
-    let out_of_range = match ResponseError::try_from_code(partition.error_code) {
-        None => false,
-        Some(ResponseError::OffsetOutOfRange) => true,
-        Some(code) => return Err(code.to_string()),
-    };
-    let aborted = partition.aborted_transactions.iter().flatten();
-    Ok(LogView {
-        out_of_range,
-        last_stable_offset: partition.last_stable_offset,
-        aborted: aborted
-            .map(|aborted| (aborted.producer_id.0, aborted.first_offset))
-            .collect(),
-        first: partition.records.as_deref().and_then(batch_head),
-    })
 }

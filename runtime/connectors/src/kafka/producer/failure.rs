@@ -53,6 +53,10 @@ pub(crate) fn send_error(
             place(partition),
             settings.producer.send.retries
         )),
+        SendFailure::IdentityLost {
+            partition,
+            reason: reason @ (ResponseError::OutOfOrderSequenceNumber | ResponseError::UnknownProducerId),
+        } if settings.transactions.is_some() => forgotten(settings, *partition, *reason),
         SendFailure::IdentityLost { reason, .. } if settings.transactions.is_some() => {
             fenced(settings, None, *reason)
         }
@@ -112,17 +116,33 @@ pub(crate) fn fenced(settings: &SinkSettings, id: Option<&str>, reason: Response
         || "the open transaction".to_owned(),
         |id| format!("transaction {id:?}"),
     );
-    let timeout = settings
-        .transactions
-        .as_ref()
-        .map_or(0, |transactions| transactions.timeout_ms);
+    let (prefix, timeout) = prefix_and_timeout(settings);
     ConnectorError::Unavailable(format!(
-        "{}: {what} was taken from this writer ({reason}): another job uses the same `transactional_id_prefix`, which must be \
-         each sink's own, or a newer attempt of this job has begun, or the transaction was open for longer than \
-         `transaction.timeout.ms` ({timeout})",
+        "{}: {what} was taken from this writer ({reason}): another job or sink uses the same `transactional_id_prefix` ({prefix:?}): give \
+         each sink its own; or a newer attempt of this job has begun, which needs nothing done; or the transaction was open for \
+         longer than `transaction.timeout.ms` ({timeout}): raise it above the longest time between two checkpoints",
         place(settings, None)
     ))
 }
+
+fn prefix_and_timeout(settings: &SinkSettings) -> (&str, i32) {
+    let transactions = settings.transactions.as_ref();
+    transactions.map_or(("", 0), |transactions| {
+        (transactions.prefix.as_str(), transactions.timeout_ms)
+    })
+}
+
+/// A broker has lost what an open transaction wrote.
+fn forgotten(settings: &SinkSettings, partition: usize, reason: ResponseError) -> ConnectorError {
+    ConnectorError::Unavailable(format!(
+        "{}: the partition doesn't hold any more what the open transaction has written ({reason}): was the topic made anew?",
+        place(settings, Some(partition))
+    ))
+}
+
+/// What a user can do about records that are lost.
+const WAYS_ON: &str = "Restore an older checkpoint or savepoint to write these records again, or go on without them by the sink's \
+                       `on_expired_transaction(ExpiredTransaction::Skip)`.";
 
 /// The brokers have aborted what a checkpoint holds.
 pub(crate) fn aborted(
@@ -130,15 +150,12 @@ pub(crate) fn aborted(
     prepared: &Transaction,
     reason: ResponseError,
 ) -> ConnectorError {
-    let timeout = settings
-        .transactions
-        .as_ref()
-        .map_or(0, |transactions| transactions.timeout_ms);
+    let (prefix, timeout) = prefix_and_timeout(settings);
     ConnectorError::Refused(format!(
         "Kafka {}: the brokers have aborted transaction {:?} (open since {} ms after 1970), which a checkpoint holds to be committed ({reason}): \
          these records are lost to readers of committed records. It was not committed within `transaction.timeout.ms` ({timeout}), or another \
-         job with the same `transactional_id_prefix` aborted it. Restore an older checkpoint or savepoint to write them again; raise the timeout \
-         above the longest time that the job may be down",
+         job with the same `transactional_id_prefix` ({prefix:?}) aborted it. {WAYS_ON} Raise the timeout above the longest time that the job \
+         may be down",
         prepared.data(),
         prepared.id,
         prepared.started_ms
@@ -150,10 +167,11 @@ pub(crate) fn unclear(
     settings: &SinkSettings,
     prepared: &Transaction,
     reason: ResponseError,
+    why: &str,
 ) -> ConnectorError {
     ConnectorError::Refused(format!(
-        "Kafka {}: brokers {} can't tell whether transaction {:?}, which a checkpoint holds to be committed, was committed ({reason}), and other \
-         records lie where it wrote: was the topic made anew or compacted? Restore an older checkpoint or savepoint to write them again",
+        "Kafka {}: brokers {} can't tell whether transaction {:?}, which a checkpoint holds to be committed, was committed ({reason}): {why}; \
+         was the topic made anew or compacted? {WAYS_ON}",
         prepared.data(),
         settings.servers,
         prepared.id
@@ -188,9 +206,26 @@ pub(crate) fn transaction_refused(
     id: &str,
     reason: ResponseError,
 ) -> ConnectorError {
+    let rights = match reason {
+        ResponseError::TransactionalIdAuthorizationFailed => format!(
+            ": allow the job WRITE and DESCRIBE on transactional ids that begin with {:?}",
+            prefix_and_timeout(settings).0
+        ),
+        ResponseError::TopicAuthorizationFailed => ": allow the job WRITE on the topic".to_owned(),
+        _ => String::new(),
+    };
     ConnectorError::Refused(format!(
-        "Kafka topic {:?}: brokers {} refuse transaction {id:?}: {reason}",
+        "Kafka topic {:?}: brokers {} refuse transaction {id:?}: {reason}{rights}",
         settings.topic, settings.servers
+    ))
+}
+
+/// Another writer may be at work under the id by now.
+pub(crate) fn too_late(settings: &SinkSettings, id: &str, reason: &str) -> ConnectorError {
+    ConnectorError::Unavailable(format!(
+        "Kafka topic {:?}: transaction {id:?} was not got from brokers {} within {:?} of the start: {reason}; a newer attempt of this job may \
+         have begun by now, from which it must not be taken",
+        settings.topic, settings.servers, settings.connect_timeout
     ))
 }
 

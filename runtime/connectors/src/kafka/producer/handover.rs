@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// The transaction that is written to; none without transactions, or until the next one begins.
     pub(crate) transaction: Option<Transaction>,
     pub(crate) commit: Commit,
+    /// Transactions that could not be committed any more and were left out.
+    pub(crate) lost: u64,
     failure: Option<ConnectorError>,
     task: Option<Waker>,
 }
@@ -60,10 +62,11 @@ impl State {
         }
     }
 
-    /// What was to be committed is; gives who is to be woken.
+    /// What was to be committed is, but for so many that were left out; gives who is to be woken.
     #[must_use = "the task waits"]
-    pub(crate) fn committed(&mut self) -> Option<Waker> {
+    pub(crate) fn committed(&mut self, lost: usize) -> Option<Waker> {
         self.commit = Commit::Done;
+        self.lost += lost as u64;
         self.task.take()
     }
 
@@ -93,6 +96,7 @@ impl Handover {
                 send_time: Duration::ZERO,
                 transaction: None,
                 commit: Commit::None,
+                lost: 0,
                 failure: None,
                 task: None,
             }),

@@ -6,7 +6,7 @@
 //!             (murmur2)      <-- room, errors ---+-- sender (what it means) <- connection <- answers
 //! ```
 //!
-//! `partition`, `record_batch`, `compression`, `accumulator`, `sender`, `transaction`, `metadata`, `config` and `failure` are pure;
+//! `partition`, `record_batch`, `compression`, `accumulator`, `sender`, `transaction`, `outcome`, `metadata`, `config` and `failure` are pure;
 //! `handover` is the lock between both sides, `connection` the network, `coordinator` the questions about transactions, `driver`
 //! the loop over all.
 //!
@@ -22,6 +22,7 @@ pub(crate) mod driver;
 pub(crate) mod failure;
 pub(crate) mod handover;
 mod metadata;
+mod outcome;
 pub(crate) mod partition;
 mod record_batch;
 mod sender;

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! Invariants: an identity (producer id and epoch) writes one transaction only, so whoever holds it can't mean another one; an
-//! id that is prepared is not taken from the pool until its commit is known. At a restore each transaction that is open under one of
+//! id that is prepared is not taken from the pool until its commit is known. An id that a writer has used is taken again only under the
+//! identity that it knows of it, so one that others took over since is not taken back from them. At a restore each transaction that is open under one of
 //! the job's prefixes is aborted by the one subtask that owns its name, but for those that the checkpoint prepared.
-//! After an answer that leaves open what became of a prepared transaction the log itself decides, see [`outcome`].
+//! After an answer that leaves open what became of a prepared transaction the log itself decides, see [`super::outcome`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::ResponseError;
 
@@ -24,12 +25,26 @@ const SINK: &str = "Kafka sink";
 /// An offset that no broker has told.
 const UNKNOWN_OFFSET: i64 = -1;
 
+/// What is done at a restore with a transaction that the checkpoint holds to be committed and that the brokers have aborted, or can't
+/// tell of any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExpiredTransaction {
+    /// The job fails, naming the records that are lost, until it is restored from somewhere else. The default.
+    #[default]
+    FailJob,
+    /// It is left out: a warning names the records that readers of committed records will never see, `failedCommittables` counts it, and
+    /// the job goes on. What Flink does.
+    Skip,
+}
+
 /// What the sink's builder says about transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TransactionSettings {
     pub(crate) prefix: String,
     /// After this long the brokers abort an open transaction.
     pub(crate) timeout_ms: i32,
+    /// What to do with a prepared one that can't be committed any more.
+    pub(crate) expired: ExpiredTransaction,
 }
 
 impl TransactionSettings {
@@ -37,6 +52,7 @@ impl TransactionSettings {
     pub(crate) const WITHOUT: Self = Self {
         prefix: String::new(),
         timeout_ms: 60_000,
+        expired: ExpiredTransaction::FailJob,
     };
 }
 
@@ -238,6 +254,8 @@ pub(crate) struct Pool {
     /// Prepared before this writer began: taken until they are given back.
     taken: BTreeSet<u32>,
     free: BTreeSet<u32>,
+    /// Who wrote last under an id, where this writer knows it.
+    known: BTreeMap<u32, ProducerIdentity>,
     next: u32,
 }
 
@@ -250,11 +268,13 @@ impl Pool {
             prefix: prefix.to_owned(),
             subtask,
             free: BTreeSet::new(),
+            known: BTreeMap::new(),
             next: 0,
         }
     }
 
-    pub(crate) fn take(&mut self) -> String {
+    /// An id, and who wrote last under it if this writer knows it.
+    pub(crate) fn take(&mut self) -> (String, Option<ProducerIdentity>) {
         let counter = self.free.pop_first().unwrap_or_else(|| {
             while self.taken.contains(&self.next) {
                 self.next += 1;
@@ -262,15 +282,17 @@ impl Pool {
             self.next += 1;
             self.next - 1
         });
-        name(&self.prefix, self.subtask, counter)
+        let id = name(&self.prefix, self.subtask, counter);
+        (id, self.known.remove(&counter))
     }
 
-    /// It is concluded. Ids of other subtasks or prefixes are nothing to this one.
-    pub(crate) fn put_back(&mut self, id: &str) {
+    /// It is concluded, and this is who wrote last under it. Ids of other subtasks or prefixes are nothing to this one.
+    pub(crate) fn put_back(&mut self, id: &str, identity: ProducerIdentity) {
         if let Some((subtask, counter)) = parse(&self.prefix, id)
             && subtask == self.subtask
         {
             self.taken.remove(&counter);
+            self.known.insert(counter, identity);
             // one that it has not come to yet will be taken in its turn
             if counter < self.next {
                 self.free.insert(counter);
@@ -317,54 +339,6 @@ pub(crate) fn is_not_open(code: ResponseError) -> bool {
             | Code::UnknownProducerId
             | Code::TransactionalIdNotFound
     )
-}
-
-/// What a read_committed fetch shows from a transaction's first offset in a partition on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LogView {
-    /// The offset lies before the log's start, or behind its end.
-    pub(crate) out_of_range: bool,
-    /// Before this every transaction is concluded.
-    pub(crate) last_stable_offset: i64,
-    /// Producer and first offset of the aborted transactions from there on.
-    pub(crate) aborted: Vec<(i64, i64)>,
-    /// Base offset and producer of the first batch.
-    pub(crate) first: Option<(i64, i64)>,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Committed,
-    Aborted,
-    /// It isn't concluded, or one before it is not: ask again.
-    Pending,
-    /// The topic's retention has removed what it wrote: nobody can tell, and nobody could read it.
-    Gone,
-    /// Something else is where it wrote: compacted, or the topic is another one.
-    Unclear,
-}
-
-/// What the log says of the transaction of this producer that began at this offset. Brokers forget how a transactional id's
-/// last but one transaction ended; the log keeps it as long as the records.
-pub(crate) fn outcome(producer_id: i64, first_offset: i64, log: &LogView) -> Outcome {
-    if log.out_of_range {
-        Outcome::Gone
-    } else if log.last_stable_offset <= first_offset {
-        Outcome::Pending
-    } else if log.aborted.contains(&(producer_id, first_offset)) {
-        Outcome::Aborted
-    } else if log.first == Some((first_offset, producer_id)) {
-        Outcome::Committed
-    } else {
-        Outcome::Unclear
-    }
-}
-
-/// Base offset and producer of a record batch's header, if it is all there.
-pub(crate) fn batch_head(records: &[u8]) -> Option<(i64, i64)> {
-    let number = |at: usize| Some(i64::from_be_bytes(records.get(at..at + 8)?.try_into().ok()?));
-    Some((number(0)?, number(43)?))
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! The driver's transactions: one is open, the next one's identity is there before it is needed, and others are committed.
 //!
 //! ```text
-//!   recover (abort what was left open) -> warm an id -> [open at the first look] -> add partitions -> produce
-//!                                          ^                 | the barrier takes it away, under the lock
-//!                                          '-- id given back <- committed <- asked by the task
+//!   recover (abort what was left open) -> claim ids -> [open at the first look] -> add partitions -> produce
+//!                                    warm an id --^         | the barrier takes it away, under the lock
+//!                                         '-- id given back <- committed <- asked by the task
 //! ```
 //!
-//! Invariant: nothing is taken from the accumulator while no transaction is open, and both are looked at under one lock.
+//! Invariants: nothing is taken from the accumulator while no transaction is open, and both are looked at under one lock. What may take
+//! something from another writer, aborting and claiming, is done soon after the start or not at all: a writer that stood still at its start
+//! and wakes after it was replaced ends. Later ids are claimed only if more are in use at once than ever before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,19 +21,26 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Driver, Event};
 use crate::ConnectorError;
-use crate::kafka::producer::coordinator::Coordinator;
+use crate::kafka::producer::coordinator::{Concluded, Coordinator};
 use crate::kafka::producer::handover::{Commit, State};
 use crate::kafka::producer::record_batch::ProducerIdentity;
 use crate::kafka::producer::sender::Sender;
 use crate::kafka::producer::transaction::{Pool, Recovery, Transaction};
 use crate::kafka::sink::SinkSettings;
 
+/// One open, one prepared, one that is next.
+const CLAIMED_AT_START: usize = 3;
+
+/// An id with the identity for its next transaction.
+type Warm = (String, ProducerIdentity);
+
 /// Something about transactions has come to an end.
 pub(super) enum TransactionEvent {
-    Recovered(Result<(), ConnectorError>),
-    Warmed(String, Result<ProducerIdentity, ConnectorError>),
+    /// With the first ids.
+    Recovered(Result<Vec<Warm>, ConnectorError>),
+    Warmed(Result<Warm, ConnectorError>),
     Added(Vec<usize>, Result<(), ConnectorError>),
-    Committed(Vec<String>, Result<(), ConnectorError>),
+    Committed(Result<Vec<Concluded>, ConnectorError>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +55,9 @@ pub(super) struct Transactions {
     pool: Pool,
     stage: Stage,
     warming: bool,
-    next: Option<(String, ProducerIdentity)>,
+    next: VecDeque<Warm>,
     /// The open one.
-    current: Option<(String, ProducerIdentity)>,
+    current: Option<Warm>,
 }
 
 impl Transactions {
@@ -57,7 +66,7 @@ impl Transactions {
             pool: Pool::new(prefix, recovery),
             stage: Stage::Start,
             warming: false,
-            next: None,
+            next: VecDeque::new(),
             current: None,
         }
     }
@@ -100,7 +109,7 @@ pub(super) fn open(
     if state.transaction.is_some() {
         return true;
     }
-    transactions.current = transactions.next.take();
+    transactions.current = transactions.next.pop_front();
     let Some((id, identity)) = &transactions.current else {
         return false;
     };
@@ -125,8 +134,7 @@ impl Driver {
             }
         };
         let coordinator = Arc::clone(&self.commits.coordinator);
-        let ids = prepared.iter().map(|prepared| prepared.id.clone()).collect();
-        let fences = prepared
+        let inherited = prepared
             .iter()
             .map(|prepared| self.commits.inherited.remove(&prepared.id))
             .collect::<Vec<_>>();
@@ -134,10 +142,9 @@ impl Driver {
             async move {
                 let all = prepared
                     .iter()
-                    .zip(fences)
-                    .map(|(prepared, fence)| coordinator.commit(prepared, fence));
-                let committed = try_join_all(all).await.map(drop);
-                Event::Transaction(TransactionEvent::Committed(ids, committed))
+                    .zip(inherited)
+                    .map(|(prepared, inherited)| coordinator.commit(prepared, inherited));
+                Event::Transaction(TransactionEvent::Committed(try_join_all(all).await))
             }
             .boxed(),
         );
@@ -157,18 +164,20 @@ impl Driver {
             Stage::Start => {
                 transactions.stage = Stage::Recovering;
                 let recovery = Arc::clone(&self.commits.recovery);
+                let ids = (0..CLAIMED_AT_START).map(|_| transactions.pool.take().0);
+                let ids = ids.collect::<Vec<_>>();
                 let recover = async move {
-                    let recovered = coordinator.recover(&recovery).await;
+                    let recovered = coordinator.recover(&recovery, ids).await;
                     Event::Transaction(TransactionEvent::Recovered(recovered))
                 };
                 self.calls.push(recover.boxed());
             }
-            Stage::Recovered if !transactions.warming && transactions.next.is_none() => {
+            Stage::Recovered if !transactions.warming && transactions.next.is_empty() => {
                 transactions.warming = true;
-                let id = transactions.pool.take();
+                let (id, last) = transactions.pool.take();
                 let warm = async move {
-                    let identity = coordinator.begin(&id).await;
-                    Event::Transaction(TransactionEvent::Warmed(id, identity))
+                    let identity = coordinator.begin(&id, last).await;
+                    Event::Transaction(TransactionEvent::Warmed(identity.map(|identity| (id, identity))))
                 };
                 self.calls.push(warm.boxed());
             }
@@ -198,23 +207,26 @@ impl Driver {
                 added?;
                 self.sender.admit(&partitions);
             }
-            (TransactionEvent::Committed(ids, committed), transactions) => {
-                committed?;
+            (TransactionEvent::Committed(concluded), transactions) => {
+                let concluded = concluded?;
                 if let Some(transactions) = transactions {
-                    ids.iter().for_each(|id| transactions.pool.put_back(id));
+                    for Concluded { id, identity, .. } in &concluded {
+                        transactions.pool.put_back(id, *identity);
+                    }
                 }
-                let task = self.handover.lock().committed();
+                let lost = concluded.iter().filter(|concluded| concluded.lost).count();
+                let task = self.handover.lock().committed(lost);
                 if let Some(task) = task {
                     task.wake();
                 }
             }
             (TransactionEvent::Recovered(recovered), Some(transactions)) => {
-                recovered?;
+                transactions.next.extend(recovered?);
                 transactions.stage = Stage::Recovered;
             }
-            (TransactionEvent::Warmed(id, identity), Some(transactions)) => {
+            (TransactionEvent::Warmed(warm), Some(transactions)) => {
                 transactions.warming = false;
-                transactions.next = Some((id, identity?));
+                transactions.next.push_back(warm?);
             }
             (TransactionEvent::Recovered(_) | TransactionEvent::Warmed(..), None) => {}
         }

@@ -73,14 +73,17 @@ fn an_id_is_never_given_twice_whenever_it_comes_back() {
     );
     let recovery = Recovery::new("p", 0, 1, Some(&restored)).unwrap();
     let mut pool = Pool::new("p", &recovery);
-    pool.put_back("p-0-0");
-    let first = [pool.take(), pool.take(), pool.take()];
-    assert_eq!(first, ["p-0-0", "p-0-1", "p-0-3"]);
-    pool.put_back("p-0-2");
-    pool.put_back("p-1-7");
-    pool.put_back("p-0-1");
-    let then = [pool.take(), pool.take(), pool.take()];
-    assert_eq!(then, ["p-0-1", "p-0-2", "p-0-4"]);
+    let mut take = |given_back: &[&str]| {
+        given_back.iter().for_each(|id| pool.put_back(id, IDENTITY));
+        let (id, known) = pool.take();
+        (id, known.is_some())
+    };
+    let known = |id: &str| (id.to_owned(), true);
+    let fresh = |id: &str| (id.to_owned(), false);
+    assert_eq!(take(&["p-0-0"]), known("p-0-0"));
+    assert_eq!((take(&[]), take(&[])), (fresh("p-0-1"), fresh("p-0-3")));
+    assert_eq!(take(&["p-0-2", "p-1-7", "p-0-1"]), known("p-0-1"));
+    assert_eq!((take(&[]), take(&[])), (known("p-0-2"), fresh("p-0-4")));
 }
 
 #[test]
@@ -102,41 +105,4 @@ fn an_answer_that_the_transaction_is_not_open_is_no_loss_before_the_log_was_aske
     }
     let denied = Code::TransactionalIdAuthorizationFailed;
     assert_eq!(verdict(denied.code()), Verdict::Refused(denied));
-}
-
-#[test]
-fn the_log_tells_how_a_transaction_ended() {
-    let log = LogView {
-        last_stable_offset: 100,
-        first: Some((40, 7)),
-        ..LogView::default()
-    };
-    assert_eq!(outcome(7, 40, &log), Outcome::Committed);
-    let pending = LogView {
-        last_stable_offset: 40,
-        ..log.clone()
-    };
-    assert_eq!(outcome(7, 40, &pending), Outcome::Pending);
-    let aborted = LogView {
-        aborted: vec![(6, 40), (7, 40)],
-        ..log
-    };
-    assert_eq!(outcome(7, 40, &aborted), Outcome::Aborted);
-    // another transaction of the same producer was aborted
-    let other = LogView {
-        aborted: vec![(7, 60)],
-        ..log
-    };
-    assert_eq!(outcome(7, 40, &other), Outcome::Committed);
-    for first in [None, Some((40, 8)), Some((41, 7))] {
-        assert_eq!(
-            outcome(7, 40, &LogView { first, ..log.clone() }),
-            Outcome::Unclear
-        );
-    }
-    let gone = LogView {
-        out_of_range: true,
-        ..log
-    };
-    assert_eq!(outcome(7, 40, &gone), Outcome::Gone);
 }
