@@ -111,6 +111,18 @@ pub enum ProgramError {
         #[source]
         source: ConnectorError,
     },
+    /// Something outside that each sink must have for itself, as a Kafka sink's prefix of transactions.
+    #[error(
+        "the sinks {first:?} and {second:?} both have {what}: give each its own, or each takes what is the other's"
+    )]
+    SharedBySinks {
+        /// The first one's name.
+        first: String,
+        /// The other one's.
+        second: String,
+        /// What it is.
+        what: String,
+    },
     /// Values given to `from_elements` that make no batch.
     #[error("{operator}: the rows can't be made a batch: {message}")]
     Elements {
@@ -272,6 +284,7 @@ impl GraphBuilder {
         self.configuration
             .check()
             .map_err(|error| ProgramError::Configuration(error.to_string()))?;
+        self.check_exclusive_names()?;
         let mut stream_graph = StreamGraph {
             format_version: FORMAT_VERSION,
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -287,6 +300,26 @@ impl GraphBuilder {
             nodes: self.factories,
             keys: self.keys,
         })
+    }
+
+    fn check_exclusive_names(&self) -> Result<(), ProgramError> {
+        let mut owners = HashMap::new();
+        for node in &self.nodes {
+            let Some(NodeFactory::Sink(sink)) = self.factories.get(&node.id) else {
+                continue;
+            };
+            let Some(what) = sink.exclusive_name() else {
+                continue;
+            };
+            if let Some(first) = owners.insert(what.clone(), &node.name) {
+                return Err(ProgramError::SharedBySinks {
+                    first: first.clone(),
+                    second: node.name.clone(),
+                    what,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Flink's rule for an edge without partitioner: FORWARD between equal parallelisms, else REBALANCE. Where only one side

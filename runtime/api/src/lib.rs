@@ -132,10 +132,10 @@ pub use window::{
     AllWindowedStream, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor,
     CountTrigger, DefaultTrigger, DeltaEvictor, DeltaTrigger, EventTimeSessionWindows, EventTimeTrigger,
     Evict, EvictingWindowedStream, Evictor, GlobalWindows, NoKey, OnMergeContext, ProcessWindowFunction,
-    ProcessingTimeSessionWindows, ProcessingTimeTrigger, PurgingTrigger, SlidingEventTimeWindows,
-    SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger, TriggerContext, TriggerOpenContext,
-    TriggerResult, TriggerState, TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowAssigner,
-    WindowContext, WindowElements, WindowedStream,
+    ProcessingTimeSessionWindows, ProcessingTimeTrigger, ProcessingTimeoutTrigger, PurgingTrigger,
+    SlidingEventTimeWindows, SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger, TriggerContext,
+    TriggerOpenContext, TriggerResult, TriggerState, TumblingEventTimeWindows, TumblingProcessingTimeWindows,
+    WindowAssigner, WindowContext, WindowElements, WindowedStream,
 };
 
 /// Sources and sinks.
@@ -155,10 +155,10 @@ pub mod prelude {
         AllWindowedStream, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor,
         CountTrigger, DeltaEvictor, DeltaTrigger, EventTimeSessionWindows, EventTimeTrigger, Evictor,
         GlobalWindows, JoinContext, NoKey, OnMergeContext, ProcessJoinFunction, ProcessWindowFunction,
-        ProcessingTimeSessionWindows, ProcessingTimeTrigger, PurgingTrigger, SlidingEventTimeWindows,
-        SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger, TriggerContext, TriggerOpenContext,
-        TriggerResult, TriggerState, TumblingEventTimeWindows, TumblingProcessingTimeWindows, WindowContext,
-        WindowElements, WindowedStream,
+        ProcessingTimeSessionWindows, ProcessingTimeTrigger, ProcessingTimeoutTrigger, PurgingTrigger,
+        SlidingEventTimeWindows, SlidingProcessingTimeWindows, TimeEvictor, TimeWindow, Trigger,
+        TriggerContext, TriggerOpenContext, TriggerResult, TriggerState, TumblingEventTimeWindows,
+        TumblingProcessingTimeWindows, WindowContext, WindowElements, WindowedStream,
     };
     pub use crate::{
         AsyncDataStream, AsyncRetryStrategy, BroadcastContext, BroadcastProcessFunction, CoProcessFunction,

@@ -43,7 +43,7 @@ pub use stream::{AllWindowedStream, EvictingWindowedStream, NoKey, WindowedStrea
 pub use trigger::{OnMergeContext, Trigger, TriggerContext, TriggerOpenContext, TriggerResult, TriggerState};
 pub use triggers::{
     ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountTrigger, DefaultTrigger, DeltaTrigger,
-    EventTimeTrigger, ProcessingTimeTrigger, PurgingTrigger,
+    EventTimeTrigger, ProcessingTimeTrigger, ProcessingTimeoutTrigger, PurgingTrigger,
 };
 
 #[cfg(test)]

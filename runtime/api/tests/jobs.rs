@@ -272,3 +272,39 @@ fn outside_systems_are_asked_for_every_record() {
         assert_eq!(out.sorted(), expected);
     }
 }
+
+#[test]
+fn a_file_sink_shows_each_line_once_when_its_input_has_ended() {
+    use thalweg_api::connectors::{BucketAssigner, FileSink};
+
+    let folder = tempfile::tempdir().unwrap();
+    let sink = FileSink::for_row_format(folder.path().to_str().unwrap())
+        .with_bucket_assigner(BucketAssigner::by_row(|row, bucket| {
+            bucket.push_str(if row.value.len() == 1 { "short" } else { "long" });
+        }))
+        .build()
+        .unwrap();
+    let env = StreamExecutionEnvironment::new();
+    env.set_parallelism(2);
+    env.from_elements((0..1_000).map(|n| n.to_string()).collect::<Vec<_>>())
+        .rebalance()
+        .sink_to(sink)
+        .name("lines");
+    run(env);
+    let lines = |bucket: &str| {
+        let mut lines = Vec::new();
+        for file in std::fs::read_dir(folder.path().join(bucket)).unwrap() {
+            let file = file.unwrap();
+            assert!(
+                file.file_name().to_str().unwrap().starts_with("part-"),
+                "{file:?}"
+            );
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            lines.extend(text.lines().map(|line| line.parse::<i32>().unwrap()));
+        }
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(lines("short"), (0..10).collect::<Vec<_>>());
+    assert_eq!(lines("long"), (10..1_000).collect::<Vec<_>>());
+}

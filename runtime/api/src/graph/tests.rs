@@ -1,4 +1,5 @@
-use thalweg_connectors::{ConnectorContext, Sink, SinkWriter};
+use thalweg_connectors::kafka::DeliveryGuarantee;
+use thalweg_connectors::{ConnectorContext, KafkaSink, Sink, SinkWriter};
 use thalweg_graph::fingerprint;
 
 use super::*;
@@ -386,6 +387,31 @@ fn what_a_sink_refuses_is_the_graphs_error() {
     let env = env();
     words(&env).sink_to(Picky);
     assert_eq!(refusal(env), "Sink: Picky: no word");
+}
+
+#[test]
+fn two_sinks_with_one_transactional_prefix_are_refused_by_both_names() {
+    let sink = |topic: &str, prefix: &str| {
+        KafkaSink::builder()
+            .bootstrap_servers("broker:9092")
+            .topic(topic)
+            .delivery_guarantee(DeliveryGuarantee::ExactlyOnce)
+            .transactional_id_prefix(prefix)
+            .value_column("word")
+            .build()
+            .unwrap()
+    };
+    let job = |prefixes: [&str; 2]| {
+        let env = env();
+        words(&env).sink_to(sink("a", prefixes[0])).name("Orders");
+        words(&env).sink_to(sink("b", prefixes[1])).name("Refunds");
+        env
+    };
+    assert_eq!(
+        refusal(job(["job", "job"])),
+        "the sinks \"Sink: Orders\" and \"Sink: Refunds\" both have transactional_id_prefix \"job\": give each its own, or each takes what is the other's"
+    );
+    job(["job-orders", "job-refunds"]).into_program("job").unwrap();
 }
 
 #[test]

@@ -4,9 +4,12 @@
 //!   window emits: all elements --evict_before--> the function --evict_after--> what stays for the next time
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use thalweg_state::timers::WindowNamespace;
 use thalweg_state::{KeyedState, Slot, StateError, WindowListHandle};
 use thalweg_types::StreamBatch;
@@ -291,6 +294,10 @@ impl<E: Emit, V: Evictor<E::In>> Contents for Evicting<E, V> {
         keyed.table(opened(self.handle)).clear(slot, cell);
     }
 
+    fn finish(&mut self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.emit.finish(rows)
+    }
+
     fn emit(
         &mut self,
         services: &mut Services,
@@ -337,6 +344,9 @@ impl<D: Fold, E: Emit<In = D::Value>> Emit for Refold<D, E> {
         let Some((first, others)) = elements.split_first() else {
             return Ok(());
         };
+        if D::NEEDS_BATCH {
+            fold.take(&batch_of(elements)?)?;
+        }
         let mut accumulator = fold.first(0, D::In::view(first));
         for (row, element) in (1..).zip(others) {
             fold.add(&mut accumulator, row, D::In::view(element));
@@ -345,4 +355,18 @@ impl<D: Fold, E: Emit<In = D::Value>> Emit for Refold<D, E> {
             emit.emit(key, ctx, std::slice::from_ref(value), out)
         })
     }
+
+    fn finish(&mut self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.fold.finish(rows)
+    }
+}
+
+/// Elements as the rows that they came as.
+fn batch_of<T: Record>(elements: &[T]) -> Result<StreamBatch, ArrowError> {
+    let mut builders = T::builders(elements.len());
+    for element in elements {
+        T::push(&mut builders, T::view(element));
+    }
+    let schema = Arc::new(Schema::new(T::fields()));
+    RecordBatch::try_new(schema, T::finish_columns(&mut builders)).map(StreamBatch::new)
 }

@@ -13,6 +13,8 @@ pub(crate) trait Fold: Clone + Send + 'static {
     type In: Record;
     type Accumulator: Record;
     type Value: Record;
+    /// Whether [`Self::take`] has to be called before rows come.
+    const NEEDS_BATCH: bool = false;
 
     /// The batch whose rows come next.
     fn take(&mut self, batch: &StreamBatch) -> Result<(), RecordError> {

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use thalweg_state::KeyedState;
 use thalweg_task::Clock;
 
@@ -170,6 +172,10 @@ pub(crate) trait Emit: Clone + Send + 'static {
         elements: &[Self::In],
         out: &mut Collector<Self::Out>,
     ) -> Result<(), UserError>;
+    /// See [`crate::function::Logic::finish`].
+    fn finish(&mut self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        Ok(rows)
+    }
 }
 
 /// Emits what the window holds.

@@ -155,6 +155,7 @@ impl<T: Record> Fold for Numeric<T> {
     type In = T;
     type Accumulator = (T, Number);
     type Value = T;
+    const NEEDS_BATCH: bool = true;
 
     fn take(&mut self, batch: &StreamBatch) -> Result<(), RecordError> {
         let column = batch.rows.column(self.field);

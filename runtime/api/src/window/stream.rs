@@ -237,13 +237,17 @@ impl<K: Record, T: Record, G: Trigger<T>> WindowedStream<K, T, G> {
     }
 
     fn numeric(&self, method: &'static str, aggregation: Aggregation, field: &str) -> DataStream<T> {
+        self.folded(self.numeric_fold(method, aggregation, field))
+    }
+
+    fn numeric_fold(&self, method: &'static str, aggregation: Aggregation, field: &str) -> Numeric<T> {
         let index = self.stream.aggregated_field(method, aggregation, field);
         let index = index.unwrap_or_else(|error| {
             self.stream.stream.graph.borrow_mut().refuse(error);
             0
         });
         let data_type = self.stream.stream.schema.field(index).data_type().clone();
-        self.folded(Numeric::new(aggregation, index, data_type))
+        Numeric::new(aggregation, index, data_type)
     }
 
     fn folded<D: Fold<In = T>>(&self, fold: D) -> DataStream<D::Value> {
@@ -300,6 +304,28 @@ impl<K: Record, T: Record, G: Trigger<T>, V: Evictor<T>> EvictingWindowedStream<
         self.operator(Refold {
             fold: Aggregate(function),
             emit: Passthrough::<K, A::Out>::new(),
+        })
+    }
+
+    /// See [`WindowedStream::sum`]; of what is left, as [`Self::reduce`].
+    pub fn sum(&self, field: &str) -> DataStream<T> {
+        self.numeric("sum()", Aggregation::Sum, field)
+    }
+
+    /// See [`WindowedStream::min`]; of what is left, as [`Self::reduce`].
+    pub fn min(&self, field: &str) -> DataStream<T> {
+        self.numeric("min()", Aggregation::Min, field)
+    }
+
+    /// See [`WindowedStream::max`]; of what is left, as [`Self::reduce`].
+    pub fn max(&self, field: &str) -> DataStream<T> {
+        self.numeric("max()", Aggregation::Max, field)
+    }
+
+    fn numeric(&self, method: &'static str, aggregation: Aggregation, field: &str) -> DataStream<T> {
+        self.operator(Refold {
+            fold: self.windowed.numeric_fold(method, aggregation, field),
+            emit: Passthrough::<K, T>::new(),
         })
     }
 

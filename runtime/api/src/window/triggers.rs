@@ -240,6 +240,121 @@ impl<T: Record, G: Trigger<T>> Trigger<T> for PurgingTrigger<G> {
     }
 }
 
+/// Emits when another trigger does, and at the latest some time of the machine's clock after the first element, or the last one, since then.
+/// As Flink's, it emits at each of the other trigger's timers, whatever that says.
+#[derive(Debug, Clone)]
+pub struct ProcessingTimeoutTrigger<G> {
+    nested: G,
+    timeout: i64,
+    resets: bool,
+    clears: bool,
+    due: TriggerState<i64>,
+}
+
+impl<G> ProcessingTimeoutTrigger<G> {
+    /// Emits `timeout` after the first element at the latest; the other trigger begins anew then.
+    pub fn of(trigger: G, timeout: Duration) -> Self {
+        Self::with(trigger, timeout, false, true)
+    }
+
+    /// The same; `reset_timer_on_new_record`: the time-out begins anew with each element; `should_clear_on_timeout`: so does the other
+    /// trigger when it is over.
+    pub fn with(
+        trigger: G,
+        timeout: Duration,
+        reset_timer_on_new_record: bool,
+        should_clear_on_timeout: bool,
+    ) -> Self {
+        Self {
+            nested: trigger,
+            timeout: millis(timeout),
+            resets: reset_timer_on_new_record,
+            clears: should_clear_on_timeout,
+            due: TriggerState::default(),
+        }
+    }
+
+    fn forget_timeout(&self, ctx: &mut TriggerContext<'_>) {
+        if let Some(due) = self.due.take(ctx) {
+            ctx.delete_processing_time_timer(due);
+        }
+    }
+
+    fn timed_out<T: Record>(
+        &mut self,
+        nested: TriggerResult,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError>
+    where
+        G: Trigger<T>,
+    {
+        if self.clears {
+            Trigger::<T>::clear(self, window, ctx)?;
+        }
+        Ok(if nested.is_purge() {
+            TriggerResult::FireAndPurge
+        } else {
+            TriggerResult::Fire
+        })
+    }
+}
+
+impl<T: Record, G: Trigger<T>> Trigger<T> for ProcessingTimeoutTrigger<G> {
+    fn open(&mut self, ctx: &mut TriggerOpenContext<'_>) {
+        self.nested.open(ctx);
+        self.due = ctx.get_state("timeout");
+    }
+
+    fn on_element(
+        &mut self,
+        element: RecordRef<'_, T>,
+        timestamp: Option<i64>,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError> {
+        let nested = self.nested.on_element(element, timestamp, window, ctx)?;
+        if nested.is_fire() {
+            self.clear(window, ctx)?;
+            return Ok(nested);
+        }
+        if self.resets {
+            self.forget_timeout(ctx);
+        }
+        if self.due.get(ctx).is_none() {
+            let due = ctx.current_processing_time().saturating_add(self.timeout);
+            self.due.update(ctx, due);
+            ctx.register_processing_time_timer(due);
+        }
+        Ok(nested)
+    }
+
+    fn on_event_time(
+        &mut self,
+        time: i64,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError> {
+        let nested = self.nested.on_event_time(time, window, ctx)?;
+        self.timed_out::<T>(nested, window, ctx)
+    }
+
+    fn on_processing_time(
+        &mut self,
+        time: i64,
+        window: TimeWindow,
+        ctx: &mut TriggerContext<'_>,
+    ) -> Result<TriggerResult, UserError> {
+        let nested = self.nested.on_processing_time(time, window, ctx)?;
+        self.timed_out::<T>(nested, window, ctx)
+    }
+
+    fn clear(&mut self, window: TimeWindow, ctx: &mut TriggerContext<'_>) -> Result<(), UserError> {
+        self.forget_timeout(ctx);
+        self.nested.clear(window, ctx)
+    }
+}
+
 /// When a continuous trigger fires next in each window.
 #[derive(Debug, Clone)]
 struct NextFire {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use thalweg_operators::rolling::Aggregation;
 
 use super::super::evictor::{Evicting, Refold};
+use super::super::numeric::Numeric;
 use super::*;
 
 const KEYS: [&str; 3] = ["a", "bb", "ccc"];
@@ -159,4 +162,34 @@ fn what_is_left_is_reduced_and_a_window_of_which_nothing_is_left_emits_nothing()
     };
     assert_eq!(emit(3), [3, 9, 15], "1+2, 2+3+4, 4+5+6");
     assert_eq!(emit(0), [0; 0]);
+}
+
+#[test]
+fn a_column_of_what_is_left_is_summed_and_the_others_are_its_first_record_s() {
+    for (aggregation, expected) in [
+        (Aggregation::Sum, [9, 15]),
+        (Aggregation::Min, [2, 4]),
+        (Aggregation::Max, [4, 6]),
+    ] {
+        let emit = Refold {
+            fold: Numeric::<Word>::new(aggregation, 1, DataType::Int64),
+            emit: Passthrough::<String, Word>::new(),
+        };
+        let contents = Evicting::new(Some(late()), emit, CountEvictor::of(3));
+        let windowing = windowing(GlobalWindows::create(), CountTrigger::of(2), 0);
+        let mut harness: Harness<Word> = harness(windowing, contents);
+        harness.restart(1);
+        harness.row(0, &word("a", 1), None);
+        harness.row(0, &word("a", 2), None);
+        harness.restart(2);
+        for value in 3..=6 {
+            harness.row(0, &word("a", value), None);
+        }
+        harness.flush_all();
+        let emitted: Vec<Word> = harness.rows().into_iter().map(|(row, _)| row).collect();
+        assert_eq!(
+            emitted[emitted.len() - 2..],
+            expected.map(|value| word("a", value))
+        );
+    }
 }

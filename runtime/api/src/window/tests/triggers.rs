@@ -89,6 +89,41 @@ fn a_continuous_trigger_by_the_clock_emits_as_long_as_the_window_is_there() {
 }
 
 #[test]
+fn a_timeout_trigger_emits_when_the_other_does_or_its_time_is_over_also_through_a_restart() {
+    for resets in [false, true] {
+        let trigger = ProcessingTimeoutTrigger::with(CountTrigger::of(3), ms(100), resets, true);
+        let trigger = PurgingTrigger::of(trigger);
+        let mut harness = listing(windowing(GlobalWindows::create(), trigger, 0));
+        harness.restart(1);
+        harness.set_time(1_000);
+        for value in [1, 2, 3] {
+            harness.row(0, &word("a", value), None);
+        }
+        harness.set_time(1_150);
+        assert_eq!(
+            shown(&harness),
+            [show("[1, 2, 3]", i64::MAX)],
+            "the time-out went with it"
+        );
+        harness.row(0, &word("a", 4), None);
+        harness.set_time(1_200);
+        harness.restart(1);
+        harness.row(0, &word("a", 5), None);
+        harness.set_time(1_251);
+        assert_eq!(shown(&harness).len(), if resets { 1 } else { 2 });
+        harness.set_time(1_301);
+        assert_eq!(shown(&harness)[1..], [show("[4, 5]", i64::MAX)]);
+        // The count began anew too.
+        for value in [6, 7] {
+            harness.row(0, &word("a", value), None);
+        }
+        assert_eq!(shown(&harness).len(), 2);
+        harness.row(0, &word("a", 8), None);
+        assert_eq!(shown(&harness)[2..], [show("[6, 7, 8]", i64::MAX)]);
+    }
+}
+
+#[test]
 fn a_delta_trigger_emits_when_an_element_is_far_from_the_one_it_emitted_at_last() {
     let far = |last: &Word, element: &(&str, i64)| (element.1 - last.1).abs() as f64;
     let mut harness = listing(windowing(GlobalWindows::create(), DeltaTrigger::of(10.0, far), 0));
