@@ -20,7 +20,7 @@ pub mod stats;
 pub use config::CheckpointConfig;
 pub use coordinator::{
     Action, CheckpointCoordinator, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, POINTER_FILE,
-    RestoredFrom, SnapshotRequest, SnapshotTarget,
+    RestoredFrom, SnapshotRequest, SnapshotTarget, Takeover, leftovers,
 };
 pub use restore::{AdoptError, Assignment, RestoreError, RestoreSource, adopt_max_parallelism, assign};
 pub use shared_files::SharedFiles;

@@ -7,7 +7,7 @@
 //!
 //! Messages between a task and its coordinator keep their order, as channels do; everything else happens in any order: tasks read
 //! their mail late, storage answers late, regions fail, tasks decline, sources end, the JobManager is killed and another one
-//! starts from what lies in storage; tasks that are over still commit what they were told to. The model of a task follows
+//! starts from what lies in storage or goes on with what runs; tasks that are over still commit what they were told to. The model of a task follows
 //! `thalweg-task`: alignment, the pause behind a savepoint that stops the job, the wait for a last checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,6 +89,11 @@ struct Task {
     completed: u64,
     /// A sink has prepared its last rows.
     flushed: bool,
+    /// With its end: what it left.
+    left: TaskSnapshot,
+    /// What its TaskManager saw: the newest snapshot, and the savepoint to stop with, with or without a drain.
+    newest_seen: u64,
+    stop_seen: Option<(u64, bool)>,
 }
 
 enum Work {
@@ -128,6 +133,7 @@ struct Counts {
     completed: u64,
     restarts: u64,
     kills: u64,
+    takeovers: u64,
     stops: u64,
     failed_stops: u64,
     from_pointers: u64,
@@ -160,7 +166,9 @@ impl World {
             recoverable: true,
             first_checkpoint_id: 1,
             restored: Vec::new(),
+            earlier_files: Vec::new(),
             history_size: 10,
+            delay_seed: None,
         };
         let mut world = Self {
             random,
@@ -236,7 +244,8 @@ impl World {
                 Action::OperationEnded {
                     operation_id, result, ..
                 } => {
-                    let stop = operation_id.starts_with("stop");
+                    // After a takeover nobody knows who asked.
+                    let stop = operation_id.starts_with("stop") || operation_id.is_empty();
                     self.counts.stops += u64::from(stop && result.is_ok());
                     self.counts.failed_stops += u64::from(stop && result.is_err());
                     if stop && let Ok(folder) = result {
@@ -251,6 +260,12 @@ impl World {
         let all = self.tasks.iter_mut().chain(&mut self.zombies);
         let mut found = all.filter(|task| task.execution == *to);
         if let Some(task) = found.next() {
+            if let Mail::Trigger(id, options) = &mail {
+                task.newest_seen = task.newest_seen.max(*id);
+                if options.terminate {
+                    task.stop_seen = Some((*id, options.drain));
+                }
+            }
             task.mail.push_back(mail);
         }
     }
@@ -325,13 +340,6 @@ impl World {
     /// Another JobManager goes on with what lies in storage, as `dispatcher::recovery` finds it.
     fn kill_job_manager(&mut self) {
         self.counts.kills += 1;
-        for work in std::mem::take(&mut self.work) {
-            if let Work::Write(_, folder, pointer, metadata) = work
-                && self.random.one_in(2)
-            {
-                self.write(&folder, pointer, metadata);
-            }
-        }
         let attempt = 1 + self
             .tasks
             .iter()
@@ -340,6 +348,44 @@ impl World {
             .unwrap_or(0);
         (0..4).for_each(|place| self.bury(place));
         self.late.clear();
+        self.read_storage(self.coordinator.next_id);
+        self.deploy(&[0, 1, 2, 3], attempt);
+    }
+
+    /// Another JobManager goes on with the tasks that run.
+    fn change_job_manager(&mut self) {
+        self.counts.takeovers += 1;
+        self.read_storage(1);
+        let mut takeover = Takeover::default();
+        for task in &mut self.tasks {
+            // What was on its way is lost, or comes late.
+            if self.random.one_in(2) {
+                task.to_master.clear();
+            }
+            takeover.newest_seen = takeover.newest_seen.max(task.newest_seen).max(task.last);
+            if let Some((id, drains)) = task.stop_seen {
+                takeover.stop_savepoint = takeover.stop_savepoint.max(id);
+                takeover.drains = drains;
+            }
+            if task.finished {
+                takeover
+                    .finished
+                    .push((task.execution.clone(), task.left.clone()));
+            } else {
+                takeover.running.push(task.execution.clone());
+            }
+        }
+        self.handle(Event::TookOver(takeover));
+    }
+
+    fn read_storage(&mut self, first_checkpoint_id: u64) {
+        for work in std::mem::take(&mut self.work) {
+            if let Work::Write(_, folder, pointer, metadata) = work
+                && self.random.one_in(2)
+            {
+                self.write(&folder, pointer, metadata);
+            }
+        }
         let from = |folder: &String, metadata: &Arc<SnapshotMetadata>, owned| RestoredFrom {
             base: if owned { FOLDER } else { folder }.to_owned(),
             folder: folder.clone(),
@@ -368,10 +414,9 @@ impl World {
             self.counts.from_pointers += 1;
         }
         self.setup.restored = restored;
-        self.setup.first_checkpoint_id = self.coordinator.next_id;
+        self.setup.first_checkpoint_id = first_checkpoint_id;
         self.coordinator = CheckpointCoordinator::new(self.setup.clone());
         self.fail_job = false;
-        self.deploy(&[0, 1, 2, 3], attempt);
     }
 
     // ---- storage and the outside ----
@@ -601,6 +646,7 @@ impl World {
             0 | 1 if !task.stopped => position_of(place, task.position),
             _ => TaskSnapshot::default(),
         };
+        task.left.clone_from(&final_snapshot);
         task.to_master.push_back(Event::TaskFinished {
             execution: task.execution.clone(),
             final_snapshot,
@@ -667,6 +713,12 @@ impl World {
         }
         if self.faults && self.random.one_in(300) {
             self.kill_job_manager();
+        }
+        if self.faults && self.random.one_in(200) {
+            self.change_job_manager();
+            if std::mem::take(&mut self.fail_job) {
+                self.fail(vec![0, 1, 2, 3]);
+            }
         }
     }
 
@@ -829,6 +881,7 @@ fn whatever_fails_every_row_is_committed_exactly_once() {
         all.completed += counts.completed;
         all.restarts += counts.restarts;
         all.kills += counts.kills;
+        all.takeovers += counts.takeovers;
         all.stops += counts.stops;
         all.failed_stops += counts.failed_stops;
         all.from_pointers += counts.from_pointers;
@@ -837,11 +890,20 @@ fn whatever_fails_every_row_is_committed_exactly_once() {
         completed,
         restarts,
         kills,
+        takeovers,
         stops,
         failed_stops,
         from_pointers,
     } = all;
-    let happened = [completed, restarts, kills, stops, failed_stops, from_pointers];
+    let happened = [
+        completed,
+        restarts,
+        kills,
+        takeovers,
+        stops,
+        failed_stops,
+        from_pointers,
+    ];
     assert!(happened.iter().all(|count| *count > 0), "{happened:?}");
 }
 

@@ -17,8 +17,10 @@
 
 mod ending;
 mod giving_up;
+mod leftovers;
 mod pending;
 mod protocol;
+mod takeover;
 mod tasks;
 mod triggering;
 
@@ -35,10 +37,11 @@ use crate::config::CheckpointConfig;
 use crate::shared_files::SharedFiles;
 use crate::stats::{CheckpointStats, RestoreRecord, SubtaskRecord};
 use giving_up::{Cause, GivenUp};
+pub use leftovers::leftovers;
 use pending::{Pending, Phase, all_run_files, run_files};
 pub use protocol::{
     Action, CompletedCheckpoint, CoordinatorSetup, Event, JobEnd, POINTER_FILE, RestoredFrom,
-    SnapshotRequest, SnapshotTarget,
+    SnapshotRequest, SnapshotTarget, Takeover,
 };
 use tasks::{TaskStatus, Tasks};
 
@@ -78,9 +81,14 @@ pub struct CheckpointCoordinator {
     stats: CheckpointStats,
     /// The next periodic one is due; None while not all tasks run.
     due_ms: Option<u64>,
+    /// Of [`CoordinatorSetup::delay_seed`], moved on with each delay that was drawn.
+    delay_seed: Option<u64>,
     /// None begins before this.
     pause_until_ms: u64,
     failures_in_a_row: u32,
+    /// Files of an earlier JobManager that nobody accounts for, as far as is known, and how many checkpoints completed since.
+    leftovers: Vec<String>,
+    completed_here: u8,
     ended: Option<JobEnd>,
 }
 
@@ -106,13 +114,17 @@ impl CheckpointCoordinator {
             files: SharedFiles::default(),
             stats: CheckpointStats::new(setup.history_size),
             due_ms: None,
+            delay_seed: setup.delay_seed,
             pause_until_ms: 0,
             failures_in_a_row: 0,
+            leftovers: Vec::new(),
+            completed_here: 0,
             ended: None,
         };
         for restored in setup.restored {
             coordinator.adopt(restored);
         }
+        coordinator.note_leftovers(&setup.earlier_files);
         coordinator
     }
 
@@ -150,6 +162,16 @@ impl CheckpointCoordinator {
             .max_by_key(|checkpoint| checkpoint.id)
     }
 
+    /// Whether a checkpoint is being made known to other JobManagers, one of which may go on from it whatever is decided here. Until
+    /// its answer is there, nothing may be started from an older one: what its tasks prepared would be lost.
+    pub fn is_completing(&self) -> bool {
+        self.pending.values().any(|pending| self.may_be_known(pending))
+    }
+
+    fn may_be_known(&self, pending: &Pending) -> bool {
+        self.recoverable && pending.phase == Phase::Metadata && !pending.is_savepoint()
+    }
+
     /// The newest completed checkpoint that is the job's own.
     pub fn latest_completed(&self) -> Option<&CompletedCheckpoint> {
         self.completed.back()
@@ -184,6 +206,7 @@ impl CheckpointCoordinator {
                 self.tasks_stopped(&executions, &failure, &mut actions);
             }
             Event::Restored => self.note_restore(),
+            Event::TookOver(takeover) => self.take_over(&takeover, &mut actions),
             Event::Tick => {}
             Event::Trigger(request) => self.request(request, &mut actions),
             Event::Acknowledge(message) => self.acknowledge(message, &mut actions),
@@ -270,7 +293,9 @@ impl CheckpointCoordinator {
             return;
         }
         self.due_ms = None;
-        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+        let undecided = |pending: &&Pending| !self.may_be_known(pending);
+        let given_up = self.pending.values().filter(undecided);
+        for id in given_up.map(|pending| pending.id).collect::<Vec<_>>() {
             self.give_up(id, &Cause::TasksStopped(failure.clone()), actions);
         }
         if let Some((operation_id, checkpoint_id, folder)) = self.stopping.take() {
@@ -438,6 +463,7 @@ impl CheckpointCoordinator {
         if !savepoint {
             self.failures_in_a_row = 0;
             self.retain(checkpoint, actions);
+            self.delete_leftovers(actions);
         } else if stops {
             // Its sinks commit: nothing older may be restored any more.
             self.foreign = Some(checkpoint);

@@ -35,8 +35,13 @@ pub struct CoordinatorSetup {
     /// What the job starts from is the last one; before it, what else is retained, oldest first. Not owned though it is of
     /// this very job: the savepoint that a [`POINTER_FILE`] names.
     pub restored: Vec<RestoredFrom>,
+    /// What lies in that folder already, by the paths in it: see [`super::leftovers()`].
+    pub earlier_files: Vec<String>,
     /// `web.checkpoints.history`.
     pub history_size: usize,
+    /// For the delay of the first checkpoint after each start, which Flink draws too (`getRandomInitDelay`), so that jobs that start
+    /// together don't checkpoint together; None = always the longest that is drawn, an interval.
+    pub delay_seed: Option<u64>,
 }
 
 /// A snapshot that the job starts from.
@@ -150,6 +155,21 @@ pub enum JobEnd {
     Suspended,
 }
 
+/// What a new JobManager found running.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Takeover {
+    /// Attempts that run.
+    pub running: Vec<ExecutionAttempt>,
+    /// Attempts that have finished, with what they left.
+    pub finished: Vec<(ExecutionAttempt, TaskSnapshot)>,
+    /// The newest snapshot that any of the tasks heard of.
+    pub newest_seen: u64,
+    /// The savepoint to stop with that sources were triggered for and nothing was started since; 0 = none.
+    pub stop_savepoint: u64,
+    /// Event time ran to its end before it.
+    pub drains: bool,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -171,6 +191,8 @@ pub enum Event {
     },
     /// Tasks are deployed with [`super::CheckpointCoordinator::restore_point`].
     Restored,
+    /// A new JobManager leads and knows what runs; before any other event, instead of [`Event::Restored`].
+    TookOver(Takeover),
     /// Time passed.
     Tick,
     /// Somebody wants a snapshot.

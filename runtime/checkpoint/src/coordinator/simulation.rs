@@ -148,7 +148,9 @@ impl World {
             recoverable: true,
             first_checkpoint_id: 1,
             restored: Vec::new(),
+            earlier_files: Vec::new(),
             history_size: 10,
+            delay_seed: Some(7),
         };
         let mut world = Self {
             random,
@@ -538,10 +540,26 @@ impl World {
             executions,
             failure: Failure::new(FailureClass::Retryable, "a task failed"),
         });
+        self.await_completion();
         self.fail_job = false;
         self.zombies = std::mem::take(&mut self.tasks);
         self.forget_finished();
         self.deploy(attempt);
+    }
+
+    /// Nothing is deployed before it is known from what.
+    fn await_completion(&mut self) {
+        while self.coordinator.is_completing() {
+            let about_metadata = |message: &Message| {
+                matches!(
+                    message,
+                    Message::WriteMetadata(..) | Message::Event(Event::MetadataWritten { .. })
+                )
+            };
+            let place = self.bag.iter().position(about_metadata).unwrap();
+            let message = self.bag.swap_remove(place);
+            self.deliver(message);
+        }
     }
 
     /// Checkpoints to come are acknowledged by the new attempts.

@@ -1,8 +1,8 @@
 use thalweg_proto::control::v1::{CheckpointFailureReason, TriggerCheckpoint};
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner, StreamEdge, StreamNode};
 use thalweg_proto::state::v1::{
-    CheckpointMetrics, Distribution, KeyedRun, OperatorList, OperatorSubtaskState, SnapshotKind, StateFile,
-    TaskOperatorSnapshot,
+    CheckpointMetrics, Distribution, KeyedRun, OperatorList, OperatorSubtaskState, SnapshotKind,
+    SnapshotMetadata, StateFile, TaskOperatorSnapshot,
 };
 use thalweg_types::config::{CheckpointRetention, Configuration};
 
@@ -81,7 +81,9 @@ fn setup(config: CheckpointConfig) -> CoordinatorSetup {
         recoverable: true,
         first_checkpoint_id: 1,
         restored: Vec::new(),
+        earlier_files: Vec::new(),
         history_size: 10,
+        delay_seed: None,
     }
 }
 
@@ -270,6 +272,37 @@ fn a_checkpoint_begins_an_interval_after_all_tasks_run_and_goes_to_the_sources()
     assert_eq!(options.exclusive_folder, format!("{FOLDER}/chk-1"));
     assert_eq!(options.shared_folder, format!("{FOLDER}/shared"));
     assert_eq!(options.inline_limit_bytes, 20 << 10);
+}
+
+#[test]
+fn the_first_checkpoint_after_each_start_comes_at_a_random_time_between_the_pause_and_the_interval() {
+    let config = CheckpointConfig {
+        min_pause_ms: 200,
+        ..config()
+    };
+    let mut delays = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let mut coordinator = CheckpointCoordinator::new(CoordinatorSetup {
+            delay_seed: Some(seed),
+            ..setup(config.clone())
+        });
+        start(&mut coordinator, 0, 5_000);
+        let first = coordinator.next_deadline().unwrap() - 5_000;
+        coordinator.handle(
+            Event::TasksStopped {
+                executions: all(0).to_vec(),
+                failure: Failure::new(FailureClass::Retryable, "lost".to_owned()),
+            },
+            5_100,
+        );
+        start(&mut coordinator, 1, 9_000);
+        let second = coordinator.next_deadline().unwrap() - 9_000;
+        assert!((200..=1000).contains(&first) && (200..=1000).contains(&second));
+        delays.extend([first, second]);
+        let begun = coordinator.handle(Event::Tick, 9_000 + second);
+        assert_eq!(triggers(&begun).len(), 1);
+    }
+    assert!(delays.len() > 200, "{} of 801 delays in 400 draws", delays.len());
 }
 
 #[test]
@@ -914,4 +947,48 @@ fn a_clock_that_goes_back_stops_nothing_for_good() {
     coordinator.handle(Event::Tick, 900);
     assert_eq!(coordinator.handle(Event::Tick, 10), []);
     assert_eq!(triggers(&coordinator.handle(Event::Tick, 1000)).len(), 1);
+}
+
+#[test]
+fn what_an_earlier_jobmanager_left_is_deleted_behind_the_second_checkpoint_unless_a_task_goes_on_with_it() {
+    let metadata = SnapshotMetadata {
+        job_id: "ab".repeat(16),
+        checkpoint_id: 5,
+        ..SnapshotMetadata::default()
+    };
+    let restored = RestoredFrom {
+        metadata: Arc::new(metadata),
+        folder: format!("{FOLDER}/chk-5"),
+        base: FOLDER.to_owned(),
+        owned: true,
+    };
+    let files = ["chk-5/_metadata", "chk-6/x", "shared/chained", "shared/lost"];
+    for ours in [true, false] {
+        let mut coordinator = CheckpointCoordinator::new(CoordinatorSetup {
+            restored: vec![restored.clone()],
+            folder_is_ours: ours,
+            earlier_files: files.map(str::to_owned).to_vec(),
+            first_checkpoint_id: 7,
+            ..setup(config())
+        });
+        start(&mut coordinator, 0, 0);
+        let mut deleted: Vec<String> = Vec::new();
+        for id in [7, 8] {
+            assert!(
+                deleted.is_empty(),
+                "one may be of a task that has not said so yet"
+            );
+            coordinator.handle(Event::Tick, 1000 * id);
+            for task in all(0) {
+                coordinator.handle(acknowledge(task, id, &["shared/chained"]), 1000 * id + 100);
+            }
+            for action in coordinator.handle(written(id), 1000 * id + 200) {
+                if let Action::DeleteFiles(files) = action {
+                    deleted.extend(files);
+                }
+            }
+        }
+        let expected = ["chk-6/x", "shared/lost"].map(|file| format!("{FOLDER}/{file}"));
+        assert_eq!(deleted, expected[..if ours { 2 } else { 0 }]);
+    }
 }

@@ -16,7 +16,11 @@ use crate::stats::{CheckpointRecord, CheckpointStatus, VertexRecord};
 impl CheckpointCoordinator {
     /// When [`super::Event::Tick`] is needed at the latest; None = not before something else happens.
     pub fn next_deadline(&self) -> Option<u64> {
-        let pending = self.pending.values().map(|pending| pending.deadline_ms);
+        let pending = self
+            .pending
+            .values()
+            .filter(|pending| !self.may_be_known(pending));
+        let pending = pending.map(|pending| pending.deadline_ms);
         let waiting = self.waiting.iter().map(|(_, until)| *until);
         let due = self
             .due_ms
@@ -98,10 +102,11 @@ impl CheckpointCoordinator {
         })
     }
 
-    /// Gives up what took too long.
+    /// Gives up what took too long. What another JobManager may know of as complete is waited for.
     pub(super) fn time_out(&mut self, actions: &mut Vec<Action>) {
         let now = self.now_ms;
-        let late = self.pending.values().filter(|pending| pending.deadline_ms <= now);
+        let is_late = |pending: &&Pending| pending.deadline_ms <= now && !self.may_be_known(pending);
+        let late = self.pending.values().filter(is_late);
         for id in late.map(|pending| pending.id).collect::<Vec<_>>() {
             self.give_up(id, &Cause::TimedOut, actions);
         }
@@ -115,13 +120,23 @@ impl CheckpointCoordinator {
         }
     }
 
-    /// The first periodic one is due an interval after all tasks run.
+    /// The first periodic one is due some time after all tasks run: between the least pause and an interval.
     pub(super) fn schedule(&mut self) {
         if let (None, true, Some(interval)) =
             (self.due_ms, self.tasks.can_checkpoint(), self.periodic_interval())
         {
-            self.due_ms = Some(self.now_ms.saturating_add(interval));
+            let delay = self.initial_delay(interval);
+            self.due_ms = Some(self.now_ms.saturating_add(delay));
         }
+    }
+
+    fn initial_delay(&mut self, interval: u64) -> u64 {
+        let least = self.config.min_pause_ms;
+        let Some(seed) = &mut self.delay_seed else {
+            return interval.max(least);
+        };
+        let choices = interval.saturating_sub(least).saturating_add(1);
+        least + next_random(seed) % choices
     }
 
     fn periodic_interval(&self) -> Option<u64> {
@@ -315,4 +330,13 @@ impl CheckpointCoordinator {
             failure: String::new(),
         }
     }
+}
+
+/// SplitMix64.
+fn next_random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut random = *seed;
+    random = (random ^ (random >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    random = (random ^ (random >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    random ^ (random >> 31)
 }
