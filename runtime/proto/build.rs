@@ -7,6 +7,7 @@ fn main() -> std::io::Result<()> {
             "proto/thalweg/state/v1/state.proto",
             "proto/thalweg/control/v1/control.proto",
             "proto/thalweg/cluster/v1/cluster.proto",
+            "proto/thalweg/ha/v1/ha.proto",
         ],
         &["proto"],
     )

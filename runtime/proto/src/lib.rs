@@ -41,6 +41,14 @@ pub mod cluster {
     }
 }
 
+/// The records of high availability: what JobManagers leave for each other in storage.
+pub mod ha {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("thalweg.ha.v1");
+    }
+}
+
 /// Version of the worker protocol and of extraction; a worker of another version is refused.
 pub const WORKER_PROTOCOL_VERSION: u32 = 1;
 /// Version of the protocol between operator and JobManager.

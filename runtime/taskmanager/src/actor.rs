@@ -6,6 +6,8 @@
 //! ```
 
 mod supervised;
+mod tasks;
+mod unheard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +16,16 @@ use std::time::{Duration, Instant};
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_proto::control::v1::{
     self as control, ExecutionAttempt, JobManagerCommand, RunningWorker, StartWorker, TaskManagerHeartbeat,
-    TaskManagerMessage, TaskMetrics, TaskStateUpdate, WorkerCommand, WorkerFailed, WorkerHello, WorkerReady,
+    TaskManagerMessage, TaskMetrics, WorkerCommand, WorkerFailed, WorkerHello, WorkerReady,
     job_manager_command, task_manager_message, worker_command, worker_message,
 };
 use thalweg_types::{Failure, FailureClass, JobId};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use supervised::{Worker, accept};
+use tasks::Tasks;
+pub(crate) use unheard::Unheard;
 
 use crate::launcher::Launcher;
 use crate::memory::{MemoryBudget, resident_bytes};
@@ -38,6 +42,10 @@ pub(crate) struct WorkerKey {
 /// What the actor is told.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// A JobManager is about to be told what runs here.
+    Registering {
+        answer: oneshot::Sender<Vec<RunningWorker>>,
+    },
     /// A JobManager took this TaskManager in.
     Connected {
         epoch: u64,
@@ -73,7 +81,7 @@ pub(crate) enum Event {
     Shutdown,
 }
 
-/// What metrics and registration read of a job.
+/// What metrics read of a job.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) jobs: Vec<JobSnapshot>,
@@ -90,7 +98,6 @@ pub(crate) struct JobSnapshot {
     pub(crate) allocated_bytes: u64,
     pub(crate) budget_bytes: u64,
     pub(crate) tasks: Vec<TaskMetrics>,
-    pub(crate) running: RunningWorker,
 }
 
 pub(crate) struct Actor {
@@ -106,6 +113,7 @@ pub(crate) struct Actor {
     pub(crate) disconnected_since: Instant,
     pub(crate) epoch: u64,
     pub(crate) workers: Workers,
+    pub(crate) unheard: Unheard,
 }
 
 /// The stream to the leading JobManager.
@@ -136,19 +144,25 @@ impl Actor {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Registering { answer } => {
+                let mut workers = self.unheard.report();
+                workers.extend(self.workers.0.values().map(Worker::running));
+                // Whoever asked may have given up.
+                answer.send(workers).ok();
+            }
             Event::Connected {
                 epoch,
                 messages,
                 client,
                 give_up,
-            } => {
-                self.epoch = epoch;
-                self.connection = Some(Connection {
+            } => self.connected(
+                epoch,
+                Connection {
                     messages,
                     client,
                     give_up,
-                });
-            }
+                },
+            ),
             Event::Disconnected => {
                 self.connection = None;
                 self.disconnected_since = Instant::now();
@@ -177,6 +191,19 @@ impl Actor {
         }
     }
 
+    fn connected(&mut self, epoch: u64, connection: Connection) {
+        self.epoch = epoch;
+        let Some(messages) = self.unheard.heard() else {
+            // It does not know enough: the next registration tells it all.
+            connection.give_up.notify_one();
+            return;
+        };
+        self.connection = Some(connection);
+        for message in messages {
+            self.report(message);
+        }
+    }
+
     fn command(&mut self, command: JobManagerCommand) {
         use job_manager_command::Command;
         self.epoch = command.epoch;
@@ -187,8 +214,11 @@ impl Actor {
             Some(Command::Deploy(deploy)) => self.deploy(deploy),
             Some(Command::Cancel(cancel)) => self.cancel(cancel),
             Some(Command::TriggerCheckpoint(trigger)) => {
-                let command = worker_command::Command::TriggerCheckpoint;
-                self.send_to_worker_of(trigger.executions.first().cloned(), command(trigger));
+                let execution = trigger.executions.first();
+                if let Some(worker) = execution.and_then(|execution| self.workers.of_execution(execution)) {
+                    worker.tasks.triggered(&trigger);
+                    worker.send(worker_command::Command::TriggerCheckpoint(trigger));
+                }
             }
             Some(Command::NotifyCheckpoint(notify)) => {
                 let command = worker_command::Command::NotifyCheckpoint;
@@ -231,6 +261,7 @@ impl Actor {
             self.report_worker_failed(key, &failure);
             return;
         }
+        self.unheard.forget(job);
         let budget = self.memory.worker(start.slots.len());
         let Some(connection) = &self.connection else {
             return;
@@ -250,7 +281,7 @@ impl Actor {
             pid: None,
             commands: None,
             data_address: String::new(),
-            tasks: BTreeMap::new(),
+            tasks: Tasks::default(),
             metrics: Vec::new(),
             allocated: 0,
             since: Instant::now(),
@@ -278,9 +309,10 @@ impl Actor {
     }
 
     /// Its worker was stopped before, if it had one here.
-    fn release_job(&self, job: &str) {
+    fn release_job(&mut self, job: &str) {
         match job.parse() {
             Ok(job) => {
+                self.unheard.forget(job);
                 let local_state = self.launcher.local_state.clone();
                 tokio::task::spawn_blocking(move || local_state.release(job));
             }
@@ -296,12 +328,7 @@ impl Actor {
             let Some(worker) = self.workers.of_execution(&execution) else {
                 continue;
             };
-            let state = control::TaskState::Deploying;
-            worker.note_state(&TaskStateUpdate {
-                execution: Some(execution),
-                state: state.into(),
-                ..TaskStateUpdate::default()
-            });
+            worker.tasks.deployed(&task);
             let deploy = control::DeployTasks { tasks: vec![task] };
             worker.send(worker_command::Command::Deploy(deploy));
         }
@@ -383,7 +410,7 @@ impl Actor {
         };
         match message {
             worker_message::Message::TaskState(update) => {
-                worker.note_state(&update);
+                worker.tasks.told(&update);
                 self.report(task_manager_message::Message::TaskState(update));
             }
             worker_message::Message::Heartbeat(heartbeat) => {
@@ -391,6 +418,7 @@ impl Actor {
                 worker.metrics = heartbeat.tasks;
             }
             worker_message::Message::AcknowledgeCheckpoint(acknowledge) => {
+                worker.tasks.acknowledged(&acknowledge);
                 self.report(task_manager_message::Message::AcknowledgeCheckpoint(acknowledge));
             }
             worker_message::Message::DeclineCheckpoint(decline) => {
@@ -423,11 +451,15 @@ impl Actor {
         let Some(worker) = self.workers.get(key) else {
             return;
         };
-        let stopped = worker.stopped;
+        let (stopped, running) = (worker.stopped, worker.running());
         self.forget(key);
-        if !stopped {
-            self.report_worker_failed(key, failure);
+        if stopped {
+            return;
         }
+        if self.connection.is_none() {
+            self.unheard.ended(key.job, running);
+        }
+        self.report_worker_failed(key, failure);
     }
 
     fn forget(&mut self, key: WorkerKey) {
@@ -471,12 +503,13 @@ impl Actor {
     /// Sends to the leader; without one, the next registration tells the same.
     /// Never waits: a JobManager that lets messages pile up is given up, and learns the state of things when it is dialed again.
     fn report(&mut self, message: task_manager_message::Message) {
+        let Some(connection) = &self.connection else {
+            self.unheard.keep(message);
+            return;
+        };
         let message = TaskManagerMessage {
             epoch: self.epoch,
             message: Some(message),
-        };
-        let Some(connection) = &self.connection else {
-            return;
         };
         match connection.messages.try_send(message) {
             Ok(()) => {}

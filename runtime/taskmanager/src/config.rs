@@ -17,7 +17,7 @@ pub struct TaskManagerConfig {
     pub host: String,
     /// Where its workers' data ports are bound.
     pub data_bind: std::net::IpAddr,
-    /// `host:port` of the JobManager.
+    /// `host:port` of the JobManager; several with commas between, or a name with several addresses, if they elect a leader.
     pub job_manager: String,
     /// Where metrics are served; port 0 = any free one.
     pub metrics_bind: SocketAddr,

@@ -1,11 +1,15 @@
-//! The stream to the JobManager: dial, register, pass on, dial again.
+//! The stream to the leading JobManager: find it, dial, register, pass on, dial again.
 //!
 //! ```text
-//!   dial --register--> Registered: Event::Connected -> commands... -> broken or silent: Event::Disconnected --pause--> dial
+//!   leader? --dial, register--> Registered: Event::Connected -> commands... -> broken, silent, or a newer leader is there:
+//!      ^                                                                       Event::Disconnected --pause--.
+//!      `----------------------------------------------------------------------------------------------------'
 //! ```
 //!
 //! The pause doubles from 100 ms to 5 s, but is short for the first seconds: pods of a cluster start together and in any
 //! order, and a JobManager that is replaced is back soon. A TaskManager waits for its JobManager for ever.
+//!
+//! Invariant: where JobManagers elect a leader, none of a lower epoch than one that was followed is registered at.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,18 +19,21 @@ use thalweg_proto::control::v1::{
     JobManagerCommand, RegisterTaskManager, Registered, TaskManagerMessage, job_manager_command,
     task_manager_message,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use crate::actor::{Event, Snapshot};
+use crate::actor::Event;
 use crate::gateway::MAX_MESSAGE_BYTES;
+use crate::leader::{JobManagers, Leader, NoLeader, endpoint};
 
 /// Messages on their way to the JobManager.
-const MESSAGE_QUEUE: usize = 1024;
+pub(crate) const MESSAGE_QUEUE: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Where a standby takes over: it is about to, whenever the leader is away.
+const LONGEST_PAUSE_IF_ELECTED: Duration = Duration::from_millis(500);
 /// A JobManager that has been away for less than this is about to come.
 const SOON: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE_IF_SOON: Duration = Duration::from_millis(200);
@@ -34,10 +41,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps a TaskManager connected.
 pub(crate) struct ConnectionLoop {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) job_managers: JobManagers,
     pub(crate) registration: RegisterTaskManager,
-    pub(crate) snapshot: watch::Receiver<Snapshot>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// The highest epoch that was followed.
+    pub(crate) followed: u64,
 }
 
 /// Why a connection ended.
@@ -57,6 +65,12 @@ enum ConnectionEnd {
     Silent(Duration),
     #[error("the JobManager takes no messages: {MESSAGE_QUEUE} wait for it")]
     Stuck,
+    #[error(transparent)]
+    NoLeader(#[from] NoLeader),
+    #[error("the JobManager at {address} leads now, with epoch {epoch}")]
+    NewLeader { address: String, epoch: u64 },
+    #[error("it leads no longer: it has epoch {epoch}, {followed} was followed before")]
+    EarlierLeader { epoch: u64, followed: u64 },
 }
 
 /// A JobManager took this TaskManager in.
@@ -70,7 +84,7 @@ struct Accepted {
 
 impl ConnectionLoop {
     /// Runs until nobody takes its events.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         let mut without = Instant::now();
         while !self.events.is_closed() {
@@ -85,19 +99,24 @@ impl ConnectionLoop {
             } else {
                 tracing::info!(reason = %end, "no JobManager yet, trying again");
             }
+            if matches!(end, ConnectionEnd::NewLeader { .. }) {
+                continue;
+            }
             tokio::time::sleep(pause).await;
-            pause = next_pause(pause, without.elapsed());
+            pause = next_pause(pause, without.elapsed(), self.job_managers.elect());
         }
     }
 
-    async fn connect(&self, registered: &mut bool) -> ConnectionEnd {
+    async fn connect(&mut self, registered: &mut bool) -> ConnectionEnd {
         match self.register().await {
             Ok(accepted) => {
                 *registered = true;
-                tracing::info!(epoch = accepted.epoch, "registered at the JobManager");
+                let epoch = accepted.epoch;
+                self.followed = self.followed.max(epoch);
+                tracing::info!(epoch, "registered at the JobManager");
                 let given_up = Arc::new(Notify::new());
                 let connected = Event::Connected {
-                    epoch: accepted.epoch,
+                    epoch,
                     messages: accepted.messages,
                     client: accepted.client,
                     give_up: Arc::clone(&given_up),
@@ -107,36 +126,38 @@ impl ConnectionLoop {
                 }
                 let silence = Duration::from_millis(accepted.greeting.heartbeat_timeout_ms);
                 tokio::select! {
-                    end = self.pass_on(accepted.commands, silence) => end,
+                    end = pass_on(&self.events, accepted.commands, silence) => end,
                     () = given_up.notified() => ConnectionEnd::Stuck,
+                    Leader { address, epoch } = self.job_managers.newer_than(epoch) => {
+                        ConnectionEnd::NewLeader { address, epoch }
+                    }
                 }
             }
             Err(end) => end,
         }
     }
 
-    async fn register(&self) -> Result<Accepted, ConnectionEnd> {
-        let channel = self
-            .endpoint
-            .clone()
-            .connect_timeout(DIAL_TIMEOUT)
-            .connect()
-            .await;
+    async fn register(&mut self) -> Result<Accepted, ConnectionEnd> {
+        let leader = self.job_managers.leader(self.followed).await?;
+        let endpoint = endpoint(&leader.address).map_err(ConnectionEnd::Dial)?;
+        let channel = endpoint.connect_timeout(DIAL_TIMEOUT).connect().await;
         let mut client = JobManagerClient::new(channel.map_err(ConnectionEnd::Dial)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (messages, outgoing) = mpsc::channel(MESSAGE_QUEUE);
         let mut registration = self.registration.clone();
-        registration.workers = self
-            .snapshot
-            .borrow()
-            .jobs
-            .iter()
-            .map(|job| job.running.clone())
-            .collect();
+        let (answer, workers) = oneshot::channel();
+        let asked = self.events.send(Event::Registering { answer }).await;
+        asked.map_err(|_| ConnectionEnd::Closed)?;
+        registration.workers = workers.await.map_err(|_| ConnectionEnd::Closed)?;
         let register = task_manager_message::Message::Register(registration);
         let first = TaskManagerMessage {
-            epoch: 0,
+            // One that leads no longer refuses this TaskManager.
+            epoch: if self.job_managers.elect() {
+                self.followed
+            } else {
+                0
+            },
             message: Some(register),
         };
         messages.try_send(first).map_err(|_| ConnectionEnd::Closed)?;
@@ -151,6 +172,10 @@ impl ConnectionLoop {
             .map_err(|_| ConnectionEnd::Silent(DIAL_TIMEOUT))?
             .map_err(stream_error)?;
         let JobManagerCommand { epoch, command } = answer.ok_or(ConnectionEnd::Closed)?;
+        if self.job_managers.elect() && epoch < self.followed {
+            let followed = self.followed;
+            return Err(ConnectionEnd::EarlierLeader { epoch, followed });
+        }
         match command {
             Some(job_manager_command::Command::Registered(greeting)) => Ok(Accepted {
                 greeting,
@@ -165,17 +190,21 @@ impl ConnectionLoop {
             _ => Err(ConnectionEnd::Protocol),
         }
     }
+}
 
-    async fn pass_on(&self, mut commands: Streaming<JobManagerCommand>, silence: Duration) -> ConnectionEnd {
-        loop {
-            match tokio::time::timeout(silence, commands.message()).await {
-                Err(_) => return ConnectionEnd::Silent(silence),
-                Ok(Err(status)) => return ConnectionEnd::Stream(Box::new(status)),
-                Ok(Ok(None)) => return ConnectionEnd::Closed,
-                Ok(Ok(Some(command))) => {
-                    if self.events.send(Event::Command(Box::new(command))).await.is_err() {
-                        return ConnectionEnd::Closed;
-                    }
+async fn pass_on(
+    events: &mpsc::Sender<Event>,
+    mut commands: Streaming<JobManagerCommand>,
+    silence: Duration,
+) -> ConnectionEnd {
+    loop {
+        match tokio::time::timeout(silence, commands.message()).await {
+            Err(_) => return ConnectionEnd::Silent(silence),
+            Ok(Err(status)) => return ConnectionEnd::Stream(Box::new(status)),
+            Ok(Ok(None)) => return ConnectionEnd::Closed,
+            Ok(Ok(Some(command))) => {
+                if events.send(Event::Command(Box::new(command))).await.is_err() {
+                    return ConnectionEnd::Closed;
                 }
             }
         }
@@ -183,11 +212,11 @@ impl ConnectionLoop {
 }
 
 /// The pause after `pause`, when there has been no JobManager for `without`.
-fn next_pause(pause: Duration, without: Duration) -> Duration {
-    let longest = if without < SOON {
-        LONGEST_PAUSE_IF_SOON
-    } else {
-        LONGEST_PAUSE
+fn next_pause(pause: Duration, without: Duration, elected: bool) -> Duration {
+    let longest = match (without < SOON, elected) {
+        (true, _) => LONGEST_PAUSE_IF_SOON,
+        (false, true) => LONGEST_PAUSE_IF_ELECTED,
+        (false, false) => LONGEST_PAUSE,
     };
     (pause * 2).min(longest)
 }
@@ -198,9 +227,19 @@ mod tests {
 
     #[test]
     fn pauses_are_short_while_the_job_manager_is_expected_and_grow_afterwards() {
-        assert_eq!(next_pause(FIRST_PAUSE, Duration::ZERO), LONGEST_PAUSE_IF_SOON);
-        assert_eq!(next_pause(LONGEST_PAUSE_IF_SOON, SOON / 2), LONGEST_PAUSE_IF_SOON);
-        assert_eq!(next_pause(LONGEST_PAUSE_IF_SOON, SOON), LONGEST_PAUSE_IF_SOON * 2);
-        assert_eq!(next_pause(LONGEST_PAUSE, SOON), LONGEST_PAUSE);
+        assert_eq!(
+            next_pause(FIRST_PAUSE, Duration::ZERO, false),
+            LONGEST_PAUSE_IF_SOON
+        );
+        assert_eq!(
+            next_pause(LONGEST_PAUSE_IF_SOON, SOON / 2, false),
+            LONGEST_PAUSE_IF_SOON
+        );
+        assert_eq!(
+            next_pause(LONGEST_PAUSE_IF_SOON, SOON, false),
+            LONGEST_PAUSE_IF_SOON * 2
+        );
+        assert_eq!(next_pause(LONGEST_PAUSE, SOON, false), LONGEST_PAUSE);
+        assert_eq!(next_pause(LONGEST_PAUSE, SOON, true), LONGEST_PAUSE_IF_ELECTED);
     }
 }

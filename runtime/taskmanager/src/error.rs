@@ -59,7 +59,9 @@ pub enum TaskManagerError {
         source: std::io::Error,
     },
     /// The JobManager's address can't be parsed.
-    #[error("jobmanager.rpc.address {address:?} is not a host name or address")]
+    #[error(
+        "jobmanager.rpc.address {address:?} is no host name or address, nor a list of them with commas between"
+    )]
     JobManagerAddress {
         /// What was given.
         address: String,

@@ -12,9 +12,10 @@
 //!
 //! - a slot belongs to at most one job; a job has at most one worker process here;
 //! - a command of a lower epoch than one already seen is dropped;
+//! - a leader that takes this TaskManager in knows all that runs here: the registration tells it, and what changed since follows;
 //! - task states reach the JobManager in the order in which the worker reported them;
-//! - a worker whose TaskManager is gone ends itself, a TaskManager whose JobManager is gone for longer than
-//!   the heartbeat time-out stops its workers.
+//! - a worker whose TaskManager is gone ends itself, a TaskManager that is without a JobManager for too long (the heartbeat
+//!   time-out, longer where a standby may take over) stops its workers.
 
 mod actor;
 mod config;
@@ -23,6 +24,7 @@ mod error;
 mod gateway;
 mod http;
 mod launcher;
+mod leader;
 mod local_state;
 mod memory;
 mod metrics;

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use thalweg_proto::control::v1::RegisterTaskManager;
-use thalweg_types::config::options;
+use thalweg_types::config::{HighAvailabilityKind, options};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::Endpoint;
 
-use crate::actor::{Actor, Event, Snapshot, Workers};
+use crate::actor::{Actor, Event, Snapshot, Unheard, Workers};
 use crate::connection::ConnectionLoop;
 use crate::gateway::{self, ExpectedWorkers};
 use crate::launcher::Launcher;
+use crate::leader::JobManagers;
 use crate::local_state::LocalState;
 use crate::memory::{MemoryBudget, process_size};
 use crate::metrics::Identity;
@@ -23,6 +23,8 @@ use crate::{TaskManagerConfig, TaskManagerError, http};
 /// Events on their way to the actor.
 const EVENT_QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(200);
+/// How long workers go on without a JobManager where a standby may take over.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The process that offers slots.
 #[derive(Debug)]
@@ -50,11 +52,9 @@ impl TaskManager {
             slots_total,
             &config.data_directory,
         )?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", config.job_manager)).map_err(|_| {
-            TaskManagerError::JobManagerAddress {
-                address: config.job_manager.clone(),
-            }
-        })?;
+        let high_availability = config.configuration.get(&options::HA_TYPE)? != HighAvailabilityKind::None;
+        let job_managers = JobManagers::parse(&config.job_manager, high_availability)?;
+        let job_manager_timeout = job_manager_timeout(&config, job_managers.elect())?;
 
         let (events, inbox) = mpsc::channel(EVENT_QUEUE);
         let (publish, snapshot) = watch::channel(Snapshot {
@@ -70,10 +70,9 @@ impl TaskManager {
             host: config.host.clone(),
             id: config.id.0.clone(),
         };
-        let (metrics_address, metrics_task) =
-            http::serve(config.metrics_bind, identity, memory, snapshot.clone())
-                .await
-                .map_err(|source| bind_error("metrics", config.metrics_bind.to_string(), source))?;
+        let (metrics_address, metrics_task) = http::serve(config.metrics_bind, identity, memory, snapshot)
+            .await
+            .map_err(|source| bind_error("metrics", config.metrics_bind.to_string(), source))?;
 
         let actor = Actor {
             host: config.host.clone(),
@@ -91,18 +90,19 @@ impl TaskManager {
                 output: config.worker_output,
             },
             worker_start_timeout: config.configuration.get(&options::WORKER_START_TIMEOUT)?,
-            job_manager_timeout: config.configuration.get(&options::HEARTBEAT_TIMEOUT)?,
+            job_manager_timeout,
             snapshot: publish,
             connection: None,
             disconnected_since: Instant::now(),
             epoch: 0,
             workers: Workers::default(),
+            unheard: Unheard::default(),
         };
         let connection = ConnectionLoop {
-            endpoint,
+            job_managers,
             registration: registration(&config, slots_total, memory),
-            snapshot,
             events: events.clone(),
+            followed: 0,
         };
         tracing::info!(id = %config.id, slots = slots_total, slot_bytes = memory.slot, %metrics_address, "TaskManager starts");
         let helpers = vec![
@@ -137,6 +137,15 @@ impl TaskManagerHandle {
             helper.abort();
         }
     }
+}
+
+fn job_manager_timeout(config: &TaskManagerConfig, elected: bool) -> Result<Duration, TaskManagerError> {
+    let configured = config.configuration.get(&options::JOB_MANAGER_TIMEOUT)?;
+    let usual = match elected {
+        true => TAKEOVER_TIMEOUT,
+        false => config.configuration.get(&options::HEARTBEAT_TIMEOUT)?,
+    };
+    Ok(configured.unwrap_or(usual))
 }
 
 fn configured_memory(config: &TaskManagerConfig) -> Result<Option<u64>, TaskManagerError> {

@@ -169,6 +169,20 @@ impl ExecutionGraph {
         }
     }
 
+    /// Regions of which a new leader does not know enough: their restart is nobody's failure, and begins at once.
+    pub(super) fn restart_missing(&mut self, missing: &BTreeSet<usize>, step: &mut Step) {
+        let regions: Vec<usize> = match self.settings.failover {
+            FailoverStrategy::Full => (0..self.regions.len()).collect(),
+            FailoverStrategy::Region => missing.iter().copied().collect(),
+        };
+        self.restarts = self.restarts.saturating_add(1);
+        self.set_status(JobStatus::Restarting, step);
+        for region in regions {
+            self.phases[region] = RegionPhase::Restarting { delay: None };
+            self.cancel_subtasks(&self.regions[region].subtasks.clone(), step);
+        }
+    }
+
     fn remember(&mut self, entry: FailureEntry) {
         self.history.push_back(entry);
         while self.history.len() > self.settings.exception_history {
@@ -236,7 +250,7 @@ impl ExecutionGraph {
         let known = self
             .workers
             .get(at)
-            .is_some_and(|worker| worker.generation.is_none_or(|own| own == generation));
+            .is_some_and(|worker| worker.generation == generation);
         if !known {
             return;
         }
@@ -256,6 +270,11 @@ impl ExecutionGraph {
     }
 
     pub(super) fn task_manager_lost(&mut self, lost: &TaskManagerId, failure: &Failure, step: &mut Step) {
+        if self.status == JobStatus::Reconciling {
+            // it may yet come back and report again
+            self.forget_report(lost, step.now_ms);
+            return;
+        }
         self.workers.remove(lost);
         self.drop_slots(|slot| slot.task_manager == *lost);
         let regions = self.end_tasks_at(lost, failure, step.now_ms);
@@ -274,10 +293,9 @@ impl ExecutionGraph {
         }
         // its worker was given these slots: it can't stay as it is
         if let Some(worker) = self.workers.remove(at) {
-            let generation = worker.generation.unwrap_or(u64::MAX);
             step.actions.push(Action::StopWorker {
                 task_manager: at.clone(),
-                generation,
+                generation: worker.generation,
             });
         }
         let regions = self.end_tasks_at(at, failure, step.now_ms);

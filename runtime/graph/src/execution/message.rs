@@ -59,13 +59,11 @@ pub enum Fact {
     WorkerReported {
         /// Where.
         task_manager: TaskManagerId,
-        /// Slots that the worker has.
-        slots: Vec<u32>,
-        /// `host:port` of its data port.
-        data_address: String,
-        /// Its tasks, the ended ones included.
-        tasks: Vec<TaskReport>,
+        /// What.
+        worker: ReportedWorker,
     },
+    /// The TaskManagers that are there run nothing of a job that is reconciled, and have room for all of it.
+    Unclaimed,
     /// A task says in what state it is.
     TaskState(TaskReport),
     /// The user or the operator wants the job to end.
@@ -93,6 +91,30 @@ pub struct TaskReport {
     pub state: TaskState,
     /// With FAILED.
     pub failure: Option<Failure>,
+}
+
+/// A worker process as its TaskManager reports it to a leader.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportedWorker {
+    /// As in [`Action::StartWorker`].
+    pub generation: u64,
+    /// Slots that it has.
+    pub slots: Vec<u32>,
+    /// `host:port` of its data port; `None` = it is not ready, or has ended: its tasks are over.
+    pub data_address: Option<String>,
+    /// Of each subtask the newest attempt, the ended ones included.
+    pub tasks: Vec<ReportedTask>,
+}
+
+/// A task of a [`ReportedWorker`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportedTask {
+    /// Its state.
+    pub report: TaskReport,
+    /// The slot that it is in.
+    pub slot: u32,
+    /// The newest checkpoint that it restored from or acknowledged; 0 = none.
+    pub checkpoint: u64,
 }
 
 /// Something to do, in the order given.

@@ -8,7 +8,7 @@
 //!      |  RESTARTING <--failure--------+   |        CANCELLING --> CANCELED   (cancel requested)
 //!      |      +---- delay over, tasks gone, slots held, workers ready ----+   FAILING    --> FAILED     (no restart)
 //!      |
-//!   RECONCILING --all tasks reported by their TaskManagers--> RUNNING
+//!   RECONCILING --all tasks reported by their TaskManagers--> RUNNING, or RESTARTING what is missing
 //!
 //!   a region:   Waiting --slots, workers--> Deployed --all FINISHED--> Done
 //!                  ^                           | failure
@@ -34,6 +34,7 @@
 //! - every granted slot is held or has been released; a slot carries at most one shared slot;
 //! - a region is deployed as a whole, when every worker that it needs is ready.
 
+mod ended;
 mod failure;
 mod message;
 mod placement;
@@ -51,7 +52,8 @@ use thalweg_types::{ExecutionId, Failure, JobId, TaskManagerId, VertexId};
 
 pub use crate::channels::{channels_into, channels_out};
 pub use failure::FailureEntry;
-pub use message::{Action, Fact, TaskReport, TimerId};
+pub use message::{Action, Fact, ReportedTask, ReportedWorker, TaskReport, TimerId};
+pub use reconcile::Reconciliation;
 pub use restart::{Backoff, RestartBackoff, RestartStrategy};
 pub use state::{
     AttemptRecord, Execution, JobStatus, StateTimestamps, TaskState, execution_attempt, execution_id,
@@ -93,8 +95,7 @@ enum TimerPurpose {
 /// The job's worker on one TaskManager.
 #[derive(Debug, Clone)]
 struct Worker {
-    /// `None` = taken over from an earlier leader, whose generation is not known.
-    generation: Option<u64>,
+    generation: u64,
     slots: BTreeSet<u32>,
     /// `None` = not ready yet.
     data_address: Option<String>,
@@ -152,6 +153,9 @@ pub struct ExecutionGraph {
     not_early: BTreeSet<TaskManagerId>,
     workers: BTreeMap<TaskManagerId, Worker>,
     last_generation: u64,
+    reports: reconcile::Reports,
+    /// The newest attempt that a TaskManager reported to this leader: those to come are newer, wherever.
+    attempt_floor: u32,
     backoff: RestartBackoff,
     /// Missing slots have been declared.
     slots_asked: bool,
@@ -227,6 +231,8 @@ impl ExecutionGraph {
             not_early: BTreeSet::new(),
             workers: BTreeMap::new(),
             last_generation: 0,
+            reports: reconcile::Reports::default(),
+            attempt_floor: 0,
             backoff: RestartBackoff::new(RestartStrategy::from_configuration(&configuration)?),
             slots_asked: false,
             timers: BTreeMap::new(),
@@ -282,14 +288,10 @@ impl ExecutionGraph {
             } => {
                 self.worker_failed(&task_manager, generation, &failure, &mut step);
             }
-            Fact::WorkerReported {
-                task_manager,
-                slots,
-                data_address,
-                tasks,
-            } => {
-                self.worker_reported(&task_manager, &slots, data_address, tasks, &mut step);
+            Fact::WorkerReported { task_manager, worker } => {
+                self.worker_reported(&task_manager, worker, &mut step);
             }
+            Fact::Unclaimed => self.unclaimed(&mut step),
             Fact::TaskState(report) => self.task_state(report, &mut step),
             Fact::CancelRequested => self.cancel(&mut step),
             Fact::JobFailed { failure } => {
@@ -321,11 +323,8 @@ impl ExecutionGraph {
                         slots: slots.clone(),
                     }));
             }
-            Fact::WorkerReported { task_manager, .. } => {
-                step.actions.push(Action::StopWorker {
-                    task_manager: task_manager.clone(),
-                    generation: u64::MAX,
-                });
+            Fact::WorkerReported { task_manager, worker } => {
+                reconcile::send_away(task_manager, worker, step);
             }
             _ => {}
         }

@@ -1,28 +1,57 @@
 //! A new leader's ExecutionGraph: built from what the TaskManagers say that they run, without restarting it.
+//!
+//! ```text
+//!   WorkerReported --fits?--> adopted: placement, worker, attempts, states -----all known----> RUNNING
+//!        |                        ^  |                                   \--- some missing --> those regions restart
+//!        | no: StopWorker         |  | its TaskManager is lost, or a newer attempt shows that it was given up
+//!        v ReleaseSlots           |  v
+//!      its tasks stay RECONCILING-+--+
+//! ```
+//!
+//! What fits: tasks of this job whose state goes on from the newest completed checkpoint, and that no other TaskManager has. An
+//! earlier leader may have given a TaskManager up, unknown to that, and started its tasks elsewhere. It shows by one of two things:
+//! the tasks took no part in the newest checkpoint, or a task of the same region has a newer attempt, because all attempts of
+//! a region grow together. Whichever of the two reports comes first, the outdated worker is stopped.
+//!
+//! Missing is what nobody reported within the time-out, or before that, what is in no slot though all of the job's slots were
+//! reported, or everything, if those that are there have nothing of it and room for it. A restart for that reason is the leader's doing: the restart strategy is not asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_proto::graph::v1::JobGraph;
-use thalweg_types::{Failure, FailureClass, TaskManagerId};
+use thalweg_types::{Failure, FailureClass, TaskManagerId, VertexId};
 
-use super::state::{JobStatus, StateTimestamps, TaskState};
-use super::{Action, ExecutionGraph, RegionPhase, Slot, Step, Subtask, TaskReport, TimerPurpose, Worker};
+use super::message::{ReportedTask, ReportedWorker};
+use super::state::{Execution, JobStatus, StateTimestamps, TaskState};
+use super::{Action, ExecutionGraph, RegionPhase, Slot, Step, Subtask, TimerPurpose, Worker};
 use crate::GraphError;
 
-/// What a reported worker's slots hold.
-struct Adoption {
-    /// Shared slots by position.
-    places: Vec<(usize, Slot)>,
-    /// Slots left over.
-    unused: Vec<u32>,
+/// What a new leader knows of a job that runs.
+#[derive(Debug, Clone, Default)]
+pub struct Reconciliation {
+    /// How long TaskManagers have to report.
+    pub timeout_ms: u64,
+    /// The newest completed checkpoint, which all tasks go on from; 0 = there is none.
+    pub newest_checkpoint: u64,
+    /// The subtasks that it holds as finished.
+    pub finished: BTreeSet<(VertexId, u32)>,
+}
+
+/// What of it lasts while the job is RECONCILING.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    newest_checkpoint: u64,
+    finished: BTreeSet<(VertexId, u32)>,
+    /// Slots of the workers that were adopted or are known to be gone.
+    slots: BTreeMap<TaskManagerId, usize>,
 }
 
 impl ExecutionGraph {
     /// A job that runs already, under an earlier leader. It waits for [`super::Fact::WorkerReported`] from the TaskManagers; it
-    /// is RUNNING once each task is accounted for. Tasks that nobody reported within `timeout_ms` count as failed.
+    /// is RUNNING once each task is accounted for. Regions with tasks that nobody reports in time are started again.
     pub fn reconciling(
         job: JobGraph,
-        timeout_ms: u64,
+        known: Reconciliation,
         now_ms: u64,
     ) -> Result<(Self, Vec<Action>), GraphError> {
         let mut graph = Self::new(job, now_ms)?;
@@ -31,56 +60,191 @@ impl ExecutionGraph {
         for execution in graph.executions.iter_mut().flatten() {
             execution.enter(TaskState::Reconciling, now_ms);
         }
+        graph.reports = Reports {
+            newest_checkpoint: known.newest_checkpoint,
+            finished: known.finished,
+            slots: BTreeMap::new(),
+        };
         let mut step = Step {
             now_ms,
             random: 0.0,
             actions: Vec::new(),
         };
-        graph.set_timer(TimerPurpose::Reconciliation, timeout_ms, &mut step);
+        graph.set_timer(TimerPurpose::Reconciliation, known.timeout_ms, &mut step);
         Ok((graph, step.actions))
     }
 
-    pub(super) fn worker_reported(
-        &mut self,
-        at: &TaskManagerId,
-        slots: &[u32],
-        data_address: String,
-        tasks: Vec<TaskReport>,
-        step: &mut Step,
-    ) {
+    pub(super) fn worker_reported(&mut self, at: &TaskManagerId, worker: ReportedWorker, step: &mut Step) {
         if self.workers.contains_key(at) {
             // known already: a worker's own news come as other facts
             return;
         }
-        let plan = if self.status == JobStatus::Reconciling {
-            self.adoption(at, slots, &tasks)
-        } else {
-            None
-        };
-        let Some(Adoption { places, unused }) = plan else {
-            step.actions.push(Action::StopWorker {
-                task_manager: at.clone(),
-                generation: u64::MAX,
-            });
+        if self.status != JobStatus::Reconciling || !self.goes_on(&worker) {
+            send_away(at, &worker, step);
+            return;
+        }
+        self.supersede(&worker, step);
+        let Some(places) = self.places(&worker) else {
+            send_away(at, &worker, step);
             return;
         };
-        for (shared, slot) in places {
-            self.placement[shared] = Some(slot);
+        self.adopt(at, worker, places, step);
+    }
+
+    /// Whether all that the worker runs is the job's, and goes on from its newest checkpoint and attempts.
+    fn goes_on(&self, worker: &ReportedWorker) -> bool {
+        worker.tasks.iter().all(|task| {
+            let Some(subtask) = self.subtask_of(task.report.execution) else {
+                return false;
+            };
+            let runs = worker.data_address.is_some() && task.report.state.is_at_worker();
+            let attempt = task.report.execution.attempt;
+            !runs
+                || task.checkpoint >= self.reports.newest_checkpoint
+                    && self
+                        .newest_attempt(self.region_of(subtask))
+                        .is_none_or(|newest| attempt >= newest)
+        })
+    }
+
+    /// The newest attempt that was reported of a region.
+    fn newest_attempt(&self, region: usize) -> Option<u32> {
+        let subtasks = self.regions[region].subtasks.iter();
+        let executions = subtasks.map(|subtask| self.execution(*subtask));
+        let reported = executions.filter(|execution| execution.state != TaskState::Reconciling);
+        reported.map(|execution| execution.attempt).max()
+    }
+
+    /// Where this worker's regions were reported with older attempts: what runs with one is stopped, what ended does not count.
+    fn supersede(&mut self, worker: &ReportedWorker, step: &mut Step) {
+        for task in &worker.tasks {
+            let Some(subtask) = self.subtask_of(task.report.execution) else {
+                continue;
+            };
+            for other in self.regions[self.region_of(subtask)].subtasks.clone() {
+                let execution = self.execution(other);
+                let older = execution.attempt < task.report.execution.attempt;
+                match (&execution.task_manager, older) {
+                    (Some(at), true) if execution.state.is_at_worker() => self.dismiss(&at.clone(), step),
+                    (Some(_), true) => self.await_report(other, step.now_ms),
+                    _ => {}
+                }
+            }
         }
-        for report in tasks {
-            self.adopt(at, report, step.now_ms);
+    }
+
+    fn await_report(&mut self, subtask: Subtask, now_ms: u64) {
+        let execution = self.execution_mut(subtask);
+        *execution = Execution::new(0, now_ms);
+        execution.enter(TaskState::Reconciling, now_ms);
+    }
+
+    /// Stops a worker that was adopted, and waits for its tasks again.
+    fn dismiss(&mut self, at: &TaskManagerId, step: &mut Step) {
+        if let Some(worker) = self.workers.get(at) {
+            step.actions.push(Action::StopWorker {
+                task_manager: at.clone(),
+                generation: worker.generation,
+            });
         }
-        let slots: BTreeSet<u32> = slots
+        if let Some(slots) = self.held_slots().remove(at) {
+            step.actions.push(Action::ReleaseSlots {
+                task_manager: at.clone(),
+                slots,
+            });
+        }
+        self.forget_report(at, step.now_ms);
+    }
+
+    /// A TaskManager's report does not count any more.
+    pub(super) fn forget_report(&mut self, at: &TaskManagerId, now_ms: u64) {
+        self.workers.remove(at);
+        self.reports.slots.remove(at);
+        self.drop_slots(|slot| slot.task_manager == *at);
+        for subtask in self.subtasks() {
+            if self.execution(subtask).task_manager.as_ref() == Some(at) {
+                self.await_report(subtask, now_ms);
+            }
+        }
+    }
+
+    /// Which shared slot is in which slot there; `None` = it has what another TaskManager has, or contradicts itself.
+    fn places(&self, worker: &ReportedWorker) -> Option<BTreeMap<usize, u32>> {
+        let mut places = BTreeMap::new();
+        let has = |slot: u32| worker.slots.contains(&slot);
+        // what runs first: an ended task has no claim
+        let (running, ended): (Vec<_>, Vec<_>) = worker
+            .tasks
             .iter()
-            .copied()
-            .filter(|slot| !unused.contains(slot))
-            .collect();
+            .partition(|task| task.report.state.is_at_worker());
+        if worker.data_address.is_none() {
+            return Some(places);
+        }
+        for task in running {
+            let subtask = self.subtask_of(task.report.execution)?;
+            let shared = self.shared_slot_of[subtask.0][subtask.1 as usize];
+            let taken = self.placement[shared].is_some()
+                || self.execution(subtask).state != TaskState::Reconciling
+                || places
+                    .iter()
+                    .any(|(other, slot)| *slot == task.slot && *other != shared);
+            let before = places.insert(shared, task.slot);
+            if taken || !has(task.slot) || before.is_some_and(|slot| slot != task.slot) {
+                return None;
+            }
+        }
+        for task in ended {
+            let subtask = self.subtask_of(task.report.execution)?;
+            let shared = self.shared_slot_of[subtask.0][subtask.1 as usize];
+            let free = self.placement[shared].is_none()
+                && !places.contains_key(&shared)
+                && !places.values().any(|slot| *slot == task.slot);
+            if free && has(task.slot) {
+                places.insert(shared, task.slot);
+            }
+        }
+        Some(places)
+    }
+
+    fn adopt(
+        &mut self,
+        at: &TaskManagerId,
+        worker: ReportedWorker,
+        places: BTreeMap<usize, u32>,
+        step: &mut Step,
+    ) {
+        let lives = worker.data_address.is_some();
+        self.reports.slots.insert(at.clone(), worker.slots.len());
+        for (shared, slot) in &places {
+            let task_manager = at.clone();
+            self.placement[*shared] = Some(Slot {
+                task_manager,
+                slot: *slot,
+            });
+        }
+        for task in &worker.tasks {
+            self.adopt_task(at, task, lives, step.now_ms);
+            if !lives && let Some((vertex, subtask)) = self.subtask_of(task.report.execution) {
+                // what it ran had better come back there
+                let shared = self.shared_slot_of[vertex][subtask as usize];
+                let (task_manager, slot) = (at.clone(), task.slot);
+                self.last_placement[shared] = Some(Slot { task_manager, slot });
+            }
+        }
+        if places.is_empty() {
+            send_away(at, &worker, step);
+            return;
+        }
+        let slots: BTreeSet<u32> = places.into_values().collect();
+        let mut unused = worker.slots;
+        unused.retain(|slot| !slots.contains(slot));
+        self.last_generation = self.last_generation.max(worker.generation);
         self.workers.insert(
             at.clone(),
             Worker {
-                generation: None,
+                generation: worker.generation,
                 slots,
-                data_address: Some(data_address),
+                data_address: worker.data_address,
             },
         );
         if !unused.is_empty() {
@@ -91,55 +255,34 @@ impl ExecutionGraph {
         }
     }
 
-    /// Which shared slot is in which slot there; `None` = the report does not fit this job or what
-    /// other TaskManagers reported.
-    fn adoption(&self, at: &TaskManagerId, slots: &[u32], tasks: &[TaskReport]) -> Option<Adoption> {
-        let mut shared = BTreeSet::new();
-        for report in tasks {
-            let subtask = self.subtask_of(report.execution)?;
-            if self.execution(subtask).state == TaskState::Reconciling {
-                shared.insert(self.shared_slot_of[subtask.0][subtask.1 as usize]);
-            } else if report.state.is_at_worker() {
-                return None;
-            }
-        }
-        let distinct: BTreeSet<u32> = slots.iter().copied().collect();
-        if shared.iter().any(|shared| self.placement[*shared].is_some()) || shared.len() > distinct.len() {
-            return None;
-        }
-        let unused = distinct.iter().skip(shared.len()).copied().collect();
-        let places = shared
-            .into_iter()
-            .zip(distinct)
-            .map(|(shared, slot)| {
-                (
-                    shared,
-                    Slot {
-                        task_manager: at.clone(),
-                        slot,
-                    },
-                )
-            })
-            .collect();
-        Some(Adoption { places, unused })
-    }
-
-    fn adopt(&mut self, at: &TaskManagerId, report: TaskReport, now_ms: u64) {
-        let Some(subtask) = self.subtask_of(report.execution) else {
+    fn adopt_task(&mut self, at: &TaskManagerId, task: &ReportedTask, lives: bool, now_ms: u64) {
+        let id = task.report.execution;
+        let Some(subtask) = self.subtask_of(id) else {
             return;
         };
-        let slot = self.slot_number_of(subtask);
-        let execution = self.execution_mut(subtask);
-        // several attempts of a subtask may be reported: the newest counts
-        let newer = report.execution.attempt > execution.attempt;
-        if execution.state != TaskState::Reconciling && !newer {
+        self.attempt_floor = self.attempt_floor.max(id.attempt);
+        let outdated = self
+            .newest_attempt(self.region_of(subtask))
+            .is_some_and(|newest| newest > id.attempt);
+        // it ended where nobody heard of it, and the newest checkpoint goes on without that
+        let unheard = task.report.state == TaskState::Finished
+            && task.checkpoint < self.reports.newest_checkpoint
+            && !self.reports.finished.contains(&(id.vertex, id.subtask));
+        if self.execution(subtask).state != TaskState::Reconciling || outdated || unheard {
             return;
         }
-        execution.attempt = report.execution.attempt;
+        let execution = self.execution_mut(subtask);
+        execution.attempt = id.attempt;
         execution.task_manager = Some(at.clone());
-        execution.slot = slot;
-        execution.failure = report.failure;
-        let state = match report.state {
+        execution.slot = Some(task.slot);
+        execution.failure.clone_from(&task.report.failure);
+        let state = match task.report.state {
+            state if state.is_terminal() => state,
+            _ if !lives => {
+                let message = "its worker process ended while no JobManager led";
+                execution.failure = Some(Failure::new(FailureClass::Retryable, message));
+                TaskState::Failed
+            }
             // a worker has it, whatever it says
             TaskState::Created | TaskState::Scheduled | TaskState::Reconciling => TaskState::Deploying,
             // what an earlier leader had begun to cancel ends, and is then started again
@@ -148,59 +291,101 @@ impl ExecutionGraph {
         execution.enter(state, now_ms);
     }
 
-    fn slot_number_of(&self, (vertex, subtask): Subtask) -> Option<u32> {
-        self.placement[self.shared_slot_of[vertex][subtask as usize]]
-            .as_ref()
-            .map(|slot| slot.slot)
+    pub(super) fn reconciliation_timed_out(&mut self, step: &mut Step) {
+        if self.status == JobStatus::Reconciling {
+            self.give_up_missing("no TaskManager reported the task to the new leader in time", step);
+        }
     }
 
-    pub(super) fn reconciliation_timed_out(&mut self, step: &mut Step) {
-        if self.status != JobStatus::Reconciling {
-            return;
+    pub(super) fn unclaimed(&mut self, step: &mut Step) {
+        if self.is_unclaimed() {
+            self.give_up_missing("no TaskManager ran the task, and there is room to run it", step);
         }
-        let message = "no TaskManager reported the task to the new leader in time";
-        for execution in self.executions.iter_mut().flatten() {
-            if execution.state == TaskState::Reconciling {
+    }
+
+    /// Whether nobody has reported anything of the job yet.
+    pub fn is_unclaimed(&self) -> bool {
+        self.status == JobStatus::Reconciling && self.reports.slots.is_empty()
+    }
+
+    fn give_up_missing(&mut self, message: &str, step: &mut Step) {
+        let mut regions = BTreeSet::new();
+        for subtask in self.subtasks() {
+            if self.execution(subtask).state == TaskState::Reconciling {
+                regions.insert(self.region_of(subtask));
+                let execution = self.execution_mut(subtask);
                 execution.failure = Some(Failure::new(FailureClass::Retryable, message));
                 execution.enter(TaskState::Failed, step.now_ms);
             }
         }
+        self.conclude(&regions, step);
     }
 
     /// When all tasks are known: the job is RUNNING, and regions with a failed one restart. Whether that is so.
     pub(super) fn complete_reconciliation(&mut self, step: &mut Step) -> bool {
-        if self
-            .executions
-            .iter()
-            .flatten()
-            .any(|execution| execution.state == TaskState::Reconciling)
-        {
-            return false;
+        let mut executions = self.executions.iter().flatten();
+        if !executions.any(|execution| execution.state == TaskState::Reconciling) {
+            self.conclude(&BTreeSet::new(), step);
+        } else if self.reports.slots.values().sum::<usize>() >= self.shared_slots.len() {
+            self.give_up_missing("the task ran in none of the job's slots", step);
         }
+        self.status != JobStatus::Reconciling
+    }
+
+    /// `missing`: regions of which something did not turn up.
+    fn conclude(&mut self, missing: &BTreeSet<usize>, step: &mut Step) {
         self.timers
             .retain(|_, purpose| *purpose != TimerPurpose::Reconciliation);
+        self.reports = Reports::default();
         self.phases.fill(RegionPhase::Deployed);
-        self.set_status(JobStatus::Running, step);
         let mut failed = BTreeSet::new();
         let mut failure = Failure::new(
             FailureClass::Retryable,
             "a task was canceled under the leader before",
         );
         for subtask in self.subtasks() {
-            let execution = self.execution(subtask);
-            if matches!(
-                execution.state,
-                TaskState::Failed | TaskState::Canceled | TaskState::Canceling
-            ) {
-                failed.insert(self.region_of(subtask));
-                if let Some(own) = &execution.failure {
-                    failure = own.clone();
-                }
+            let region = self.region_of(subtask);
+            let execution = self.execution_mut(subtask);
+            if execution.state == TaskState::Canceling {
+                // it is told again: whether it heard of it before, nobody knows
+                execution.enter(TaskState::Running, step.now_ms);
+            } else if !matches!(execution.state, TaskState::Failed | TaskState::Canceled) {
+                continue;
             }
+            let own = execution.failure.clone();
+            let fatal = own
+                .as_ref()
+                .is_some_and(|own| own.class != FailureClass::Retryable);
+            if missing.contains(&region) && !fatal {
+                continue;
+            }
+            failed.insert(region);
+            if let Some(own) = own.filter(|_| failure.class == FailureClass::Retryable) {
+                failure = own;
+            }
+        }
+        if !missing.is_empty() {
+            self.restart_missing(missing, step);
         }
         if !failed.is_empty() {
             self.fail_regions(&failed, None, &failure, step);
         }
-        true
+        if self.status == JobStatus::Reconciling {
+            self.set_status(JobStatus::Running, step);
+        }
+    }
+}
+
+/// Nothing of it can be used.
+pub(super) fn send_away(at: &TaskManagerId, worker: &ReportedWorker, step: &mut Step) {
+    step.actions.push(Action::StopWorker {
+        task_manager: at.clone(),
+        generation: u64::MAX,
+    });
+    if !worker.slots.is_empty() {
+        step.actions.push(Action::ReleaseSlots {
+            task_manager: at.clone(),
+            slots: worker.slots.clone(),
+        });
     }
 }

@@ -99,9 +99,12 @@ impl ExecutionGraph {
                 }
                 RegionPhase::Restarting { delay: None } if states(TaskState::is_terminal) => {
                     let history = self.settings.attempts_history;
-                    for subtask in self.regions[region].subtasks.clone() {
+                    let subtasks = self.regions[region].subtasks.clone();
+                    let attempts = subtasks.iter().map(|subtask| self.execution(*subtask).attempt);
+                    let next = attempts.max().unwrap_or(0).max(self.attempt_floor) + 1;
+                    for subtask in subtasks {
                         self.execution_mut(subtask)
-                            .begin_next_attempt(history, step.now_ms);
+                            .begin_attempt(next, history, step.now_ms);
                     }
                     self.wait_for_resources(region, step);
                 }
@@ -287,7 +290,7 @@ impl ExecutionGraph {
         self.workers.insert(
             task_manager,
             Worker {
-                generation: Some(generation),
+                generation,
                 slots,
                 data_address: None,
             },
@@ -296,7 +299,7 @@ impl ExecutionGraph {
 
     pub(super) fn worker_ready(&mut self, at: &TaskManagerId, generation: u64, data_address: String) {
         if let Some(worker) = self.workers.get_mut(at)
-            && worker.generation == Some(generation)
+            && worker.generation == generation
         {
             worker.data_address = Some(data_address);
         }
@@ -409,10 +412,9 @@ impl ExecutionGraph {
     /// Gives back all that the job has.
     fn end(&mut self, status: JobStatus, step: &mut Step) {
         for (task_manager, worker) in std::mem::take(&mut self.workers) {
-            let generation = worker.generation.unwrap_or(u64::MAX);
             step.actions.push(Action::StopWorker {
                 task_manager,
-                generation,
+                generation: worker.generation,
             });
         }
         for (task_manager, slots) in self.held_slots() {

@@ -222,9 +222,9 @@ impl Execution {
         }
     }
 
-    /// The next attempt; the one that is over goes into the history.
-    pub(super) fn begin_next_attempt(&mut self, history_size: usize, now_ms: u64) {
-        let next = Self::new(self.attempt + 1, now_ms);
+    /// A newer attempt; the one that is over goes into the history.
+    pub(super) fn begin_attempt(&mut self, attempt: u32, history_size: usize, now_ms: u64) {
+        let next = Self::new(attempt, now_ms);
         let over = std::mem::replace(self, next);
         self.history = over.history;
         self.history.push_back(AttemptRecord {
@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn the_history_of_attempts_is_bounded_and_keeps_the_newest() {
         let mut execution = Execution::new(0, 0);
-        for _ in 0..5 {
-            execution.begin_next_attempt(2, 1);
+        for attempt in 1..=5 {
+            execution.begin_attempt(attempt, 2, 1);
         }
         let attempts: Vec<u32> = execution.history.iter().map(|record| record.attempt).collect();
         assert_eq!((execution.attempt, attempts), (5, vec![3, 4]));

@@ -50,6 +50,16 @@ impl Harness {
         }
     }
 
+    /// A job that runs already, under an earlier leader.
+    fn reconciling(graph: &StreamGraph, configuration: &[(&str, &str)], known: Reconciliation) -> Self {
+        let (graph, actions) = ExecutionGraph::reconciling(job_of(graph, configuration), known, 100).unwrap();
+        Self {
+            graph,
+            now_ms: 100,
+            actions,
+        }
+    }
+
     /// Word count with parallelism 2 that restarts twice.
     fn restarting() -> Self {
         Self::new(&word_count(), &FIXED_DELAY)
@@ -72,7 +82,7 @@ impl Harness {
     }
 
     fn generation(&self, at: &str) -> u64 {
-        self.graph.workers[&tm(at)].generation.unwrap()
+        self.graph.workers[&tm(at)].generation
     }
 
     fn ready(&mut self, at: &str) -> &mut Self {
@@ -168,13 +178,36 @@ fn two_strands() -> StreamGraph {
     builder.build()
 }
 
+/// Of a worker with a task in each state, all in its first slot.
 fn report(at: &str, slots: &[u32], tasks: Vec<TaskReport>) -> Fact {
+    let in_slot = |report| ReportedTask {
+        report,
+        slot: slots[0],
+        checkpoint: 0,
+    };
     Fact::WorkerReported {
         task_manager: tm(at),
-        slots: slots.to_vec(),
-        data_address: format!("{at}:1"),
-        tasks,
+        worker: ReportedWorker {
+            generation: 7,
+            slots: slots.to_vec(),
+            data_address: Some(format!("{at}:1")),
+            tasks: tasks.into_iter().map(in_slot).collect(),
+        },
     }
+}
+
+/// What is done about a worker of which nothing can be used.
+fn sent_away(at: &str, slots: &[u32]) -> Vec<Action> {
+    vec![
+        Action::StopWorker {
+            task_manager: tm(at),
+            generation: u64::MAX,
+        },
+        Action::ReleaseSlots {
+            task_manager: tm(at),
+            slots: slots.to_vec(),
+        },
+    ]
 }
 
 /// What a worker that has subtask `subtask` of both vertices says.

@@ -1,15 +1,14 @@
 //! One worker as the actor sees it: what it was started for, how far it is, what it told.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use thalweg_proto::control::v1::{
-    self as control, RunningWorker, StartWorker, TaskMetrics, TaskStateUpdate, WorkerCommand, WorkerHello,
-    worker_command,
+    RunningWorker, StartWorker, TaskMetrics, WorkerCommand, WorkerHello, worker_command,
 };
 use thalweg_types::{Failure, FailureClass};
 use tokio::sync::mpsc;
 
+use super::tasks::Tasks;
 use super::{JobSnapshot, WorkerKey};
 use crate::memory::{MemoryBudget, resident_bytes};
 use crate::worker::kill;
@@ -21,7 +20,7 @@ pub(super) struct Worker {
     pub(super) pid: Option<u32>,
     pub(super) commands: Option<mpsc::Sender<WorkerCommand>>,
     pub(super) data_address: String,
-    pub(super) tasks: BTreeMap<(String, u32, u32), TaskStateUpdate>,
+    pub(super) tasks: Tasks,
     pub(super) metrics: Vec<TaskMetrics>,
     pub(super) allocated: u64,
     pub(super) since: Instant,
@@ -78,44 +77,31 @@ impl Worker {
         self.end(Failure::new(FailureClass::Retryable, message));
     }
 
-    /// Remembers a task's state, without the state that it left behind: that is the JobManager's.
-    pub(super) fn note_state(&mut self, update: &TaskStateUpdate) {
-        let Some(execution) = &update.execution else {
-            return;
+    /// As the next JobManager has to know it.
+    pub(super) fn running(&self) -> RunningWorker {
+        let mut running = RunningWorker {
+            job_id: self.key.job.to_string(),
+            package_sha256: self.start.package_sha256.clone(),
+            data_address: match self.killed_for {
+                None => self.data_address.clone(),
+                Some(_) => String::new(),
+            },
+            slots: self.start.slots.clone(),
+            worker_generation: self.key.generation,
+            exchange_token: self.start.exchange_token.clone(),
+            ..RunningWorker::default()
         };
-        let key = (execution.vertex_id.clone(), execution.subtask, execution.attempt);
-        let ended = matches!(
-            update.state(),
-            control::TaskState::Finished | control::TaskState::Canceled | control::TaskState::Failed
-        );
-        if ended && update.state() != control::TaskState::Finished {
-            self.tasks.remove(&key);
-        } else {
-            let update = TaskStateUpdate {
-                final_snapshot: None,
-                metrics: None,
-                ..update.clone()
-            };
-            self.tasks.insert(key, update);
-        }
+        self.tasks.describe(&mut running);
+        running
     }
 
     pub(super) fn snapshot(&self) -> JobSnapshot {
-        let running = RunningWorker {
-            job_id: self.key.job.to_string(),
-            package_sha256: self.start.package_sha256.clone(),
-            data_address: self.data_address.clone(),
-            slots: self.start.slots.clone(),
-            job_graph: self.start.job_graph.clone(),
-            tasks: self.tasks.values().cloned().collect(),
-        };
         JobSnapshot {
             job_id: self.key.job.to_string(),
             job_name: self.start.job_name.clone(),
             allocated_bytes: self.allocated,
             budget_bytes: self.budget,
             tasks: self.metrics.clone(),
-            running,
         }
     }
 }

@@ -11,8 +11,8 @@ use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::job_manager_server::{JobManager, JobManagerServer};
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    FetchPackageRequest, HeartbeatRequest, JobManagerCommand, PackageChunk, RegisterTaskManager, Registered,
-    TaskManagerMessage,
+    FetchPackageRequest, HeartbeatRequest, JobManagerCommand, LeaderRequest, LeaderResponse, PackageChunk,
+    RegisterTaskManager, Registered, TaskManagerMessage,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -29,6 +29,10 @@ struct Shared {
     commands: Option<Commands>,
     /// Streams that TaskManagers opened.
     streams: usize,
+    /// What it says of who leads; nothing = it does not answer.
+    leader: Option<LeaderResponse>,
+    /// How often it was asked.
+    asked: usize,
 }
 
 pub(crate) struct ScriptedJobManager {
@@ -62,6 +66,37 @@ impl ScriptedJobManager {
             address,
             shared,
             messages,
+        }
+    }
+
+    /// From now on it says that it leads.
+    pub(crate) fn lead(&self, epoch: u64) {
+        let leader = LeaderResponse {
+            epoch,
+            leader_epoch: epoch,
+            is_leader: true,
+            ..LeaderResponse::default()
+        };
+        self.shared.lock().unwrap().leader = Some(leader);
+    }
+
+    /// From now on it says that it does not know who leads.
+    pub(crate) fn know_of_no_leader(&self) {
+        self.shared.lock().unwrap().leader = Some(LeaderResponse::default());
+    }
+
+    /// Waits until it was asked some times more who leads; how many streams were opened by then.
+    pub(crate) async fn streams_when_asked_again(&self) -> usize {
+        let asked = || {
+            let shared = self.shared.lock().unwrap();
+            (shared.asked, shared.streams)
+        };
+        let (before, _) = asked();
+        loop {
+            match asked() {
+                (now, streams) if now > before + 2 => return streams,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
         }
     }
 
@@ -170,6 +205,15 @@ impl JobManager for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn leader(&self, _: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
+        let mut shared = self.shared.lock().unwrap();
+        shared.asked += 1;
+        let leader = shared.leader.clone();
+        leader
+            .map(Response::new)
+            .ok_or_else(|| Status::unavailable("it starts"))
     }
 
     async fn fetch_package(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests
 
 mod job_manager;
+mod takeover;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -37,6 +38,15 @@ async fn start_with(
     job_manager: &ScriptedJobManager,
     folder: &tempfile::TempDir,
     slots: u32,
+    configuration: Configuration,
+) -> TaskManagerHandle {
+    start_at(job_manager.address().to_string(), folder, slots, configuration).await
+}
+
+async fn start_at(
+    job_manager: String,
+    folder: &tempfile::TempDir,
+    slots: u32,
     mut configuration: Configuration,
 ) -> TaskManagerHandle {
     configuration.set("taskmanager.numberOfTaskSlots", slots.to_string());
@@ -46,7 +56,7 @@ async fn start_with(
         id: TaskManagerId("tm-1".to_owned()),
         host: Ipv4Addr::LOCALHOST.to_string(),
         data_bind: Ipv4Addr::LOCALHOST.into(),
-        job_manager: job_manager.address().to_string(),
+        job_manager,
         metrics_bind: (Ipv4Addr::LOCALHOST, 0).into(),
         data_directory: folder.path().to_owned(),
         worker_output: WorkerOutput::Log,
@@ -292,6 +302,18 @@ async fn environment_in(file: &std::path::Path) -> HashMap<String, String> {
     }
 }
 
+/// What a worker of [`JOB`] says first.
+fn hello(environment: &HashMap<String, String>, data_port: u32) -> WorkerHello {
+    WorkerHello {
+        protocol_version: WORKER_PROTOCOL_VERSION,
+        job_id: JOB.to_owned(),
+        token: environment["THALWEG_WORKER_TOKEN"].clone(),
+        data_port,
+        stream_graph: Some(StreamGraph::default()),
+        ..WorkerHello::default()
+    }
+}
+
 #[tokio::test]
 async fn a_worker_whose_data_port_does_not_open_is_a_failure_with_its_reason_and_never_ready() {
     let folder = tempfile::tempdir().unwrap();
@@ -309,14 +331,7 @@ async fn a_worker_whose_data_port_does_not_open_is_a_failure_with_its_reason_and
     job_manager.send(1, Command::StartWorker(start)).await;
 
     let environment = environment_in(&file).await;
-    let hello = WorkerHello {
-        protocol_version: WORKER_PROTOCOL_VERSION,
-        job_id: JOB.to_owned(),
-        token: environment["THALWEG_WORKER_TOKEN"].clone(),
-        data_port: 0,
-        stream_graph: Some(StreamGraph::default()),
-        ..WorkerHello::default()
-    };
+    let hello = hello(&environment, 0);
     let reason = Failure {
         class: FailureClass::Retryable.into(),
         message: "no port is free".to_owned(),

@@ -161,7 +161,7 @@ pub(super) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "High availability",
-        reason: "a JobManager keeps no log yet that another one could go on from",
+        reason: "what JobManagers leave for each other is a log in high-availability.storageDir, which needs no such setting",
         groups: &[
             "application-result-store.",
             "cleanup-strategy",

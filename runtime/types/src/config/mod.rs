@@ -26,8 +26,9 @@ pub use check::Note;
 pub use documentation::markdown;
 pub use option::{AnyOption, ConfigOption};
 pub use value::{
-    CheckpointRetention, CheckpointingMode, ClaimMode, ConfigValue, FailoverStrategy, MemorySize,
-    RestartStrategyKind, RuntimeMode, StateBackend, format_duration, parse_duration, parse_memory_size,
+    CheckpointRetention, CheckpointingMode, ClaimMode, ConfigValue, FailoverStrategy, HighAvailabilityKind,
+    MemorySize, RestartStrategyKind, RuntimeMode, StateBackend, format_duration, parse_duration,
+    parse_memory_size,
 };
 
 /// Why a configuration can't be used.

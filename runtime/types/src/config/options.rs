@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::option::{AnyOption, ConfigOption};
 use super::value::{
-    CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, MemorySize, RestartStrategyKind,
-    RuntimeMode, StateBackend,
+    CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, HighAvailabilityKind, MemorySize,
+    RestartStrategyKind, RuntimeMode, StateBackend,
 };
 use crate::key_group::MAX_MAX_PARALLELISM;
 
@@ -45,7 +45,8 @@ fn positive(duration: &Duration) -> bool {
 
 options! {
     section "Addresses and ports" {
-        /// Host at which TaskManagers and clients reach the JobManager.
+        /// Host at which TaskManagers and clients reach the JobManager. TaskManagers take several, HOST or HOST:PORT, with commas between, or one
+        /// name with several addresses, and follow the one that leads.
         RPC_ADDRESS: Option<String> = "jobmanager.rpc.address", None;
         /// Port of the JobManager's gRPC services.
         RPC_PORT: u16 = "jobmanager.rpc.port", Some("6123");
@@ -125,6 +126,10 @@ options! {
         HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", Some("10 s"), only positive, "a duration above 0";
         /// After how long without a sign of life the other one counts as lost.
         HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", Some("50 s"), only positive, "a duration above 0";
+        /// How long workers go on without a JobManager; unset = heartbeat.timeout, and with high availability 5 min.
+        JOB_MANAGER_TIMEOUT: Option<Duration> = "thalweg.taskmanager.jobmanager-timeout", None;
+        /// How long a new leader waits for TaskManagers to report a job's tasks before it restarts what is missing.
+        RECONCILIATION_TIMEOUT: Duration = "thalweg.jobmanager.reconciliation-timeout", Some("10 s"), only positive, "a duration above 0";
         /// What restarts with a failed task: its region or the whole job.
         FAILOVER_STRATEGY: FailoverStrategy = "jobmanager.execution.failover-strategy", Some("region");
         /// none, fixed-delay, failure-rate or exponential-delay; unset = exponential-delay with checkpoints, none without.
@@ -155,6 +160,18 @@ options! {
         TASK_CANCELLATION_INTERVAL: Duration = "task.cancellation.interval", Some("30 s"), only positive, "a duration above 0";
         /// After how long a task that does not end though it was canceled costs its worker process; 0 = never.
         TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", Some("3 min");
+    }
+    section "High availability" {
+        /// NONE: one JobManager, whose jobs end with it. kubernetes, storage: jobs outlive it, a standby takes over (docs/high-availability.md).
+        HA_TYPE: HighAvailabilityKind = "high-availability.type", Some("NONE"), formerly &["high-availability"];
+        /// Folder for what JobManagers leave for each other, as in s3://bucket/high-availability.
+        HA_STORAGE_DIR: Option<String> = "high-availability.storageDir", None;
+        /// The cluster's name in that folder: one a cluster. /default, as Flink has it, is the same as default.
+        HA_CLUSTER_ID: String = "high-availability.cluster-id", Some("/default");
+        /// high-availability.type storage: after how long without an answer of the leader a standby takes over.
+        HA_LEADER_TIMEOUT: Duration = "thalweg.high-availability.leader-timeout", Some("3 s"), only positive, "a duration above 0";
+        /// For how long a leader tries to write to its log before it gives up leadership.
+        HA_LOG_TIMEOUT: Duration = "thalweg.high-availability.log-timeout", Some("2 min"), only positive, "a duration above 0";
     }
     section "Checkpoints and savepoints" {
         /// Where keyed state lives: hashmap = in memory; over its part of the memory the job fails with a message. rocksdb, forst = what memory

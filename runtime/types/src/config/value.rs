@@ -247,6 +247,32 @@ impl ConfigValue for CheckpointRetention {
     }
 }
 
+/// `high-availability.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HighAvailabilityKind {
+    /// `NONE`: one JobManager.
+    #[default]
+    None,
+    /// `kubernetes`: a Lease says who leads.
+    Kubernetes,
+    /// `storage`: the log in `high-availability.storageDir` alone says who leads.
+    Storage,
+}
+
+impl ConfigValue for HighAvailabilityKind {
+    const EXPECTED: &'static str =
+        "NONE, kubernetes, or storage (there is no ZooKeeper here: outside Kubernetes use storage)";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "none" => Some(Self::None),
+            "kubernetes" => Some(Self::Kubernetes),
+            "storage" => Some(Self::Storage),
+            _ => None,
+        }
+    }
+}
+
 /// `execution.runtime-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeMode {

@@ -499,19 +499,8 @@ fn what_comes_after_the_end_is_sent_back() {
             slots: vec![0]
         }]
     );
-    job.tell(Fact::WorkerReported {
-        task_manager: tm("a"),
-        slots: vec![0],
-        data_address: "a:1".to_owned(),
-        tasks: Vec::new(),
-    });
-    assert_eq!(
-        job.actions,
-        [Action::StopWorker {
-            task_manager: tm("a"),
-            generation: u64::MAX
-        }]
-    );
+    job.tell(report("a", &[0], Vec::new()));
+    assert_eq!(job.actions, sent_away("a", &[0]));
 }
 
 #[test]

@@ -20,7 +20,8 @@ enum Happening {
     Task(usize, usize, bool),
     StaleTask(usize, usize),
     Garbage(usize, u64),
-    Report(usize),
+    Report(usize, u32, bool),
+    Unclaimed,
     Timer(usize),
     Fail(bool),
     Start,
@@ -46,10 +47,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         80 => (n.clone(), state, rarely()).prop_map(|(t, s, fatal)| Happening::Task(t, s, fatal)),
         4 => (n.clone(), 0..TaskState::ALL.len()).prop_map(|(t, s)| Happening::StaleTask(t, s)),
         4 => (n.clone(), 0..5u64).prop_map(|(at, generation)| Happening::Garbage(at, generation)),
-        4 => n.clone().prop_map(Happening::Report),
+        8 => (n.clone(), 0..3u32, prop::bool::weighted(0.8)).prop_map(|(at, attempt, lives)| Happening::Report(at, attempt, lives)),
         30 => n.prop_map(Happening::Timer),
         2 => rarely().prop_map(Happening::Fail),
         4 => Just(Happening::Start),
+        1 => Just(Happening::Unclaimed),
         1 => Just(Happening::Cancel),
     ]
 }
@@ -201,16 +203,28 @@ fn happen(job: &mut Harness, world: &mut World, what: &Happening) {
             generation: *generation,
             failure: failure(true),
         },
-        Happening::Report(index) => {
-            if world.workers.contains_key(&at(index)) {
+        Happening::Unclaimed => Fact::Unclaimed,
+        Happening::Report(index, attempt, lives) => {
+            // a TaskManager reports when it registers: what it had before was given up
+            let has_some = world
+                .held
+                .iter()
+                .any(|(task_manager, _)| *task_manager == at(index));
+            if world.workers.contains_key(&at(index)) || has_some {
                 return;
             }
-            let tasks = subtasks.iter().take(2).map(|(vertex, subtask)| TaskReport {
-                execution: job.id(*vertex, *subtask),
-                state: TaskState::Running,
-                failure: None,
-            });
-            report(&at(index).0, &[0, 1], tasks.collect())
+            world.held.extend([(at(index), 0), (at(index), 1)]);
+            world.workers.insert(at(index), 7);
+            let subtask = (*index as u32) % job.graph.job_graph().vertices[0].parallelism;
+            let mut reported = report(
+                &at(index).0,
+                &[0, 1],
+                strand(job, subtask, *attempt, TaskState::Running),
+            );
+            if let Fact::WorkerReported { worker, .. } = &mut reported {
+                worker.data_address.take_if(|_| !lives);
+            }
+            reported
         }
         Happening::Timer(index) => {
             let Some(timer) = world
@@ -262,11 +276,14 @@ fn assert_agreement(job: &Harness, world: &World) {
         .graph
         .workers
         .iter()
-        .map(|(at, worker)| (at.clone(), worker.generation.unwrap()))
+        .map(|(at, worker)| (at.clone(), worker.generation))
         .collect();
     assert_eq!(workers, world.workers, "workers");
-    let ending = matches!(job.graph.status(), JobStatus::Cancelling | JobStatus::Failing);
-    if !ending && !job.graph.status().is_terminal() {
+    let asks_for_none = matches!(
+        job.graph.status(),
+        JobStatus::Cancelling | JobStatus::Failing | JobStatus::Reconciling
+    );
+    if !asks_for_none && !job.graph.status().is_terminal() {
         assert!(
             job.graph.missing_slots() <= world.wanted,
             "slots are missing that nobody was asked for"
@@ -287,17 +304,20 @@ fn assert_agreement(job: &Harness, world: &World) {
 }
 
 fn jobs() -> impl Strategy<Value = Harness> {
-    (any::<bool>(), any::<bool>(), 1..4u32).prop_map(|(strands, restarts, parallelism)| {
+    let kind = (any::<bool>(), any::<bool>(), any::<bool>(), 1..4u32);
+    kind.prop_map(|(taken_over, strands, restarts, parallelism)| {
         let parallelism = parallelism.to_string();
         let strategy = if restarts { "exponential-delay" } else { "none" };
         let configuration = [
             ("parallelism.default", parallelism.as_str()),
             ("restart-strategy.type", strategy),
         ];
-        Harness::new(
-            &if strands { two_strands() } else { word_count() },
-            &configuration,
-        )
+        let graph = if strands { two_strands() } else { word_count() };
+        if taken_over {
+            Harness::reconciling(&graph, &configuration, Reconciliation::default())
+        } else {
+            Harness::new(&graph, &configuration)
+        }
     })
 }
 
@@ -316,6 +336,7 @@ proptest! {
         happenings in prop::collection::vec(happening(), 0..300),
     ) {
         let mut world = World::default();
+        world.take(job.actions.clone());
         happen(&mut job, &mut world, &Happening::Start);
         for what in &happenings {
             happen(&mut job, &mut world, what);
