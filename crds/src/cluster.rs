@@ -73,7 +73,8 @@ impl ImagePullPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessSpec {
-    /// Number of pods. For TaskManagers unset means: as many as the job's slots need.
+    /// Number of pods. For TaskManagers unset means: as many as the job's slots need. More than one JobManager needs
+    /// `high-availability.type: kubernetes` and `high-availability.storageDir`: one leads, the others stand by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub replicas: Option<i32>,

@@ -44,8 +44,8 @@ pub use snapshot::{
     SavepointSpec, SnapshotState, SnapshotTriggerType, SnapshotType, StateSnapshotStatus,
 };
 pub use status::{
-    CheckpointStatus, ClaimMode, ClusterStatus, JobManagerDeploymentStatus, JobSlotStatus, JobState,
-    JobStatus, LifecycleState, RecoveryStatus, SessionJobStatus, SlotStatus, TaskManagerStatus,
+    CheckpointStatus, ClaimMode, ClusterStatus, JobManagerDeploymentStatus, JobManagerStatus, JobSlotStatus,
+    JobState, JobStatus, LifecycleState, RecoveryStatus, SessionJobStatus, SlotStatus, TaskManagerStatus,
 };
 
 /// API group of every kind.

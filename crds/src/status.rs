@@ -24,6 +24,9 @@ pub struct ClusterStatus {
     /// The JobManager's Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_manager_deployment_status: Option<JobManagerDeploymentStatus>,
+    /// Who leads, where JobManagers elect a leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_manager: Option<JobManagerStatus>,
     /// The TaskManagers, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_manager: Option<TaskManagerStatus>,
@@ -319,6 +322,20 @@ pub enum JobManagerDeploymentStatus {
     Missing,
     /// Its pod can't run.
     Error,
+}
+
+/// JobManagers that elect a leader (`high-availability.type`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobManagerStatus {
+    /// Pods there are, those that end left out.
+    pub replicas: i32,
+    /// The pod that leads, or led last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The number of its leadership; each next one is higher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// The TaskManagers.

@@ -168,6 +168,7 @@ async fn apply_surroundings(
     let config_map = Some(config_map).filter(|_| plan.goal != Goal::Stopping);
     let services = (build::job_manager_service(cluster), build::rest_service(cluster));
     let ingress = build::ingress(cluster);
+    let disruption_budget = build::disruption_budget(cluster);
     // One after the other: the API server takes a binding only to a role that it can read.
     let rights = async {
         ensure(client, applied, namespace, &role).await?;
@@ -181,6 +182,7 @@ async fn apply_surroundings(
         ensure(client, applied, namespace, &services.0),
         ensure(client, applied, namespace, &services.1),
         ensure_some(client, applied, namespace, ingress.as_ref()),
+        ensure_some(client, applied, namespace, disruption_budget.as_ref()),
     )?;
     Ok(())
 }
@@ -196,8 +198,28 @@ async fn apply_job_manager(client: &Client, cluster: &Cluster, plan: &Plan) -> R
             );
             apply_one(client, &cluster.namespace, &deployment).await.map(drop)
         }
+        (JobManagerAction::Scale, _) => scale_job_manager(client, cluster).await,
         (JobManagerAction::Delete, _) => delete_deployment(client, &cluster.namespace, &cluster.name).await,
         (JobManagerAction::Apply | JobManagerAction::Keep, _) => Ok(()),
+    }
+}
+
+/// Changes nothing but the number of pods: those that run go on.
+async fn scale_job_manager(client: &Client, cluster: &Cluster) -> Result<(), ApplyError> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &cluster.namespace);
+    let name = names::job_manager(&cluster.name);
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = serde_json::json!({"spec": {"replicas": cluster.job_manager_replicas}});
+    match api.patch(&name, &parameters, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ApplyError::Apply {
+            kind: "Deployment".into(),
+            name,
+            source,
+        }),
     }
 }
 

@@ -4,13 +4,14 @@
 //!   Cluster --+--> ServiceAccount, Role, RoleBinding, Lease     may touch nothing but its one Lease
 //!             +--> ConfigMap                                    config.yaml
 //!             +--> Services: headless (control), REST; Ingress
-//!             +--> Deployment                                   the JobManager
+//!             +--> Deployment, PodDisruptionBudget              the JobManager and its standbys
 //!             +--> Pods                                         the TaskManagers
 //!   PendingSnapshot --> FlinkStateSnapshot                      belongs to nobody
 //! ```
 //! Each object carries the owner reference and the labels of `names`.
 
 mod config_map;
+mod disruption_budget;
 mod ingress;
 mod job_manager;
 mod lease;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use config_map::{RETENTION_KEY, config_map};
+pub(crate) use disruption_budget::disruption_budget;
 pub(crate) use ingress::ingress;
 pub(crate) use job_manager::job_manager;
 pub(crate) use lease::lease;

@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -39,6 +40,7 @@ pub(crate) async fn delete_surroundings(client: &Client, departing: Departing<'_
         delete_owned::<Service>(client, departing, &main),
         delete_owned::<Service>(client, departing, &rest),
         delete_owned::<Ingress>(client, departing, &rest),
+        delete_owned::<PodDisruptionBudget>(client, departing, &main),
     )?;
     Ok(())
 }

@@ -47,12 +47,28 @@ pub(crate) struct Cluster {
     pub(crate) slots: u32,
     pub(crate) job_manager: Process,
     pub(crate) task_manager: Process,
+    /// JobManagers, one of which leads.
+    pub(crate) job_manager_replicas: u32,
+    /// How JobManagers agree on who leads.
+    pub(crate) high_availability: HighAvailability,
     /// Fixed number of TaskManagers; none: as many as the slots need.
     pub(crate) task_manager_replicas: Option<u32>,
     pub(crate) restart_nonce: Option<i64>,
     pub(crate) ingress: Option<Ingress>,
     /// The job of an application.
     pub(crate) job: Option<Job>,
+}
+
+/// `high-availability.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum HighAvailability {
+    /// Its jobs end with a JobManager.
+    #[default]
+    None,
+    /// A Lease says who should lead, the log in storage who does.
+    Kubernetes,
+    /// The log in storage alone.
+    Storage,
 }
 
 /// What a pod of a role gets.
@@ -117,6 +133,11 @@ const NOT_FOR_TASK_MANAGERS: [&str; 8] = [
 ];
 
 impl Cluster {
+    /// Whether jobs outlive their JobManager.
+    pub(crate) fn is_highly_available(&self) -> bool {
+        self.high_availability != HighAvailability::None
+    }
+
     pub(crate) fn suspended(&self) -> bool {
         self.job.as_ref().is_some_and(|job| job.suspended)
     }

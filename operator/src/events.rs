@@ -6,6 +6,9 @@ use thalweg_crds::{
     StateSnapshotStatus,
 };
 
+/// Reason of the event that another JobManager leads.
+pub(crate) const LEADER_CHANGED: &str = "LeaderChanged";
+
 /// What of a status makes events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Visible<'a> {
@@ -17,17 +20,23 @@ pub(crate) struct Visible<'a> {
     error_reason: &'a str,
     last_failure: Option<&'a str>,
     operation_id: Option<&'a str>,
+    /// The JobManager that leads, and its epoch.
+    leader: Option<(&'a str, i64)>,
 }
 
 impl<'a> From<&'a ClusterStatus> for Visible<'a> {
     fn from(status: &'a ClusterStatus) -> Self {
-        Self::new(
+        let job_manager = status.job_manager.as_ref();
+        let visible = Self::new(
             status.lifecycle_state,
             status.job_status.as_ref(),
             status.error.as_deref(),
             &status.conditions,
-        )
-        .operation(status.operation_id.as_deref())
+        );
+        Self {
+            leader: job_manager.and_then(|found| Some((found.leader.as_deref()?, found.epoch?))),
+            ..visible.operation(status.operation_id.as_deref())
+        }
     }
 }
 
@@ -59,6 +68,7 @@ impl<'a> Visible<'a> {
             error_reason: degraded.map_or("Error", |condition| condition.reason.as_str()),
             last_failure: job.and_then(|job| job.last_failure.as_deref()),
             operation_id: None,
+            leader: None,
         }
     }
 
@@ -112,12 +122,26 @@ pub(crate) fn transitions(before: Visible<'_>, after: Visible<'_>) -> Vec<Event>
         let note = format!("the job was restarted ({} times by now): {cause}", after.restarts);
         events.push(event(EventType::Warning, "JobRestarted", "Reconcile", note));
     }
+    events.extend(leader_changed(before, after));
     if before.error != after.error
         && let Some(error) = after.error
     {
         events.push(event(EventType::Warning, after.error_reason, "Reconcile", error));
     }
     events
+}
+
+/// Another JobManager leads the same start, or the same pod's next process does.
+fn leader_changed(before: Visible<'_>, after: Visible<'_>) -> Option<Event> {
+    let ((from, _), (to, epoch)) = (before.leader?, after.leader?);
+    if before.leader == after.leader || before.operation_id != after.operation_id {
+        return None;
+    }
+    let note = match from == to {
+        true => format!("JobManager {to} has started again and leads with epoch {epoch}"),
+        false => format!("JobManager {to} leads now with epoch {epoch}, before it did {from}"),
+    };
+    Some(event(EventType::Normal, LEADER_CHANGED, "Lead", note))
 }
 
 /// What of a status makes events about the job's state.

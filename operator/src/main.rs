@@ -49,7 +49,7 @@ use tokio::sync::watch;
 
 use crate::cluster_watch::ClusterWatches;
 use crate::context::{Attempts, Context};
-use crate::lease::LeaseLock;
+use crate::lease::Election;
 use crate::metrics::Metrics;
 
 /// The operator's settings; the chart sets them by environment.
@@ -129,7 +129,7 @@ async fn lead(
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
     let leases = Api::namespaced(client.clone(), &namespace);
-    let mut lock = LeaseLock::new(leases, settings.lease_name.clone(), settings.identity.clone());
+    let mut lock = Election::new(leases, settings.lease_name.clone(), settings.identity.clone());
     if settings.leader_election {
         tracing::info!(
             lease = settings.lease_name,

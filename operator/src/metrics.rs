@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     resources: IntGaugeVec,
     leader: IntGauge,
     streams: IntGauge,
+    leader_changes: IntCounterVec,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -54,6 +55,14 @@ impl Metrics {
         )?;
         let leader = IntGauge::new("leader", "1 while this replica leads.")?;
         let streams = IntGauge::new("status_streams", "Open status streams to JobManagers.")?;
+        let leader_changes = IntCounterVec::new(
+            Opts::new(
+                "job_manager_leader_changes_total",
+                "How often another JobManager came to lead a cluster.",
+            ),
+            &["kind"],
+        )?;
+        registry.register(Box::new(leader_changes.clone()))?;
         registry.register(Box::new(reconciliations.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(duration.clone()))?;
@@ -69,6 +78,7 @@ impl Metrics {
             resources,
             leader,
             streams,
+            leader_changes,
             sources,
         })
     }
@@ -89,6 +99,10 @@ impl Metrics {
 
     pub(crate) fn streams(&self, open: usize) {
         self.streams.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn leader_changed(&self, kind: &str) {
+        self.leader_changes.with_label_values(&[kind]).inc();
     }
 
     /// Adds a list of resources, read at each scrape.

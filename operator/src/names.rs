@@ -30,10 +30,13 @@ pub(crate) const ANNOTATION_TRIGGER_NONCE: &str = "thalweg.dev/trigger-nonce";
 /// On the JobManager's Deployment: which start of it this is.
 pub(crate) const ANNOTATION_OPERATION_ID: &str = "thalweg.dev/operation-id";
 
+/// On the JobManager's Deployment: its pods are candidates, one of which leads.
+pub(crate) const ANNOTATION_HIGH_AVAILABILITY: &str = "thalweg.dev/high-availability";
+
 pub(crate) const COMPONENT_JOB_MANAGER: &str = "jobmanager";
 pub(crate) const COMPONENT_TASK_MANAGER: &str = "taskmanager";
 
-/// The JobManager's Deployment, headless Service, ServiceAccount, Role, RoleBinding and Lease.
+/// The JobManager's Deployment, headless Service, ServiceAccount, Role, RoleBinding, Lease and PodDisruptionBudget.
 pub(crate) fn job_manager(name: &str) -> String {
     format!("{name}-jobmanager")
 }
@@ -57,6 +60,12 @@ pub(crate) fn task_manager(name: &str, hash: &str, ordinal: u32) -> String {
 /// Address at which TaskManagers find the JobManager; resolves through the pods' search domains.
 pub(crate) fn job_manager_address(cluster: &Cluster) -> String {
     format!("{}.{}", job_manager(&cluster.name), cluster.namespace)
+}
+
+/// Where JobManagers of a cluster leave what they know for each other, below `high-availability.storageDir`: the same over
+/// all starts of a resource, so that a leader of an earlier start is fenced, and another's if the resource is made anew.
+pub(crate) fn high_availability_cluster_id(cluster: &Cluster) -> String {
+    format!("{}/{}/{}", cluster.namespace, cluster.name, cluster.uid)
 }
 
 /// Labels that select what belongs to one cluster.

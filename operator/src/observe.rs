@@ -19,7 +19,8 @@ use kube::ResourceExt;
 
 pub(crate) use problem::PodProblem;
 
-use crate::cluster_watch::View;
+use crate::build::RPC_PORT;
+use crate::cluster_watch::{Candidate, JobManagers, View};
 use crate::names;
 
 /// Everything that decisions are made from.
@@ -39,6 +40,10 @@ pub(crate) struct DeploymentFacts {
     pub(crate) operation_id: Option<String>,
     pub(crate) deleting: bool,
     pub(crate) ready: bool,
+    /// Pods that it is to have.
+    pub(crate) replicas: u32,
+    /// Its pods are candidates, one of which leads.
+    pub(crate) high_availability: bool,
     /// Its controller, if that is another resource.
     pub(crate) foreign_owner: Option<String>,
     /// Why it can't make a pod: quota, admission.
@@ -71,14 +76,54 @@ impl PodFacts {
 }
 
 impl Facts {
-    /// The JobManager that the stream is to follow: the newest that lives and has an address.
+    /// The JobManager that speaks for the cluster: the leader as far as it is known, else one that is ready, else the newest.
     pub(crate) fn current_job_manager(&self) -> Option<&PodFacts> {
+        let leader = self.view.as_ref().and_then(|view| view.leader.as_ref());
+        self.live_job_managers().max_by_key(|pod| {
+            let leads = leader.is_some_and(|leader| leader.pod == pod.name);
+            (leads, pod.ready, pod.created)
+        })
+    }
+
+    /// Those of the present spec that neither ended nor are on their way out.
+    fn live_job_managers(&self) -> impl Iterator<Item = &PodFacts> {
+        let hash = self.deployment.as_ref().map(|deployed| deployed.hash.as_str());
+        let mine = move |pod: &&PodFacts| pod.alive() && Some(pod.hash.as_str()) == hash;
+        self.job_managers.iter().filter(mine)
+    }
+
+    /// Whom the stream is to follow; none while no pod has an address. Of JobManagers that elect a leader all that live, so that
+    /// it goes on with the next leader; else the one that speaks for the cluster, and what it said is forgotten with it.
+    pub(crate) fn job_managers_to_follow(&self) -> Option<JobManagers> {
         let deployed = self.deployment.as_ref()?;
-        let mine = self
-            .job_managers
-            .iter()
-            .filter(|pod| pod.alive() && pod.hash == deployed.hash);
-        mine.max_by_key(|pod| pod.created)
+        let candidate = |pod: &PodFacts| {
+            // By address: the name of a pod that is new is often cached as unknown.
+            let ip = pod.ip.as_deref()?;
+            let host = if ip.contains(':') {
+                format!("[{ip}]")
+            } else {
+                ip.to_owned()
+            };
+            Some(Candidate {
+                pod: pod.name.clone(),
+                address: format!("http://{host}:{RPC_PORT}"),
+            })
+        };
+        if deployed.high_availability {
+            let operation_id = deployed.operation_id.as_deref().unwrap_or_default();
+            let candidates: Vec<Candidate> = self.live_job_managers().filter_map(candidate).collect();
+            return (!candidates.is_empty()).then(|| JobManagers {
+                incarnation: format!("{operation_id} {}", deployed.hash),
+                elected: true,
+                candidates,
+            });
+        }
+        let pod = self.current_job_manager()?;
+        Some(JobManagers {
+            incarnation: pod.uid.clone(),
+            elected: false,
+            candidates: vec![candidate(pod)?],
+        })
     }
 }
 
@@ -130,6 +175,14 @@ fn deployment_facts(owner_uid: &str, deployment: &Deployment) -> DeploymentFacts
             .cloned(),
         deleting: deployment.metadata.deletion_timestamp.is_some(),
         ready: generation_seen && status.and_then(|status| status.ready_replicas).unwrap_or(0) > 0,
+        replicas: deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .map_or(1, |replicas| u32::try_from(replicas).unwrap_or(0)),
+        high_availability: deployment
+            .annotations()
+            .contains_key(names::ANNOTATION_HIGH_AVAILABILITY),
         foreign_owner: foreign.map(|owner| format!("{} {}", owner.kind, owner.name)),
         problem: failure.and_then(|condition| condition.message.clone()),
     }

@@ -59,6 +59,8 @@ pub(crate) enum JobManagerAction {
     Keep,
     /// Make it, or replace it.
     Apply,
+    /// Another number of standbys.
+    Scale,
     /// Delete it.
     Delete,
 }
@@ -215,6 +217,7 @@ fn converging(
     let snapshot = facts.view.as_ref().and_then(|view| view.snapshot.as_deref());
     let goal = goal(cluster, status, snapshot, operation_id.as_deref());
     let mut job_manager = job_manager(
+        cluster,
         goal,
         status,
         facts,
@@ -348,6 +351,7 @@ pub(crate) fn application_failed(snapshot: Option<&ClusterSnapshot>) -> bool {
 }
 
 fn job_manager(
+    cluster: &Cluster,
     goal: Goal,
     status: &ClusterStatus,
     facts: &Facts,
@@ -371,7 +375,14 @@ fn job_manager(
         Goal::Ended => JobManagerAction::Keep,
         // One that is going is waited for: its deletion triggers the next reconciliation.
         Goal::Run if deployed.is_some_and(|deployment| deployment.deleting) => JobManagerAction::Keep,
-        Goal::Run if deployed.is_some_and(|deployment| deployment.hash == hash) => JobManagerAction::Keep,
+        Goal::Run if deployed.is_some_and(|deployment| deployment.hash == hash) => {
+            let replicas = deployed.map(|deployment| deployment.replicas);
+            if replicas == Some(cluster.job_manager_replicas) {
+                JobManagerAction::Keep
+            } else {
+                JobManagerAction::Scale
+            }
+        }
         Goal::Run => JobManagerAction::Apply,
     }
 }

@@ -17,8 +17,8 @@ mod tests;
 
 use k8s_openapi::jiff::Timestamp;
 use thalweg_crds::{
-    ClusterStatus, JobManagerDeploymentStatus, JobState, JobStatus, LifecycleState, SlotStatus,
-    TaskManagerStatus,
+    ClusterStatus, JobManagerDeploymentStatus, JobManagerStatus, JobState, JobStatus, LifecycleState,
+    SlotStatus, TaskManagerStatus,
 };
 
 pub(crate) use problem::Problem;
@@ -51,6 +51,7 @@ pub(crate) fn cluster_status(
         lifecycle_state: Some(lifecycle),
         job_status,
         job_manager_deployment_status: Some(deployment_status),
+        job_manager: job_manager_status(plan, facts, previous),
         task_manager: Some(TaskManagerStatus {
             label_selector: names::task_manager_selector(cluster.kind, &cluster.name),
             replicas: count(facts.task_managers.iter().filter(|pod| pod.alive()).count()),
@@ -91,7 +92,7 @@ pub(crate) fn cluster_intent(
             before.operation_id != plan.operation_id || before.recovery.restore_path != recovery.restore_path
         }
         JobManagerAction::Delete => left,
-        JobManagerAction::Keep => {
+        JobManagerAction::Keep | JobManagerAction::Scale => {
             let stop = recovery.savepoint_operation_id.as_ref();
             stop.is_some() && before.recovery.savepoint_operation_id.as_ref() != stop
         }
@@ -192,6 +193,24 @@ fn deployment_status(plan: &Plan, facts: &Facts) -> JobManagerDeploymentStatus {
         Some(pod) if pod.running => Status::DeployedNotReady,
         _ => Status::Deploying,
     }
+}
+
+/// The leader that was heard last, as long as the same start of the JobManagers is meant.
+fn job_manager_status(plan: &Plan, facts: &Facts, previous: &ClusterStatus) -> Option<JobManagerStatus> {
+    let deployed = facts.deployment.as_ref()?;
+    if !deployed.high_availability {
+        return None;
+    }
+    let same = previous.operation_id == plan.operation_id;
+    let recorded = previous.job_manager.clone().filter(|_| same).unwrap_or_default();
+    let leader = facts.view.as_ref().and_then(|view| view.leader.as_ref());
+    Some(JobManagerStatus {
+        replicas: count(facts.job_managers.iter().filter(|pod| pod.alive()).count()),
+        leader: leader.map(|leader| leader.pod.clone()).or(recorded.leader),
+        epoch: leader
+            .map(|leader| i64::try_from(leader.epoch).unwrap_or(i64::MAX))
+            .or(recorded.epoch),
+    })
 }
 
 /// Whether the JobManager of this plan answers.

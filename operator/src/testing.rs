@@ -26,7 +26,7 @@ use tower_test::mock::{self, Handle};
 
 use crate::apply::Applied;
 use crate::cluster::{Cluster, ClusterKind};
-use crate::cluster_watch::{ClusterWatches, View};
+use crate::cluster_watch::{ClusterWatches, Leader, View};
 use crate::context::{Attempts, Context};
 use crate::controller::resource::owner_reference;
 use crate::job_client::{JobClient, NoAnswer};
@@ -154,6 +154,10 @@ pub(crate) fn snapshot(jobs: Vec<JobStatus>) -> ClusterSnapshot {
 
 pub(crate) fn view(snapshot: ClusterSnapshot) -> View {
     View {
+        leader: Some(Leader {
+            pod: "wc-jobmanager-x".into(),
+            epoch: snapshot.epoch,
+        }),
         snapshot: Some(Arc::new(snapshot)),
         connected: true,
         error: None,
@@ -262,6 +266,7 @@ impl Script {
             format!("/services/{name}-jobmanager"),
             format!("/services/{name}-rest"),
             format!("/ingresses/{name}-rest"),
+            format!("/poddisruptionbudgets/{name}-jobmanager"),
         ] {
             let reply = match found.iter().find(|(end, _)| *end == path) {
                 Some((_, metadata)) => Reply::Json(json!({

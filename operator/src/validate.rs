@@ -7,6 +7,7 @@
 //! ```
 //! Every message names the field, what is wrong and what to do.
 
+mod high_availability;
 mod ingress;
 mod pod_template;
 #[cfg(test)]
@@ -37,7 +38,7 @@ const TASK_MANAGER_MEMORY_DEFAULT: u64 = 1 << 30;
 const SLOTS_MAX: u32 = 1024;
 
 /// Keys that follow from the resource; a value of the user's would contradict it.
-const OPERATOR_KEYS: [(&str, &str); 12] = [
+const OPERATOR_KEYS: [(&str, &str); 13] = [
     (
         "jobmanager.rpc.address",
         "the operator sets it to the JobManager's Service",
@@ -49,6 +50,10 @@ const OPERATOR_KEYS: [(&str, &str); 12] = [
     ("taskmanager.resource-id", "each TaskManager takes its pod's name"),
     ("kubernetes.cluster-id", "it is the resource's name"),
     ("kubernetes.namespace", "it is the resource's namespace"),
+    (
+        "high-availability.cluster-id",
+        "it follows from the resource's namespace, name and uid",
+    ),
     ("execution.state-recovery.path", RECOVERY_KEYS),
     ("execution.savepoint.path", RECOVERY_KEYS),
     (
@@ -144,12 +149,8 @@ pub(crate) fn validate(request: &Request<'_>) -> Result<Cluster, Invalid> {
         &configuration,
         &mut problems,
     );
-    if job_manager_replicas(fields) != 1 {
-        problems.add(
-            "spec.jobManager.replicas",
-            "standby JobManagers need high availability, which this version does not have; set it to 1",
-        );
-    }
+    let high_availability = high_availability::read(&configuration, &mut problems);
+    let job_manager_replicas = high_availability::replicas(fields, high_availability, &mut problems);
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let ingress = fields
         .ingress
@@ -167,6 +168,8 @@ pub(crate) fn validate(request: &Request<'_>) -> Result<Cluster, Invalid> {
             .map(thalweg_crds::ImagePullPolicy::as_str),
         service_account: fields.service_account.clone(),
         slots: slots(&configuration, &mut problems),
+        job_manager_replicas,
+        high_availability,
         task_manager_replicas: replicas(fields.task_manager.as_ref(), &mut problems),
         restart_nonce: fields.restart_nonce,
         job: request
@@ -299,14 +302,6 @@ fn image(request: &Request<'_>, problems: &mut Problems) -> (String, bool) {
             (String::new(), false)
         }
     }
-}
-
-fn job_manager_replicas(fields: &ClusterFields) -> i32 {
-    fields
-        .job_manager
-        .as_ref()
-        .and_then(|process| process.replicas)
-        .unwrap_or(1)
 }
 
 fn replicas(spec: Option<&ProcessSpec>, problems: &mut Problems) -> Option<u32> {

@@ -40,6 +40,12 @@ fn effective(cluster: &Cluster) -> BTreeMap<String, String> {
         flink_size(cluster.task_manager.memory_bytes),
     );
     set("taskmanager.numberOfTaskSlots", cluster.slots.to_string());
+    if cluster.is_highly_available() {
+        set(
+            "high-availability.cluster-id",
+            names::high_availability_cluster_id(cluster),
+        );
+    }
     // A job that goes on from its checkpoints must find them, also after it has failed.
     if cluster
         .job

@@ -1,19 +1,22 @@
-//! The JobManager's Deployment.
+//! The JobManager's Deployment: one pod, or several, one of which leads.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
-use k8s_openapi::api::core::v1::{HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{
+    EnvVar, HTTPGetAction, PodAffinityTerm, PodAntiAffinity, PodTemplateSpec, Probe, WeightedPodAffinityTerm,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::{self, Parts, literal};
 use super::{METRICS_PORT, REST_PORT, RPC_PORT, metadata, pod_labels};
-use crate::cluster::{Cluster, Job};
+use crate::cluster::{Cluster, HighAvailability, Job};
 use crate::names;
 use crate::plan::state::RestoreSource;
 
-/// One JobManager, recreated rather than rolled: two would both run the job. Its job starts from `restore`.
+/// Recreated rather than rolled, standbys or not: a JobManager of another configuration, or start, refuses to stand by for the
+/// one before it. The tasks go on meanwhile if it is highly available. Its job starts from `restore`.
 pub(crate) fn job_manager(
     cluster: &Cluster,
     hash: &str,
@@ -24,20 +27,39 @@ pub(crate) fn job_manager(
     let parts = Parts {
         labels: pod_labels(cluster, component, hash),
         args: arguments(cluster.job.as_ref(), operation_id, restore),
-        env: Vec::new(),
+        env: match cluster.high_availability {
+            HighAvailability::Kubernetes => vec![EnvVar {
+                name: "THALWEG_LEASE_NAME".into(),
+                value: Some(names::job_manager(&cluster.name)),
+                value_from: None,
+            }],
+            HighAvailability::None | HighAvailability::Storage => Vec::new(),
+        },
+        work_volume: false,
         ports: vec![("rpc", RPC_PORT), ("rest", REST_PORT), ("metrics", METRICS_PORT)],
         readiness_probe: Some(readiness_probe()),
     };
     let mut metadata = metadata(cluster, names::job_manager(&cluster.name));
     metadata.labels = Some(pod_labels(cluster, component, hash));
-    metadata.annotations = Some(BTreeMap::from([(
-        names::ANNOTATION_OPERATION_ID.into(),
-        operation_id.into(),
-    )]));
+    let mut annotations = BTreeMap::from([(names::ANNOTATION_OPERATION_ID.into(), operation_id.into())]);
+    let mut template = pod::template(cluster, &cluster.job_manager, parts);
+    if cluster.is_highly_available() {
+        annotations.insert(names::ANNOTATION_HIGH_AVAILABILITY.into(), "true".into());
+        let selector = names::selector_labels(cluster, component);
+        prefer_different_nodes(&mut template, selector);
+    }
+    if let Some(spec) = template
+        .spec
+        .as_mut()
+        .filter(|_| cluster.high_availability == HighAvailability::Kubernetes)
+    {
+        spec.automount_service_account_token = Some(true);
+    }
+    metadata.annotations = Some(annotations);
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
-            replicas: Some(1),
+            replicas: i32::try_from(cluster.job_manager_replicas).ok(),
             revision_history_limit: Some(1),
             strategy: Some(DeploymentStrategy {
                 type_: Some("Recreate".into()),
@@ -47,11 +69,34 @@ pub(crate) fn job_manager(
                 match_labels: Some(names::selector_labels(cluster, component)),
                 ..LabelSelector::default()
             },
-            template: pod::template(cluster, &cluster.job_manager, parts),
+            template,
             ..DeploymentSpec::default()
         }),
         status: None,
     }
+}
+
+/// Unless the user's template says where JobManagers may be.
+fn prefer_different_nodes(template: &mut PodTemplateSpec, selector: BTreeMap<String, String>) {
+    let affinity = template
+        .spec
+        .get_or_insert_default()
+        .affinity
+        .get_or_insert_default();
+    affinity.pod_anti_affinity.get_or_insert_with(|| PodAntiAffinity {
+        preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+            weight: 100,
+            pod_affinity_term: PodAffinityTerm {
+                topology_key: "kubernetes.io/hostname".into(),
+                label_selector: Some(LabelSelector {
+                    match_labels: Some(selector),
+                    ..LabelSelector::default()
+                }),
+                ..PodAffinityTerm::default()
+            },
+        }]),
+        ..PodAntiAffinity::default()
+    });
 }
 
 fn arguments(job: Option<&Job>, operation_id: &str, restore: Option<&RestoreSource>) -> Vec<String> {

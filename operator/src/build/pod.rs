@@ -30,6 +30,10 @@ const NODE_GONE_SECONDS: i64 = 30;
 const TMP_SIZE_LIMIT: &str = "4Gi";
 const CONF_DIR: &str = "/etc/thalweg";
 
+/// Of what outlives a container in its pod: state on the local disk, copies of checkpoints.
+const WORK_DIR: &str = "/var/lib/thalweg";
+const WORKING_DIR_KEYS: [&str; 2] = ["process.taskmanager.working-dir", "process.working-dir"];
+
 /// What a role adds.
 pub(super) struct Parts {
     pub(super) labels: BTreeMap<String, String>,
@@ -37,13 +41,17 @@ pub(super) struct Parts {
     pub(super) env: Vec<EnvVar>,
     pub(super) ports: Vec<(&'static str, i32)>,
     pub(super) readiness_probe: Option<k8s_openapi::api::core::v1::Probe>,
+    /// Whether it works in a volume of its own, which its user may bring.
+    pub(super) work_volume: bool,
 }
 
 /// The template of a role's pods.
-pub(super) fn template(cluster: &Cluster, process: &Process, parts: Parts) -> PodTemplateSpec {
+pub(super) fn template(cluster: &Cluster, process: &Process, mut parts: Parts) -> PodTemplateSpec {
     let mut template = defaults();
     template.merge_from(process.pod_template.clone());
+    let work = work_volume(cluster, process, &mut parts);
     template.merge_from(ours(cluster, process, parts));
+    template.merge_from(work);
     if let Some(spec) = template.spec.as_mut() {
         add_tolerations(spec);
         harden_every_container(spec);
@@ -160,6 +168,53 @@ fn ours(cluster: &Cluster, process: &Process, parts: Parts) -> PodTemplateSpec {
                     ..Volume::default()
                 },
             ]),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// The working folder, told as an argument: `config.yaml` may be older or newer than a pod. Nothing if the configuration names
+/// another, and no volume if the template mounts one there.
+fn work_volume(cluster: &Cluster, process: &Process, parts: &mut Parts) -> PodTemplateSpec {
+    let configured = WORKING_DIR_KEYS
+        .iter()
+        .any(|key| cluster.configuration.contains_key(*key));
+    if !parts.work_volume || configured {
+        return PodTemplateSpec::default();
+    }
+    let definition = format!("{}={WORK_DIR}", WORKING_DIR_KEYS[0]);
+    parts.args.extend(["-D".to_owned(), definition]);
+    let containers = process.pod_template.spec.iter().flat_map(|spec| &spec.containers);
+    let mut mounts = containers
+        .filter(|container| container.name == names::MAIN_CONTAINER)
+        .flat_map(|container| container.volume_mounts.iter().flatten());
+    if mounts.any(|mount| mount.mount_path.trim_end_matches('/') == WORK_DIR) {
+        return PodTemplateSpec::default();
+    }
+    let main = Container {
+        name: names::MAIN_CONTAINER.into(),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "thalweg-work".into(),
+            mount_path: WORK_DIR.into(),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    };
+    let volume = Volume {
+        name: "thalweg-work".into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: None,
+            size_limit: process
+                .ephemeral_storage_bytes
+                .map(|bytes| Quantity(quantity(bytes))),
+        }),
+        ..Volume::default()
+    };
+    PodTemplateSpec {
+        metadata: None,
+        spec: Some(PodSpec {
+            containers: vec![main],
+            volumes: Some(vec![volume]),
             ..PodSpec::default()
         }),
     }

@@ -20,6 +20,7 @@ pub(crate) fn task_manager(cluster: &Cluster, hash: &str, ordinal: u32) -> Pod {
         env: vec![address],
         ports: vec![("metrics", METRICS_PORT)],
         readiness_probe: None,
+        work_volume: true,
     };
     let template = pod::template(cluster, &cluster.task_manager, parts);
     let ours = metadata(cluster, names::task_manager(&cluster.name, hash, ordinal));

@@ -116,7 +116,14 @@ fn a_task_manager_finds_its_job_manager_and_knows_itself() {
     let pod = task_manager_json(&cluster(json!({})));
     assert_eq!(pod["metadata"]["name"], "wc-taskmanager-01234567-2");
     let container = main_container(&pod["spec"]);
-    assert_eq!(container["args"], json!(["taskmanager"]));
+    assert_eq!(
+        container["args"],
+        json!([
+            "taskmanager",
+            "-D",
+            "process.taskmanager.working-dir=/var/lib/thalweg"
+        ])
+    );
     let env = container["env"].as_array().unwrap();
     let variable = |name: &str| env.iter().find(|variable| variable["name"] == name).unwrap();
     assert_eq!(
@@ -210,8 +217,8 @@ fn a_pod_template_adds_and_ours_wins() {
             .iter()
             .any(|variable| variable["name"] == "TZ")
     );
-    assert_eq!(container["volumeMounts"].as_array().unwrap().len(), 3);
-    assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 3);
+    assert_eq!(container["volumeMounts"].as_array().unwrap().len(), 4);
+    assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 4);
     assert_eq!(pod["spec"]["nodeSelector"]["disk"], "ssd");
     assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 3);
     assert_eq!(pod["metadata"]["labels"]["team"], "a");
@@ -303,6 +310,113 @@ fn a_job_manager_may_touch_its_one_lease_and_nothing_else() {
             .iter()
             .any(|verb| verb == "create" || verb == "list" || verb == "*")
     );
+}
+
+/// An application whose JobManagers stand by for each other.
+fn highly_available(spec: Value) -> Cluster {
+    let mut all = json!({
+        "jobManager": {"replicas": 2},
+        "flinkConfiguration": {"high-availability.type": "kubernetes", "high-availability.storageDir": "s3://b/ha"},
+    });
+    crate::testing::merge(&mut all, spec);
+    cluster(all)
+}
+
+#[test]
+fn job_managers_that_stand_by_have_the_token_for_their_lease_and_prefer_different_nodes() {
+    let cluster = highly_available(json!({}));
+    let deployment = job_manager_json(&cluster);
+    assert_eq!(
+        (
+            &deployment["spec"]["replicas"],
+            &deployment["spec"]["strategy"]["type"]
+        ),
+        (&json!(2), &json!("Recreate"))
+    );
+    let spec = &deployment["spec"]["template"]["spec"];
+    assert_eq!(spec["automountServiceAccountToken"], true);
+    let lease = json!({"name": "THALWEG_LEASE_NAME", "value": "wc-jobmanager"});
+    let container = main_container(spec);
+    assert!(container["env"].as_array().unwrap().contains(&lease));
+    let preferred =
+        &spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(
+        preferred["podAffinityTerm"]["topologyKey"],
+        "kubernetes.io/hostname"
+    );
+    let selected = &preferred["podAffinityTerm"]["labelSelector"]["matchLabels"];
+    assert_eq!(*selected, deployment["spec"]["selector"]["matchLabels"]);
+    assert_eq!(
+        task_manager_json(&cluster)["spec"]["automountServiceAccountToken"],
+        false
+    );
+    let budget = serde_json::to_value(disruption_budget(&cluster).unwrap()).unwrap();
+    assert_eq!(
+        (
+            &budget["spec"]["maxUnavailable"],
+            &budget["spec"]["selector"]["matchLabels"]
+        ),
+        (&json!(1), selected)
+    );
+    let yaml = config_map(&cluster).unwrap().data.unwrap()["config.yaml"].clone();
+    assert!(
+        yaml.contains("high-availability.cluster-id: default/wc/uid-1"),
+        "{yaml}"
+    );
+}
+
+#[test]
+fn one_job_manager_has_no_token_no_budget_and_no_place_for_others() {
+    let cluster = cluster(json!({}));
+    let deployment = job_manager_json(&cluster);
+    assert!(deployment["spec"]["template"]["spec"]["affinity"].is_null());
+    assert!(disruption_budget(&cluster).is_none());
+    let yaml = config_map(&cluster).unwrap().data.unwrap()["config.yaml"].clone();
+    assert!(!yaml.contains("high-availability"), "{yaml}");
+}
+
+#[test]
+fn where_job_managers_may_be_is_the_users_to_say() {
+    let anti = json!({"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]});
+    let template = json!({"spec": {"affinity": {"podAntiAffinity": anti}}});
+    let cluster = highly_available(json!({"jobManager": {"podTemplate": template}}));
+    let spec = &job_manager_json(&cluster)["spec"]["template"]["spec"];
+    assert_eq!(spec["affinity"]["podAntiAffinity"], anti);
+}
+
+#[test]
+fn a_task_manager_works_in_a_volume_that_outlives_its_container() {
+    let volume = |cluster: &Cluster| {
+        let pod = task_manager_json(cluster);
+        let volumes = pod["spec"]["volumes"].as_array().unwrap().clone();
+        let mounts = main_container(&pod["spec"])["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let found = volumes
+            .into_iter()
+            .find(|volume| volume["name"] == "thalweg-work");
+        let mount = mounts
+            .into_iter()
+            .find(|mount| mount["mountPath"] == "/var/lib/thalweg");
+        (found, mount, main_container(&pod["spec"])["args"].clone())
+    };
+    let limited = cluster(json!({"taskManager": {"resource": {"ephemeralStorage": "2Gi"}}}));
+    let (found, mount, _) = volume(&limited);
+    assert_eq!(found.unwrap()["emptyDir"]["sizeLimit"], "2Gi");
+    assert_eq!(mount.unwrap()["name"], "thalweg-work");
+
+    let template = json!({"spec": {
+        "containers": [{"name": "flink-main-container", "volumeMounts": [{"name": "ssd", "mountPath": "/var/lib/thalweg/"}]}],
+        "volumes": [{"name": "ssd", "hostPath": {"path": "/mnt/ssd"}}],
+    }});
+    let (found, _, args) = volume(&cluster(json!({"taskManager": {"podTemplate": template}})));
+    assert!(found.is_none());
+    assert_eq!(args.as_array().unwrap().len(), 3);
+
+    let elsewhere = json!({"flinkConfiguration": {"process.taskmanager.working-dir": "/data"}});
+    let (found, mount, args) = volume(&cluster(elsewhere));
+    assert_eq!((found, mount, args), (None, None, json!(["taskmanager"])));
 }
 
 #[test]

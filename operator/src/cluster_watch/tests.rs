@@ -94,6 +94,24 @@ async fn job_manager() -> Harness {
 }
 
 impl Harness {
+    fn candidate(&self, pod: &str) -> Candidate {
+        Candidate {
+            pod: pod.to_owned(),
+            address: self.address.clone(),
+        }
+    }
+
+    /// The next stream that is asked for is refused as a standby refuses.
+    async fn stand_by_for(&self, leader: &Harness, epoch: u64) {
+        let address = leader.address.trim_start_matches("http://");
+        let refusal = format!("standby; the leader is {address} (epoch {epoch})");
+        let stream = self.open().await;
+        stream
+            .send(Err(Status::failed_precondition(refusal)))
+            .await
+            .unwrap();
+    }
+
     async fn open(&self) -> mpsc::Sender<Result<ClusterSnapshot, Status>> {
         let (sender, receiver) = mpsc::channel(8);
         self.streams.send(receiver).await.unwrap();
@@ -107,6 +125,36 @@ fn key() -> ClusterKey {
         namespace: "default".into(),
         name: "wc".into(),
     }
+}
+
+/// One pod, without an election.
+fn alone(pod: &str, harness: &Harness) -> JobManagers {
+    JobManagers {
+        incarnation: pod.to_owned(),
+        elected: false,
+        candidates: vec![harness.candidate(pod)],
+    }
+}
+
+/// Pods that elect a leader.
+fn elected(pods: &[(&str, &Harness)]) -> JobManagers {
+    JobManagers {
+        incarnation: "op hash".into(),
+        elected: true,
+        candidates: pods.iter().map(|(pod, harness)| harness.candidate(pod)).collect(),
+    }
+}
+
+fn led(epoch: u64, state: &str) -> ClusterSnapshot {
+    ClusterSnapshot {
+        epoch,
+        ..snapshot(vec![pushed_job("op", state)])
+    }
+}
+
+fn leader(watches: &ClusterWatches) -> (String, u64) {
+    let leader = watches.view(&key()).unwrap().leader.unwrap();
+    (leader.pod, leader.epoch)
 }
 
 fn states(watches: &ClusterWatches) -> Vec<String> {
@@ -124,7 +172,7 @@ async fn a_snapshot_is_stored_and_triggers() {
     let stream = harness.open().await;
     let watches = ClusterWatches::new();
     let mut triggers = watches.subscribe();
-    watches.follow(&key(), "pod-1", &harness.address);
+    watches.follow(&key(), alone("pod-1", &harness));
     stream
         .send(Ok(snapshot(vec![pushed_job("op", "CREATED")])))
         .await
@@ -142,7 +190,7 @@ async fn a_sign_of_life_without_news_triggers_nothing() {
     let stream = harness.open().await;
     let watches = ClusterWatches::new();
     let mut triggers = watches.subscribe();
-    watches.follow(&key(), "pod-1", &harness.address);
+    watches.follow(&key(), alone("pod-1", &harness));
     for state in ["RUNNING", "RUNNING", "RUNNING", "FINISHED"] {
         stream
             .send(Ok(snapshot(vec![pushed_job("op", state)])))
@@ -161,7 +209,7 @@ async fn a_broken_stream_is_opened_again_and_says_so_meanwhile() {
     let first = harness.open().await;
     let watches = ClusterWatches::new();
     let mut triggers = watches.subscribe();
-    watches.follow(&key(), "pod-1", &harness.address);
+    watches.follow(&key(), alone("pod-1", &harness));
     first.send(Ok(snapshot(vec![]))).await.unwrap();
     triggers.recv().await.unwrap();
     first.send(Err(Status::unavailable("going"))).await.unwrap();
@@ -184,15 +232,82 @@ async fn another_pod_begins_with_an_empty_view() {
     let stream = harness.open().await;
     let watches = ClusterWatches::new();
     let mut triggers = watches.subscribe();
-    watches.follow(&key(), "pod-1", &harness.address);
+    watches.follow(&key(), alone("pod-1", &harness));
     stream.send(Ok(snapshot(vec![]))).await.unwrap();
     triggers.recv().await.unwrap();
-    watches.follow(&key(), "pod-1", &harness.address);
+    watches.follow(&key(), alone("pod-1", &harness));
     assert!(watches.view(&key()).unwrap().snapshot.is_some());
-    watches.follow(&key(), "pod-2", &harness.address);
+    watches.follow(&key(), alone("pod-2", &harness));
     assert!(watches.view(&key()).unwrap().snapshot.is_none());
     watches.stop(&key());
     assert!(watches.view(&key()).is_none());
+}
+
+#[tokio::test]
+async fn a_standby_says_where_the_leader_is_and_the_stream_goes_there() {
+    let (standby, leading) = (job_manager().await, job_manager().await);
+    standby.stand_by_for(&leading, 7).await;
+    let stream = leading.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), elected(&[("a", &standby), ("b", &leading)]));
+    stream.send(Ok(led(7, "RUNNING"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    assert_eq!(leader(&watches), ("b".to_owned(), 7));
+    assert_eq!(watches.view(&key()).unwrap().address, leading.address);
+}
+
+#[tokio::test]
+async fn the_next_leader_is_followed_and_what_the_one_before_said_stays_until_it_speaks() {
+    let (first, second) = (job_manager().await, job_manager().await);
+    let stream = first.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), elected(&[("a", &first)]));
+    stream.send(Ok(led(7, "RUNNING"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    // A pod more changes nothing for a stream that is open.
+    watches.follow(&key(), elected(&[("a", &first), ("b", &second)]));
+    assert!(watches.view(&key()).unwrap().connected);
+
+    stream.send(Err(Status::unavailable("killed"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    let view = watches.view(&key()).unwrap();
+    assert!(!view.connected && view.snapshot.is_some());
+    let stream = second.open().await;
+    stream.send(Ok(led(8, "RECONCILING"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    assert_eq!(leader(&watches), ("b".to_owned(), 8));
+    assert_eq!(states(&watches), ["RECONCILING"]);
+}
+
+#[tokio::test]
+async fn a_leader_of_the_past_is_not_believed() {
+    let (past, present) = (job_manager().await, job_manager().await);
+    let stream = present.open().await;
+    let watches = ClusterWatches::new();
+    let mut triggers = watches.subscribe();
+    watches.follow(&key(), elected(&[("b", &present), ("a", &past)]));
+    stream.send(Ok(led(8, "RUNNING"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    stream.send(Err(Status::unavailable("cut off"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    let zombie = past.open().await;
+    zombie.send(Ok(led(7, "FAILED"))).await.unwrap();
+    let stream = present.open().await;
+    stream.send(Ok(led(8, "RUNNING"))).await.unwrap();
+    triggers.recv().await.unwrap();
+    assert_eq!(past.opened.load(Ordering::SeqCst), 1, "it was asked");
+    assert_eq!(leader(&watches), ("b".to_owned(), 8));
+    assert_eq!(states(&watches), ["RUNNING"]);
+}
+
+#[test]
+fn only_a_standbys_refusal_names_a_leader() {
+    let refusal = Status::failed_precondition("standby; the leader is [fd00::1]:6123 (epoch 3)");
+    assert_eq!(named_leader(&refusal).as_deref(), Some("http://[fd00::1]:6123"));
+    let nobody = Status::failed_precondition("standby; no leader is elected yet");
+    assert_eq!(named_leader(&nobody), None);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use thalweg_crds::{ClusterStatus, JobKind, LifecycleState, RequestedSnapshots};
-use thalweg_proto::cluster::v1::TriggerSavepointRequest;
+use thalweg_proto::cluster::v1::{CancelJobRequest, TriggerSavepointRequest};
 use thalweg_proto::control::v1::FailureClass;
 
 use super::departure::{Departure, Leaving, depart, is_active};
@@ -30,16 +30,16 @@ use super::resource::{
 };
 use super::{RESYNC, ReconcileError, record, resource_key};
 use crate::apply::{apply, delete_deployment, delete_pods};
-use crate::build::{RPC_PORT, SnapshotOf};
+use crate::build::SnapshotOf;
 use crate::cleanup::{Departing, delete_surroundings};
 use crate::cluster::Cluster;
 use crate::cluster_watch::ClusterKey;
 use crate::context::Context;
 use crate::dereference::dereference;
-use crate::events::{Recovery, Visible, event, of_state, transitions};
+use crate::events::{LEADER_CHANGED, Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
 use crate::observe::{Facts, observe};
-use crate::plan::cleanup::plan_cleanup;
+use crate::plan::cleanup::{Ending, plan_cleanup, plan_ending};
 use crate::plan::deletion::Deleted;
 use crate::plan::snapshots::{Requests, request};
 use crate::plan::state::{Hold, job_manager};
@@ -173,6 +173,9 @@ async fn converge<K: ClusterResource>(
         Recovery::from(&after),
         plan.state.note.as_deref(),
     ));
+    if events.iter().any(|event| event.reason == LEADER_CHANGED) {
+        context.metrics.leader_changed(K::KIND.as_str());
+    }
     context.publish(events, &about).await;
     *recorded = after;
     if let Some(job) = &cluster.job {
@@ -271,21 +274,19 @@ async fn look<K: ClusterResource>(resource: &K, context: &Context) -> Result<Fac
         namespace,
         name,
     };
-    match facts
-        .current_job_manager()
-        .map(|pod| (pod.uid.clone(), pod.ip.clone()))
-    {
-        Some((pod_uid, Some(ip))) => {
-            // By address: the name of a pod that is new is often cached as unknown.
-            let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
-            context
-                .watches
-                .follow(&key, &pod_uid, &format!("http://{host}:{RPC_PORT}"));
-            facts.view = context.watches.view(&key);
-        }
-        _ => context.watches.stop(&key),
-    }
+    follow(context, &key, &mut facts);
     Ok(facts)
+}
+
+/// Follows the stream of whichever JobManager speaks for the cluster; what it has said becomes a fact.
+fn follow(context: &Context, key: &ClusterKey, facts: &mut Facts) {
+    match facts.job_managers_to_follow() {
+        Some(job_managers) => {
+            context.watches.follow(key, job_managers);
+            facts.view = context.watches.view(key);
+        }
+        None => context.watches.stop(key),
+    }
 }
 
 /// Asks a job to stop with a savepoint, if it is to be; what is known of it then. A refusal that trying again can't help is
@@ -392,6 +393,41 @@ async fn stop_first<K: ClusterResource>(
     depart(context, resource, status, &leaving).await
 }
 
+/// Cancels the jobs of JobManagers that stand by for each other, and for how long to wait for their end: what a job has in
+/// `high-availability.storageDir` goes with it.
+async fn end_jobs(
+    context: &Context,
+    key: &ClusterKey,
+    facts: &mut Facts,
+    since: Duration,
+) -> Option<Duration> {
+    if facts
+        .deployment
+        .as_ref()
+        .is_some_and(|found| found.high_availability)
+    {
+        follow(context, key, facts);
+    }
+    let Ending::Wait {
+        cancel,
+        recheck_after,
+    } = plan_ending(facts, since)
+    else {
+        return None;
+    };
+    let address = facts.view.as_ref().map_or("", |view| view.address.as_str());
+    for job_id in cancel {
+        let request = CancelJobRequest {
+            job_id: job_id.clone(),
+            ..CancelJobRequest::default()
+        };
+        if let Err(error) = context.jobs.cancel(address, request).await {
+            tracing::warn!(%error, job_id, "a job of a deleted resource can't be cancelled yet");
+        }
+    }
+    Some(recheck_after)
+}
+
 async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {
     if !has_finalizer(resource) {
         return Ok(Action::await_change());
@@ -413,14 +449,18 @@ async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result
     if let Departure::Wait(wait) = stop_first(resource, context, &status, since).await? {
         return Ok(Action::requeue(wait));
     }
-    context.watches.stop(&ClusterKey {
+    let found = dereference(&context.client, K::KIND, &namespace, &name).await?;
+    let uid = resource.uid().unwrap_or_default();
+    let mut facts = observe(&uid, found.deployment.as_ref(), &found.pods, None);
+    let key = ClusterKey {
         kind: K::KIND,
         namespace: namespace.clone(),
         name: name.clone(),
-    });
-    let found = dereference(&context.client, K::KIND, &namespace, &name).await?;
-    let uid = resource.uid().unwrap_or_default();
-    let facts = observe(&uid, found.deployment.as_ref(), &found.pods, None);
+    };
+    if let Some(wait) = end_jobs(context, &key, &mut facts, since).await {
+        return Ok(Action::requeue(wait));
+    }
+    context.watches.stop(&key);
     let plan = plan_cleanup(&facts, deleted_at, now);
     if plan.delete_deployment {
         delete_deployment(&context.client, &namespace, &name).await?;

@@ -169,3 +169,72 @@ fn a_deployment_that_may_make_no_pods_says_why() {
         Some("exceeded quota: pods=0")
     );
 }
+
+fn job_manager_pod(name: &str, ip: &str, ready: bool) -> PodFacts {
+    PodFacts {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        hash: "h".into(),
+        ip: Some(ip.into()),
+        running: true,
+        ready,
+        ..PodFacts::default()
+    }
+}
+
+fn with_job_managers(high_availability: bool) -> Facts {
+    Facts {
+        deployment: Some(DeploymentFacts {
+            hash: "h".into(),
+            operation_id: Some("op".into()),
+            high_availability,
+            ..DeploymentFacts::default()
+        }),
+        job_managers: vec![
+            job_manager_pod("a", "10.0.0.1", true),
+            job_manager_pod("b", "fd00::1", true),
+            PodFacts {
+                ended: true,
+                ..job_manager_pod("c", "10.0.0.3", true)
+            },
+        ],
+        ..Facts::default()
+    }
+}
+
+#[test]
+fn all_job_managers_that_elect_a_leader_are_followed_and_else_one() {
+    let all = with_job_managers(true).job_managers_to_follow().unwrap();
+    let addresses: Vec<&str> = all.candidates.iter().map(|one| one.address.as_str()).collect();
+    assert_eq!(addresses, ["http://10.0.0.1:6123", "http://[fd00::1]:6123"]);
+    assert!(all.elected);
+    let mut fewer = with_job_managers(true);
+    fewer.job_managers.remove(0);
+    assert_eq!(
+        fewer.job_managers_to_follow().unwrap().incarnation,
+        all.incarnation
+    );
+
+    let one = with_job_managers(false).job_managers_to_follow().unwrap();
+    assert_eq!((one.candidates.len(), one.elected), (1, false));
+    assert_eq!(one.incarnation, format!("uid-{}", one.candidates[0].pod));
+    assert_eq!(Facts::default().job_managers_to_follow(), None);
+}
+
+#[test]
+fn the_leader_speaks_for_the_cluster_also_while_a_standby_crashes() {
+    let mut facts = with_job_managers(true);
+    for leader in ["a", "b"] {
+        facts.view = Some(View {
+            leader: Some(crate::cluster_watch::Leader {
+                pod: leader.into(),
+                epoch: 1,
+            }),
+            ..View::default()
+        });
+        assert_eq!(facts.current_job_manager().unwrap().name, leader);
+    }
+    facts.view = None;
+    facts.job_managers[1].ready = false;
+    assert_eq!(facts.current_job_manager().unwrap().name, "a");
+}

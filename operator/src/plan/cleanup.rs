@@ -4,12 +4,57 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::PodDeletion;
 use super::task_managers::{OVERDUE, deletion, force_if_overdue, sooner};
+use super::{PodDeletion, is_terminal};
 use crate::observe::Facts;
 
 /// Looked at again although nothing told us to: pods of vanished nodes report nothing.
 const RECHECK: Duration = Duration::from_secs(5);
+
+/// A job that takes longer to end than this ends with its pods; what it has in storage stays.
+const ENDING_MAX: Duration = Duration::from_secs(60);
+/// The end of a job is pushed; this is for a JobManager that says nothing.
+const ENDING_RECHECK: Duration = Duration::from_secs(2);
+
+/// Whether jobs are to end before their pods go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// None has to.
+    Go,
+    Wait {
+        /// Ids of jobs to be cancelled.
+        cancel: Vec<String>,
+        recheck_after: Duration,
+    },
+}
+
+/// Decides; `since` is for how long the resource is deleted. Without high availability a job's end leaves nothing that the
+/// end of its pods doesn't.
+pub(crate) fn plan_ending(facts: &Facts, since: Duration) -> Ending {
+    let deployed = facts.deployment.as_ref();
+    let deployed = deployed.filter(|found| !found.deleting && found.foreign_owner.is_none());
+    if !deployed.is_some_and(|found| found.high_availability) || since >= ENDING_MAX {
+        return Ending::Go;
+    }
+    let wait = |cancel| Ending::Wait {
+        cancel,
+        recheck_after: ENDING_RECHECK,
+    };
+    let runs = |pod: &crate::observe::PodFacts| pod.alive() && pod.running && pod.problem.is_none();
+    match facts.view.as_ref().and_then(|view| view.snapshot.as_deref()) {
+        None if facts.job_managers.iter().any(runs) => wait(Vec::new()),
+        None => Ending::Go,
+        Some(snapshot) => {
+            let running = snapshot.jobs.iter().filter(|job| !is_terminal(job));
+            let cancel: Vec<String> = running.map(|job| job.job_id.clone()).collect();
+            if cancel.is_empty() {
+                Ending::Go
+            } else {
+                wait(cancel)
+            }
+        }
+    }
+}
 
 /// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use thalweg_crds::ClusterStatus;
 use thalweg_proto::cluster::v1::TaskManagerStatus;
 use thalweg_proto::control::v1::Failure;
 
-use super::cleanup::plan_cleanup;
+use super::cleanup::{Ending, plan_cleanup, plan_ending};
 use super::*;
 use crate::observe::{DeploymentFacts, PodFacts};
 use crate::testing::{cluster, now, pushed_job, seconds_ago, session_cluster, snapshot, status_of, view};
@@ -20,6 +20,7 @@ fn deployed(cluster: &Cluster, operation_id: &str) -> Facts {
             hash: cluster.job_manager_hash(),
             operation_id: Some(operation_id.into()),
             ready: true,
+            replicas: 1,
             ..DeploymentFacts::default()
         }),
         ..Facts::default()
@@ -396,4 +397,61 @@ fn a_deployment_of_another_resource_is_not_cleaned_up() {
     facts.deployment.as_mut().unwrap().foreign_owner = Some("FlinkSession wc".into());
     let cleanup = plan_cleanup(&facts, now(), now());
     assert!(!cleanup.delete_deployment && cleanup.done);
+}
+
+fn highly_available(replicas: u32) -> Cluster {
+    cluster(json!({
+        "jobManager": {"replicas": replicas},
+        "flinkConfiguration": {"high-availability.type": "kubernetes", "high-availability.storageDir": "s3://b/ha"},
+    }))
+}
+
+#[test]
+fn another_number_of_standbys_replaces_no_job_manager() {
+    let (before, after) = (highly_available(1), highly_available(2));
+    assert_eq!(before.job_manager_hash(), after.job_manager_hash());
+    let plan = decide(&after, &status_of(&before, "op"), &deployed(&before, "op"));
+    assert_eq!(plan.job_manager, JobManagerAction::Scale);
+    assert_eq!(plan.operation_id.as_deref(), Some("op"));
+}
+
+#[test]
+fn high_availability_that_is_turned_on_is_another_start() {
+    let before = cluster(json!({}));
+    let plan = decide(
+        &highly_available(2),
+        &status_of(&before, "op"),
+        &deployed(&before, "op"),
+    );
+    assert_eq!(plan.job_manager, JobManagerAction::Apply);
+}
+
+#[test]
+fn jobs_with_a_log_in_storage_end_before_their_pods() {
+    let cluster = highly_available(2);
+    let with = |pushed: Option<Vec<thalweg_proto::cluster::v1::JobStatus>>| {
+        let mut facts = deployed(&cluster, "op");
+        let deployment = facts.deployment.as_mut().unwrap();
+        deployment.high_availability = true;
+        facts.job_managers = vec![pod(&cluster, 0)];
+        facts.view = pushed.map(|jobs| view(snapshot(jobs)));
+        facts
+    };
+    let soon = Duration::from_secs(1);
+    let waits_with = |facts: &Facts| match plan_ending(facts, soon) {
+        Ending::Wait { cancel, .. } => Some(cancel.len()),
+        Ending::Go => None,
+    };
+    let jobs = |states: [&str; 2]| Some(states.map(|state| pushed_job("op", state)).to_vec());
+    assert_eq!(waits_with(&with(jobs(["RUNNING", "FINISHED"]))), Some(1));
+    assert_eq!(waits_with(&with(jobs(["CANCELED", "FINISHED"]))), None);
+    assert_eq!(waits_with(&with(None)), Some(0), "its JobManager is asked first");
+    let mut gone = with(None);
+    gone.job_managers.clear();
+    assert_eq!(waits_with(&gone), None);
+    let running = with(jobs(["RUNNING", "RUNNING"]));
+    assert_eq!(plan_ending(&running, Duration::from_secs(60)), Ending::Go);
+    let mut alone = running;
+    alone.deployment.as_mut().unwrap().high_availability = false;
+    assert_eq!(plan_ending(&alone, soon), Ending::Go);
 }

@@ -20,6 +20,7 @@ fn facts(cluster: &Cluster, pushed: Option<ClusterSnapshot>) -> Facts {
             hash: hash.clone(),
             operation_id: Some("op".into()),
             ready: true,
+            replicas: 1,
             ..DeploymentFacts::default()
         }),
         job_managers: vec![PodFacts {
@@ -429,4 +430,57 @@ fn the_newest_checkpoint_of_the_jobs_own_is_shown_and_outlives_its_job_manager()
         &status_of(&cluster, "op"),
     );
     assert_eq!(restored.job_status.unwrap().checkpoint, None);
+}
+
+/// What status and events say when `pod` leads with this epoch.
+fn led(previous: &ClusterStatus, leader: Option<(&str, u64)>) -> ClusterStatus {
+    let cluster = cluster(json!({
+        "jobManager": {"replicas": 2},
+        "flinkConfiguration": {"high-availability.type": "kubernetes", "high-availability.storageDir": "s3://b/ha"},
+    }));
+    let mut facts = facts(&cluster, Some(snapshot(vec![pushed_job("op", "RUNNING")])));
+    facts.deployment.as_mut().unwrap().high_availability = true;
+    facts.job_managers.push(facts.job_managers[0].clone());
+    facts.view.as_mut().unwrap().leader = leader.map(|(pod, epoch)| crate::cluster_watch::Leader {
+        pod: pod.into(),
+        epoch,
+    });
+    judge_with(&cluster, &facts, previous)
+}
+
+#[test]
+fn the_leader_is_told_and_another_one_is_an_event() {
+    let reasons = |before: &ClusterStatus, after: &ClusterStatus| {
+        let events = crate::events::transitions(before.into(), after.into());
+        let leads = |event: &&kube::runtime::events::Event| event.reason == crate::events::LEADER_CHANGED;
+        events
+            .iter()
+            .filter(leads)
+            .filter_map(|event| event.note.clone())
+            .collect::<Vec<_>>()
+    };
+    let first = led(&ClusterStatus::default(), Some(("jm-a", 3)));
+    let told = first.job_manager.clone().unwrap();
+    assert_eq!(
+        (told.leader.as_deref(), told.epoch, told.replicas),
+        (Some("jm-a"), Some(3), 2)
+    );
+    assert!(reasons(&ClusterStatus::default(), &first).is_empty());
+    // Nobody was heard since: the one before stays until there is another.
+    let silent = led(&first, None);
+    assert_eq!(silent.job_manager, first.job_manager);
+    let second = led(&silent, Some(("jm-b", 4)));
+    assert!(reasons(&silent, &second)[0].contains("jm-b leads now with epoch 4"));
+    let again = led(&second, Some(("jm-b", 5)));
+    assert!(reasons(&second, &again)[0].contains("jm-b has started again"));
+}
+
+#[test]
+fn a_job_manager_alone_has_no_leader() {
+    let cluster = cluster(json!({}));
+    let facts = facts(&cluster, Some(snapshot(vec![pushed_job("op", "RUNNING")])));
+    assert_eq!(
+        judge_with(&cluster, &facts, &ClusterStatus::default()).job_manager,
+        None
+    );
 }

@@ -203,7 +203,11 @@ fn what_needs_checkpoints_is_refused_rather_than_ignored() {
     );
     assert_refused(
         json!({"jobManager": {"replicas": 2}}),
-        &["spec.jobManager.replicas", "high availability"],
+        &[
+            "spec.jobManager.replicas",
+            "high-availability.type: kubernetes",
+            "high-availability.storageDir",
+        ],
     );
 }
 

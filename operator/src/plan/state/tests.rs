@@ -54,6 +54,7 @@ fn deployed(cluster: &Cluster, operation_id: &str, job: Option<PushedJob>) -> Fa
             hash: hash.clone(),
             operation_id: Some(operation_id.into()),
             ready: true,
+            replicas: 1,
             ..DeploymentFacts::default()
         }),
         job_managers: vec![PodFacts {
@@ -628,6 +629,7 @@ impl World {
         }
         let acted = match plan.job_manager {
             JobManagerAction::Keep => false,
+            JobManagerAction::Scale => panic!("the number of JobManagers stays"),
             JobManagerAction::Apply => {
                 let operation_id = plan.operation_id.clone().unwrap();
                 self.job_manager = Some((cluster.clone(), operation_id, plan.state.restore.clone()));
