@@ -92,6 +92,9 @@ pub(crate) struct JobManagerArguments {
     /// Names this start: the same id gives the same job.
     #[arg(long)]
     pub(crate) operation_id: Option<String>,
+    /// The address at which others reach it, with high availability; else jobmanager.rpc.address is.
+    #[arg(long, env = "POD_IP")]
+    pub(crate) host: Option<String>,
     /// For the job's main.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,

@@ -9,6 +9,7 @@
 mod cli;
 mod commands;
 mod conf;
+mod lease_election;
 mod logging;
 mod rest_client;
 mod signals;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let configuration = conf::load(&cli.options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Jobmanager(arguments) => commands::jobmanager::run(configuration, arguments).await,
             Command::Taskmanager(arguments) => commands::taskmanager::run(configuration, arguments).await,
@@ -54,7 +55,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 command: StateCommand::Export(arguments),
             } => commands::export::run(&configuration, &arguments).await,
         }
-    })
+    });
+    if result.is_err() {
+        // What hangs in storage must not keep a process alive that has failed.
+        runtime.shutdown_background();
+    }
+    result
 }
 
 /// The error and its causes in one line, each said once.

@@ -19,6 +19,8 @@ pub struct JobManagerConfig {
     pub rest_bind: SocketAddr,
     /// Where Prometheus scrapes (9249).
     pub metrics_bind: SocketAddr,
+    /// The host at which others reach this JobManager's ports; high availability needs it. `None` = `jobmanager.rpc.address`.
+    pub advertised_host: Option<String>,
     /// For packages and uploads; made if it is missing, its `packages` folder is emptied.
     pub data_directory: PathBuf,
     /// For sockets and other short-lived files; a short path (`/tmp`).
@@ -56,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) heartbeat_timeout: Duration,
     pub(crate) cancellation_timeout: Duration,
     pub(crate) worker_start_timeout: Duration,
+    pub(crate) reconciliation_timeout: Duration,
     pub(crate) extraction_timeout: Duration,
     pub(crate) extraction_memory: u64,
     pub(crate) max_package_bytes: u64,
@@ -81,6 +84,7 @@ impl Settings {
             heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
             cancellation_timeout: configuration.get(&options::TASK_CANCELLATION_TIMEOUT)?,
             worker_start_timeout: configuration.get(&options::WORKER_START_TIMEOUT)?,
+            reconciliation_timeout: configuration.get(&options::RECONCILIATION_TIMEOUT)?,
             extraction_timeout: configuration.get(&options::EXTRACTION_TIMEOUT)?,
             extraction_memory: configuration.get(&options::EXTRACTION_MEMORY)?.0,
             max_package_bytes: configuration.get(&options::PACKAGE_MAX_SIZE)?.0,

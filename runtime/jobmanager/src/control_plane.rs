@@ -4,8 +4,11 @@
 //!   gRPC streams, REST, submissions --Event (bounded)--> [ Dispatcher::handle(event, now) -> Effects ] --> TaskManagers' streams
 //!                                                           |  next timer                                  (bounded; full = lost)
 //!                                         ^                 |--> version (watch) --> WatchCluster, job watches
+//!                                         |                 |--> the jobs' logs (high availability)
 //!                                         `-- StorageDone --`--> storage: a task each, never waited for here
 //! ```
+//!
+//! A raised [`Fence`] ends it at once: nothing that is decided is commanded any more.
 //!
 //! Readers send a closure through the same mailbox, so what they see is never half a change.
 
@@ -16,12 +19,14 @@ use thalweg_proto::cluster::v1 as cluster;
 use thalweg_proto::control::v1::{
     JobManagerCommand, RegisterTaskManager, TaskManagerMessage, job_manager_command,
 };
+use thalweg_proto::ha::v1::{CancelRequested, record::Content};
 use thalweg_types::{Failure, JobId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::dispatcher::{Begin, Dispatcher, Effect, Submission};
 use crate::error::ShuttingDown;
+use crate::high_availability::{Fence, HighAvailability, RecoveredJob};
 use crate::job_master::SnapshotRequest;
 use crate::resource_manager::ConnectionId;
 use crate::storage_work::{StorageOutcome, StorageTasks};
@@ -107,6 +112,12 @@ pub(crate) enum Event {
         job: JobId,
         outcome: Box<StorageOutcome>,
     },
+    /// This JobManager leads from now on.
+    Lead { epoch: u64 },
+    /// A job of the high-availability log.
+    Recovered(Box<RecoveredJob>),
+    /// There is no more job in it.
+    RecoveryDone,
     /// Look at the state.
     Read(Reader),
     /// A sender of a job's status.
@@ -123,6 +134,7 @@ pub(crate) enum Event {
 pub(crate) struct Control {
     events: mpsc::Sender<Event>,
     versions: watch::Receiver<u64>,
+    high_availability: Option<HighAvailability>,
 }
 
 impl Control {
@@ -143,8 +155,38 @@ impl Control {
         answered.await.map_err(|_| ShuttingDown)
     }
 
-    /// Cancels a job; its state afterwards, or nothing if there is no such job.
+    /// Whether jobs outlive this JobManager.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.high_availability.is_some()
+    }
+
+    /// With high availability: waits until it is known which jobs there are.
+    pub(crate) async fn until_recovered(&self) {
+        if let Some(high_availability) = &self.high_availability {
+            high_availability.until_recovered().await;
+        }
+    }
+
+    /// With high availability: the job is in the log after this.
+    pub(crate) async fn persist(&self, submission: &Submission) -> Result<(), Failure> {
+        match &self.high_availability {
+            Some(high_availability) => high_availability.persist(submission).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Cancels a job; its state afterwards, or nothing if there is no such job. With high availability what was answered holds for
+    /// every leader to come.
     pub(crate) async fn cancel(&self, job: JobId) -> Result<Option<String>, ShuttingDown> {
+        if let Some(high_availability) = &self.high_availability {
+            let runs =
+                move |dispatcher: &Dispatcher, _| dispatcher.job(job).is_some_and(|job| !job.is_ended());
+            if self.read(runs).await? {
+                let requested = Content::CancelRequested(CancelRequested {});
+                let logged = high_availability.logged(job, requested).await;
+                logged.map_err(|_| ShuttingDown)?;
+            }
+        }
         let (answer, answered) = oneshot::channel();
         self.send(Event::Cancel { job, answer }).await?;
         answered.await.map_err(|_| ShuttingDown)
@@ -168,19 +210,31 @@ impl Control {
 }
 
 /// Starts the control plane; it runs until [`Event::Shutdown`].
-pub(crate) fn start(dispatcher: Dispatcher, clock: Clock) -> (Control, tokio::task::JoinHandle<()>) {
+pub(crate) fn start(
+    dispatcher: Dispatcher,
+    clock: Clock,
+    high_availability: Option<HighAvailability>,
+) -> (Control, tokio::task::JoinHandle<()>) {
     let (events, mailbox) = mpsc::channel(MAILBOX);
     let (version, versions) = watch::channel(0);
+    let fence = high_availability.as_ref().map(|ha| ha.fence().clone());
     let actor = Actor {
         dispatcher,
         clock,
         version,
-        storage: StorageTasks::new(events.downgrade()),
+        storage: StorageTasks::new(events.downgrade(), high_availability.clone()),
+        fence: fence.unwrap_or_default(),
+        high_availability: high_availability.clone(),
         connections: HashMap::new(),
         watched: HashMap::new(),
     };
     let task = tokio::spawn(actor.run(mailbox));
-    (Control { events, versions }, task)
+    let control = Control {
+        events,
+        versions,
+        high_availability,
+    };
+    (control, task)
 }
 
 struct Actor {
@@ -188,12 +242,24 @@ struct Actor {
     clock: Clock,
     version: watch::Sender<u64>,
     storage: StorageTasks,
+    fence: Fence,
+    high_availability: Option<HighAvailability>,
     connections: HashMap<ConnectionId, CommandSender>,
     watched: HashMap<JobId, watch::Sender<cluster::JobStatus>>,
 }
 
 impl Actor {
-    async fn run(mut self, mut mailbox: mpsc::Receiver<Event>) {
+    async fn run(self, mailbox: mpsc::Receiver<Event>) {
+        let fence = self.fence.clone();
+        tokio::select! {
+            // First: one that was overtaken decides nothing more.
+            biased;
+            _ = fence.raised() => {}
+            () = self.serve(mailbox) => {}
+        }
+    }
+
+    async fn serve(mut self, mut mailbox: mpsc::Receiver<Event>) {
         loop {
             let event = match self.dispatcher.next_timer_ms() {
                 Some(due_ms) => {
@@ -250,6 +316,9 @@ impl Actor {
                     .ok();
             }
             Event::StorageDone { job, outcome } => self.dispatcher.storage_done(job, *outcome, now_ms),
+            Event::Lead { epoch } => self.dispatcher.lead(epoch),
+            Event::Recovered(job) => self.dispatcher.recovered(*job, now_ms),
+            Event::RecoveryDone => self.dispatcher.all_recovered(now_ms),
             Event::Read(look) => look(&self.dispatcher, now_ms),
             Event::WatchJob { job, answer } => {
                 answer.send(self.watch_job(job)).ok();
@@ -262,7 +331,7 @@ impl Actor {
     fn carry_out(&mut self) {
         loop {
             let effects = self.dispatcher.take_effects();
-            if effects.is_empty() {
+            if effects.is_empty() || self.fence.is_raised() {
                 return;
             }
             for effect in effects {
@@ -272,6 +341,16 @@ impl Actor {
                         self.connections.remove(&connection);
                     }
                     Effect::Storage(job, work) => self.storage.start(job, *work),
+                    Effect::Log(job, record) => {
+                        if let Some(high_availability) = &self.high_availability {
+                            high_availability.log(job, *record);
+                        }
+                    }
+                    Effect::Forget(job) => {
+                        if let Some(high_availability) = &self.high_availability {
+                            high_availability.forget(job);
+                        }
+                    }
                 }
             }
         }

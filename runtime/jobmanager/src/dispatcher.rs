@@ -8,7 +8,10 @@
 //! Invariants: an operation id leads to one job, however often it is submitted; a job's slots return to the pool when it has
 //! ended, and its package is let go; a message over a connection that another has replaced is not looked at.
 
+mod leading;
+mod recovered;
 mod recovery;
+mod reports;
 mod state;
 mod submission;
 mod timers;
@@ -20,18 +23,23 @@ use thalweg_graph::execution::{TaskReport, TaskState, execution_id};
 use thalweg_proto::cluster::v1 as cluster;
 use thalweg_proto::control::v1::{
     ExecutionAttempt, HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, ReleaseJob,
-    StopWorker, TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
+    TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
 };
+use thalweg_proto::ha::v1::record::Content;
 use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId};
 use tokio::sync::oneshot;
 
 use crate::config::Settings;
-use crate::failure::{failure_from_proto, failure_of};
+use crate::failure::{failure_from_proto, failure_of, failure_to_proto};
+use crate::high_availability::{operation_done, result_record};
 use crate::job_master::{JobAction, JobMaster, JobTimer, SnapshotRequest};
 use crate::resource_manager::{ConnectionId, RegistrationError, ResourceManager};
+pub(crate) use recovered::RecoveryRequest;
 pub(crate) use state::RestoredState;
 pub use submission::{JobRequest, RestoreRequest};
-pub(crate) use submission::{Submission, Submitter, job_id_of_operation, run_application};
+pub(crate) use submission::{
+    Submission, Submitter, application_operation, job_id_of_operation, run_application,
+};
 use timers::Timers;
 
 use crate::storage_work::{StorageOutcome, StorageWork};
@@ -50,6 +58,10 @@ pub(crate) enum Effect {
     Close(ConnectionId),
     /// In storage, for a job, which is told how it ended.
     Storage(JobId, Box<StorageWork>),
+    /// Into the job's high-availability log, before what follows in storage.
+    Log(JobId, Box<Content>),
+    /// The job's log is not needed any more.
+    Forget(JobId),
 }
 
 /// What a submission is to do.
@@ -88,6 +100,22 @@ pub(crate) struct Dispatcher {
     timers: Timers<Timer>,
     effects: Vec<Effect>,
     changed: bool,
+    /// Jobs of the log may still be missing.
+    recovering: bool,
+    leading: Leading,
+    /// Jobs of the log of which nothing can be shown but why.
+    unreadable: BTreeMap<JobId, Failure>,
+}
+
+/// Whether this JobManager decides anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leading {
+    /// Without high availability: from its start on.
+    Alone,
+    /// Another one does.
+    Standby,
+    /// It does, and what it decides is in the jobs' logs.
+    Durably,
 }
 
 impl Dispatcher {
@@ -111,6 +139,9 @@ impl Dispatcher {
             timers,
             effects: Vec::new(),
             changed: true,
+            recovering: false,
+            leading: Leading::Alone,
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -151,6 +182,14 @@ impl Dispatcher {
     /// All jobs as the operator sees them, in the order of their start.
     pub(crate) fn job_statuses(&self) -> Vec<cluster::JobStatus> {
         let mut statuses: Vec<_> = self.jobs.keys().filter_map(|job| self.job_status(*job)).collect();
+        let unreadable = self.unreadable.iter().map(|(job, failure)| cluster::JobStatus {
+            job_id: job.to_string(),
+            name: job.to_string(),
+            state: "FAILED".to_owned(),
+            last_failure: Some(failure_to_proto(failure)),
+            ..cluster::JobStatus::default()
+        });
+        statuses.extend(unreadable);
         statuses.sort_by_key(|status| status.start_time_ms);
         statuses
     }
@@ -196,15 +235,7 @@ impl Dispatcher {
                 };
                 self.effects
                     .push(Effect::Send(connection, Box::new(Command::Registered(greeting))));
-                // Workers of an earlier registration or leader: nothing here knows their tasks' state any more.
-                for worker in &register.workers {
-                    let stop = StopWorker {
-                        job_id: worker.job_id.clone(),
-                        worker_generation: u64::MAX,
-                    };
-                    self.effects
-                        .push(Effect::Send(connection, Box::new(Command::StopWorker(stop))));
-                }
+                self.settle_reports(now_ms);
                 self.changed = true;
                 self.grant(now_ms);
             }
@@ -258,6 +289,11 @@ impl Dispatcher {
             self.effects.push(Effect::Close(connection));
             self.lose(&id, "it follows another leader", now_ms);
             return self.grant(now_ms);
+        }
+        if let Some(news) = &message.message
+            && self.note_in_report(&id, news)
+        {
+            return;
         }
         match message.message {
             Some(Message::Heartbeat(heartbeat)) => {
@@ -364,7 +400,14 @@ impl Dispatcher {
         let Some(in_progress) = self.in_progress.remove(&ticket) else {
             return;
         };
-        let result = outcome.and_then(|submission| self.start_job(*submission, now_ms));
+        let result = outcome.and_then(|submission| {
+            let job = submission.job_id;
+            let started = self.start_job(*submission, now_ms);
+            if started.is_err() && self.is_durable() && !self.jobs.contains_key(&job) {
+                self.effects.push(Effect::Forget(job));
+            }
+            started
+        });
         if let Err(failure) = &result {
             tracing::warn!(
                 operation_id = in_progress.operation_id,
@@ -491,6 +534,11 @@ impl Dispatcher {
                 }
                 JobAction::ReleaseSlots(slots) => self.resources.pool.release_slots(job, &slots),
                 JobAction::Storage(work) => self.effects.push(Effect::Storage(job, work)),
+                JobAction::OperationEnded(operation) => {
+                    if let Some(record) = operation_done(&operation).filter(|_| self.is_durable()) {
+                        self.effects.push(Effect::Log(job, Box::new(record)));
+                    }
+                }
                 JobAction::Ended => self.job_ended(job),
             }
         }
@@ -503,6 +551,11 @@ impl Dispatcher {
             .retain(|timer| !matches!(timer, Timer::Job(owner, _) if *owner == job));
         if let Some(master) = self.jobs.get(&job) {
             tracing::info!(%job, name = master.name(), state = master.state_name(), "job ended");
+            if self.is_durable() && master.is_over() {
+                let failure = master.last_failure().filter(|_| master.state_name() == "FAILED");
+                let record = result_record(master.state_name(), failure, master.state_since_ms());
+                self.effects.push(Effect::Log(job, Box::new(record)));
+            }
         }
         self.ended.push_back(job);
         while self.ended.len() > self.settings.finished_jobs {
@@ -528,7 +581,14 @@ impl Dispatcher {
         if let Some(oldest) = self.ended.pop_front() {
             self.jobs.remove(&oldest);
             self.changed = true;
+            if self.is_durable() {
+                self.effects.push(Effect::Forget(oldest));
+            }
         }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.leading == Leading::Durably
     }
 
     /// Hands free slots to the jobs that wait for them.
@@ -550,6 +610,7 @@ impl Dispatcher {
                     let actions = master.map_or_else(Vec::new, |master| master.timer(timer, now_ms));
                     self.carry_out(job, actions, now_ms);
                 }
+                Timer::Job(job, JobTimer::Unclaimed) => self.start_unclaimed(job, now_ms),
                 Timer::Job(job, timer) => {
                     self.with_job(job, now_ms, |master, now_ms| master.timer(timer, now_ms));
                 }

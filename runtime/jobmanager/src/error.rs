@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thalweg_types::config::ConfigError;
+
+use crate::high_availability::HighAvailabilityError;
 use thalweg_types::{Classify, FailureClass};
 
 /// Why a JobManager does not start.
@@ -12,6 +14,9 @@ pub enum JobManagerError {
     /// The configuration can't be used.
     #[error(transparent)]
     Configuration(#[from] ConfigError),
+    /// High availability can't be had as it is configured.
+    #[error(transparent)]
+    HighAvailability(#[from] HighAvailabilityError),
     /// An address is taken or not this machine's.
     #[error("the JobManager's {service} can't be bound to {address}")]
     Bind {
@@ -38,6 +43,7 @@ impl Classify for JobManagerError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Configuration(_) => FailureClass::Fatal,
+            Self::HighAvailability(error) => error.class(),
             Self::Bind { .. } | Self::DataDirectory { .. } => FailureClass::Retryable,
         }
     }

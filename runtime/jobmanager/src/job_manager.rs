@@ -1,21 +1,26 @@
 //! Starting a JobManager and holding on to it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_proto::cluster::v1 as cluster;
+use thalweg_types::config::options;
 use thalweg_types::{Failure, JobId};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{JobManagerConfig, Settings};
+use crate::config::{Application, JobManagerConfig, Settings};
 use crate::control_plane::{self, Clock, Control, Event};
-use crate::dispatcher::{Dispatcher, JobRequest, Submitter, run_application};
+use crate::dispatcher::{Dispatcher, JobRequest, Submitter, application_operation, run_application};
 use crate::error::{JobManagerError, ShuttingDown};
 use crate::extraction::ExtractionOptions;
+use crate::high_availability::{
+    Candidate, Election, Fence, HighAvailability, HighAvailabilityError, KnownLeader, Role, RoleSender,
+    recover_jobs,
+};
 use crate::package::{PackageStore, PackageStoreConfig};
 use crate::rest::Rest;
 use crate::{metrics, rest, rpc};
@@ -34,7 +39,8 @@ pub struct JobManagerHandle {
     rpc_address: SocketAddr,
     rest_address: SocketAddr,
     metrics_address: SocketAddr,
-    epoch: u64,
+    role: Role,
+    fence: Option<Fence>,
     control: Control,
     submitter: Arc<Submitter>,
     stop: CancellationToken,
@@ -43,11 +49,24 @@ pub struct JobManagerHandle {
 }
 
 impl JobManager {
-    /// Binds, starts to serve, and starts the application if there is one. Returns when all ports are bound.
+    /// Binds, starts to serve, and starts the application if there is one. Returns when all ports are bound. With high availability it
+    /// is a standby then, until it is elected.
     ///
     /// # Errors
-    /// A configuration that can't be used, a port that is taken, a data directory that can't be written.
+    /// A configuration that can't be used, a port that is taken, a data directory that can't be written, a high-availability
+    /// folder that does not do what it has to.
     pub async fn start(config: JobManagerConfig) -> Result<JobManagerHandle, JobManagerError> {
+        Self::start_with(config, None).await
+    }
+
+    /// The same, where `election` says who should lead; `None` = the high-availability log alone.
+    ///
+    /// # Errors
+    /// As [`JobManager::start`].
+    pub async fn start_with(
+        config: JobManagerConfig,
+        election: Option<Arc<dyn Election>>,
+    ) -> Result<JobManagerHandle, JobManagerError> {
         for note in config.configuration.check()? {
             tracing::info!("{note}");
         }
@@ -58,9 +77,20 @@ impl JobManager {
         let (metrics_listener, metrics_address) = bind("metrics", config.metrics_bind).await?;
 
         let clock = Clock::start();
-        let epoch = clock.start_ms();
-        let dispatcher = Dispatcher::new(epoch, settings.clone(), clock.now_ms());
-        let (control, control_plane) = control_plane::start(dispatcher, clock);
+        let candidate = || candidate(&config, rpc_address, rest_address);
+        let opened = HighAvailability::open(&config.configuration, candidate, clock).await?;
+        let (high_availability, role_sender) = opened.unzip();
+        let (dispatcher, role) = match &high_availability {
+            Some(high_availability) => (
+                Dispatcher::standby(settings.clone(), clock.now_ms()),
+                high_availability.role().clone(),
+            ),
+            None => (
+                Dispatcher::new(clock.start_ms(), settings.clone(), clock.now_ms()),
+                Role::alone(clock.start_ms()),
+            ),
+        };
+        let (control, control_plane) = control_plane::start(dispatcher, clock, high_availability.clone());
         let extraction = ExtractionOptions {
             timeout: settings.extraction_timeout,
             memory_bytes: settings.extraction_memory,
@@ -82,6 +112,7 @@ impl JobManager {
             settings,
             config.configuration,
             uploads,
+            role.clone(),
         );
         let mut tasks = vec![
             tokio::spawn(rpc::serve(
@@ -89,6 +120,7 @@ impl JobManager {
                 control.clone(),
                 submitter.clone(),
                 packages,
+                role.clone(),
                 stop.clone(),
             )),
             tokio::spawn(rest::serve(rest_listener, rest, stop.clone())),
@@ -99,22 +131,37 @@ impl JobManager {
                 stop.clone(),
             )),
         ];
-        if let Some(application) = config.application {
-            let run = run_application(submitter.clone(), application);
-            let stopped = stop.clone();
-            tasks.push(tokio::spawn(async move {
-                tokio::select! {
-                    () = run => {}
-                    () = stopped.cancelled() => {}
-                }
-            }));
-        }
+        let application = config.application;
+        let fence = high_availability.as_ref().map(|ha| ha.fence().clone());
+        let serving = match high_availability.zip(role_sender) {
+            Some((high_availability, sender)) => {
+                let (elected, campaign) = high_availability.campaign(election, sender.clone())?;
+                tasks.push(campaign);
+                let submitter = submitter.clone();
+                tokio::spawn(until(stop.clone(), async move {
+                    if let Ok(leader) = elected.await {
+                        lead(leader, &high_availability, &sender, &submitter, application).await;
+                    }
+                }))
+            }
+            None => {
+                let submitter = submitter.clone();
+                tokio::spawn(until(stop.clone(), async move {
+                    if let Some(application) = application {
+                        run_application(submitter, application).await;
+                    }
+                }))
+            }
+        };
+        tasks.push(serving);
+        let epoch = role.epoch();
         tracing::info!(%rpc_address, %rest_address, %metrics_address, epoch, "JobManager started");
         Ok(JobManagerHandle {
             rpc_address,
             rest_address,
             metrics_address,
-            epoch,
+            role,
+            fence,
             control,
             submitter,
             stop,
@@ -122,6 +169,65 @@ impl JobManager {
             control_plane,
         })
     }
+}
+
+async fn until(stopped: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = stopped.cancelled() => {}
+    }
+}
+
+/// From the election on: first nobody is let in, then TaskManagers are, while the jobs of the log are recovered, then submissions.
+async fn lead(
+    leader: KnownLeader,
+    high_availability: &HighAvailability,
+    role: &RoleSender,
+    submitter: &Arc<Submitter>,
+    application: Option<Application>,
+) {
+    let epoch = leader.epoch;
+    if submitter.control.send(Event::Lead { epoch }).await.is_err() {
+        return;
+    }
+    role.lead(epoch, leader);
+    tracing::info!(epoch, "this JobManager leads");
+    let operation = application.as_ref().map(application_operation);
+    recover_jobs(high_availability, submitter, operation.as_deref()).await;
+    if let Some(application) = application {
+        run_application(submitter.clone(), application).await;
+    }
+}
+
+/// This JobManager as others reach it.
+fn candidate(
+    config: &JobManagerConfig,
+    rpc_address: SocketAddr,
+    rest_address: SocketAddr,
+) -> Result<Candidate, HighAvailabilityError> {
+    let host = match &config.advertised_host {
+        Some(host) => host.clone(),
+        None => {
+            let configured = config
+                .configuration
+                .get(&options::RPC_ADDRESS)?
+                .unwrap_or_default();
+            if configured.is_empty() || configured.contains(',') {
+                let found = format!("it is {configured:?}");
+                return Err(HighAvailabilityError::Address { found });
+            }
+            configured
+        }
+    };
+    let host = match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host,
+    };
+    Ok(Candidate {
+        instance: hex::encode(rand::random::<[u8; 16]>()),
+        rpc_address: format!("{host}:{}", rpc_address.port()),
+        rest_address: format!("{host}:{}", rest_address.port()),
+    })
 }
 
 async fn bind(
@@ -167,9 +273,10 @@ impl JobManagerHandle {
         self.metrics_address
     }
 
-    /// The leader's epoch: when it started, in Unix milliseconds.
+    /// The leader's epoch: when it started, in Unix milliseconds; with high availability the number of its record in `leader/`, and 0
+    /// as long as it does not lead.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.role.epoch().unwrap_or(0)
     }
 
     /// Fetches, extracts and starts a job.
@@ -200,9 +307,15 @@ impl JobManagerHandle {
         self.control.read(|dispatcher, _| rpc::snapshot(dispatcher)).await
     }
 
-    /// Waits until the control plane has ended, which it does by itself only through a bug: the process should end then.
-    pub async fn ended(&mut self) {
-        (&mut self.control_plane).await.ok();
+    /// Waits until the control plane has ended by itself, and says why: this JobManager leads no longer and may do nothing more, or there is a
+    /// bug. The process should end then, without [`JobManagerHandle::shutdown`].
+    pub async fn ended(&mut self) -> String {
+        let fence = self.fence.clone().unwrap_or_default();
+        tokio::select! {
+            biased;
+            reason = fence.raised() => reason,
+            _ = &mut self.control_plane => "the JobManager's control plane ended by itself".to_owned(),
+        }
     }
 
     /// Stops serving and waits until everything has stopped. TaskManagers lose their streams.

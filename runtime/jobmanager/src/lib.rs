@@ -22,6 +22,7 @@ mod dispatcher;
 mod error;
 pub mod extraction;
 mod failure;
+pub mod high_availability;
 mod job_manager;
 mod job_master;
 mod metrics;
@@ -29,6 +30,8 @@ pub mod package;
 mod resource_manager;
 mod rest;
 mod rpc;
+#[doc(hidden)]
+pub mod simulation;
 pub mod snapshot;
 mod storage_work;
 #[cfg(test)]

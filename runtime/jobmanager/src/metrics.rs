@@ -14,16 +14,21 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::Control;
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, Leading};
 use crate::job_master::JobMaster;
 
 /// A metric's name without its scope, and its value.
 type Gauge = (&'static str, f64);
 
-/// `flink_jobmanager_*`
+/// `flink_jobmanager_*`; `isLeader` with high availability only, and not Flink's.
 pub(crate) fn jobmanager_gauges(dispatcher: &Dispatcher) -> Vec<Gauge> {
     let resources = dispatcher.resources();
-    vec![
+    let leads = match dispatcher.leading() {
+        Leading::Alone => None,
+        Leading::Standby => Some(("isLeader", 0.0)),
+        Leading::Durably => Some(("isLeader", 1.0)),
+    };
+    let mut gauges = vec![
         (
             "numRunningJobs",
             dispatcher.jobs().filter(|job| !job.is_ended()).count() as f64,
@@ -35,7 +40,9 @@ pub(crate) fn jobmanager_gauges(dispatcher: &Dispatcher) -> Vec<Gauge> {
         ("numPendingTaskManagers", 0.0),
         ("taskSlotsTotal", f64::from(resources.pool.total())),
         ("taskSlotsAvailable", f64::from(resources.pool.free())),
-    ]
+    ];
+    gauges.extend(leads);
+    gauges
 }
 
 /// `flink_jobmanager_job_*`. Times in milliseconds; those of states count from the last change into the state, and are 0

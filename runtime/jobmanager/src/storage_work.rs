@@ -4,6 +4,9 @@
 //!   JobMaster --Effect::Storage--> StorageTasks::start --task--> storage --Event::StorageDone--> JobMaster
 //! ```
 //!
+//! With high availability a checkpoint is complete when the job's log says so, and only then is that told; nothing is deleted before
+//! the log has what was decided before it, and nothing by a leader that has a successor.
+//!
 //! The control plane never waits for storage, but when it shuts down: then what was begun has a few seconds to end. Deletions
 //! take turns; metadata, which a checkpoint waits for, never waits behind them.
 
@@ -21,6 +24,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::control_plane::Event;
+use crate::high_availability::HighAvailability;
 use crate::snapshot::METADATA_FILE;
 
 /// Deletions at one time, of all jobs.
@@ -53,6 +57,8 @@ pub(crate) enum StorageRequest {
     DeleteFolder(String),
     /// Deletes all files below a folder but these, by their URIs.
     Sweep { folder: String, keep: Vec<String> },
+    /// Nothing: it is answered by [`StorageOutcome::Confirmed`] to a JobManager that has no successor, and never to another.
+    Confirm,
 }
 
 /// How it ended.
@@ -65,6 +71,8 @@ pub(crate) enum StorageOutcome {
     },
     /// Deleted, or not: then it was logged and stays.
     Deleted,
+    /// This JobManager had no successor a moment ago.
+    Confirmed,
 }
 
 impl std::fmt::Debug for StorageWork {
@@ -74,6 +82,46 @@ impl std::fmt::Debug for StorageWork {
 }
 
 impl StorageWork {
+    /// The folders that it deletes; nothing if a former leader may do it too.
+    fn deletes(&self) -> Option<Vec<String>> {
+        match &self.request {
+            StorageRequest::WriteMetadata { .. } => None,
+            StorageRequest::DeleteFolder(folder) => Some(vec![folder.clone()]),
+            StorageRequest::DeleteFiles(_) | StorageRequest::Sweep { .. } | StorageRequest::Confirm => {
+                Some(Vec::new())
+            }
+        }
+    }
+
+    /// Does it as a leader that may be overtaken; `None` = it was.
+    async fn done_durably(
+        self,
+        deletions: &Semaphore,
+        high_availability: &HighAvailability,
+        job: JobId,
+    ) -> Option<StorageOutcome> {
+        let StorageRequest::WriteMetadata {
+            folder,
+            pointer,
+            metadata,
+            ..
+        } = &self.request
+        else {
+            return Some(self.done(deletions).await);
+        };
+        let (folder, metadata, stops_job) = (folder.clone(), metadata.clone(), pointer.is_some());
+        let mut outcome = self.done(deletions).await;
+        if let StorageOutcome::MetadataWritten { result, .. } = &mut outcome
+            && result.is_ok()
+        {
+            let completed = high_availability.checkpoint_completed(job, &folder, stops_job, &metadata);
+            if let Err(failure) = completed.await? {
+                *result = Err(failure);
+            }
+        }
+        Some(outcome)
+    }
+
     /// Does it, and never panics its way past the answer.
     async fn done(self, deletions: &Semaphore) -> StorageOutcome {
         match self.request {
@@ -105,6 +153,7 @@ impl StorageWork {
             StorageRequest::Sweep { folder, keep } => {
                 deleted(deletions, sweep(&self.file_systems, &folder, &keep)).await
             }
+            StorageRequest::Confirm => StorageOutcome::Confirmed,
         }
     }
 }
@@ -181,12 +230,14 @@ pub(crate) struct StorageTasks {
     events: mpsc::WeakSender<Event>,
     tasks: TaskTracker,
     deletions: Arc<Semaphore>,
+    high_availability: Option<HighAvailability>,
 }
 
 impl StorageTasks {
-    pub(crate) fn new(events: mpsc::WeakSender<Event>) -> Self {
+    pub(crate) fn new(events: mpsc::WeakSender<Event>, high_availability: Option<HighAvailability>) -> Self {
         Self {
             events,
+            high_availability,
             tasks: TaskTracker::new(),
             deletions: Arc::new(Semaphore::new(PARALLEL_DELETIONS)),
         }
@@ -194,9 +245,22 @@ impl StorageTasks {
 
     pub(crate) fn start(&self, job: JobId, work: StorageWork) {
         let (events, deletions) = (self.events.clone(), self.deletions.clone());
+        let high_availability = self.high_availability.clone();
+        // In the order of the decisions: asked here, answered in the task.
+        let allowed = high_availability.as_ref().zip(work.deletes());
+        let allowed = allowed.map(|(high_availability, folders)| high_availability.release(job, folders));
         self.tasks.spawn(async move {
-            let outcome = Box::new(work.done(&deletions).await);
-            if let Some(events) = events.upgrade() {
+            if let Some(allowed) = allowed
+                && allowed.await.is_err()
+            {
+                return;
+            }
+            let outcome = match &high_availability {
+                Some(high_availability) => work.done_durably(&deletions, high_availability, job).await,
+                None => Some(work.done(&deletions).await),
+            };
+            if let (Some(outcome), Some(events)) = (outcome, events.upgrade()) {
+                let outcome = Box::new(outcome);
                 events.send(Event::StorageDone { job, outcome }).await.ok();
             }
         });

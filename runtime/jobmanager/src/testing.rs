@@ -29,7 +29,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::config::{Application, JobManagerConfig};
 use crate::dispatcher::{JobRequest, Submission};
+use crate::error::JobManagerError;
 use crate::extraction::ExtractedJob;
+use crate::high_availability::Election;
 use crate::job_manager::{JobManager, JobManagerHandle};
 use crate::package::{PackageStore, PackageStoreConfig};
 
@@ -157,14 +159,16 @@ pub(crate) async fn submission_of(
         job_id,
         operation_id: String::new(),
         is_application: false,
-        package,
+        package: Some(package),
         extracted,
         job_graph,
         file_systems: thalweg_storage::FileSystems::new(configuration.clone()),
         configuration,
         restored: None,
         earlier_checkpoint: None,
+        earlier_files: Vec::new(),
         recoverable: false,
+        operations: Vec::new(),
     }
 }
 
@@ -208,25 +212,53 @@ pub(crate) struct Running {
 }
 
 pub(crate) async fn job_manager(configuration: &[(&str, &str)], application: Option<Application>) -> Running {
+    configured_job_manager(configuration, application, None).await
+}
+
+/// [`job_manager`] with an election.
+pub(crate) async fn configured_job_manager(
+    configuration: &[(&str, &str)],
+    application: Option<Application>,
+    election: Option<Arc<dyn Election>>,
+) -> Running {
     let folder = tempfile::tempdir().unwrap();
+    let config = job_manager_config(configuration, application, folder.path());
+    Running {
+        handle: JobManager::start_with(config, election).await.unwrap(),
+        folder,
+    }
+}
+
+/// Why one does not start.
+pub(crate) async fn refused_job_manager(configuration: &[(&str, &str)]) -> JobManagerError {
+    let folder = tempfile::tempdir().unwrap();
+    let config = job_manager_config(configuration, None, folder.path());
+    match JobManager::start(config).await {
+        Ok(_) => panic!("it started"),
+        Err(error) => error,
+    }
+}
+
+fn job_manager_config(
+    configuration: &[(&str, &str)],
+    application: Option<Application>,
+    folder: &Path,
+) -> JobManagerConfig {
     let entries = configuration
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = JobManagerConfig {
+    JobManagerConfig {
         configuration: Configuration::from_map(entries),
         rpc_bind: any,
         rest_bind: any,
         metrics_bind: any,
-        data_directory: folder.path().join("data"),
-        temp_directory: folder.path().to_owned(),
+        advertised_host: None,
+        data_directory: folder.join("data"),
+        temp_directory: folder.to_owned(),
         host: "here".to_owned(),
         application,
         default_checkpoint_directory: None,
-    };
-    Running {
-        handle: JobManager::start(config).await.unwrap(),
-        folder,
     }
 }
 

@@ -2,17 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
+use thalweg_jobmanager::high_availability::Election;
 use thalweg_jobmanager::{Application, JobManager, JobManagerConfig};
-use thalweg_types::config::{Configuration, options};
+use thalweg_types::config::{Configuration, HighAvailabilityKind, options};
 
 use crate::cli::JobManagerArguments;
+use crate::lease_election::LeaseElection;
 use crate::signals;
 use crate::temp_folder::TempFolder;
 
 /// Runs until it is asked to end. An application that can't start is told by REST and to the operator, not by an exit: a
-/// crash loop would hide the reason.
+/// crash loop would hide the reason. One that leads no longer ends at once: it may do nothing more.
 pub(crate) async fn run(
     configuration: Configuration,
     arguments: JobManagerArguments,
@@ -21,11 +24,16 @@ pub(crate) async fn run(
     let rest_port = configuration
         .get(&options::REST_BIND_PORT)?
         .unwrap_or(configuration.get(&options::REST_PORT)?);
+    let lease = match configuration.get(&options::HA_TYPE)? {
+        HighAvailabilityKind::Kubernetes => Some(Arc::new(LeaseElection::of_pod().await?)),
+        HighAvailabilityKind::None | HighAvailabilityKind::Storage => None,
+    };
     let folder = TempFolder::new(&configuration)?;
     let config = JobManagerConfig {
         rpc_bind: (bind, configuration.get(&options::RPC_PORT)?).into(),
         rest_bind: (bind, rest_port).into(),
         metrics_bind: (bind, configuration.get(&options::METRICS_PORT)?).into(),
+        advertised_host: arguments.host.clone(),
         data_directory: folder.path().join("jobmanager"),
         temp_directory: folder.path().to_owned(),
         host: std::env::var("POD_NAME")
@@ -35,10 +43,26 @@ pub(crate) async fn run(
         default_checkpoint_directory: None,
         configuration,
     };
-    let job_manager = JobManager::start(config).await?;
-    signals::shutdown().await?;
-    job_manager.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    let election = lease.clone().map(|lease| lease as Arc<dyn Election>);
+    let mut job_manager = JobManager::start_with(config, election).await?;
+    let release = async {
+        if let Some(lease) = &lease {
+            lease.release().await;
+        }
+    };
+    let ended = tokio::select! {
+        asked = signals::shutdown() => {
+            // At once: a standby that leads while this one still closes its streams fences it.
+            tokio::join!(job_manager.shutdown(), release);
+            asked.map_err(anyhow::Error::from)
+        }
+        reason = job_manager.ended() => {
+            drop(job_manager);
+            release.await;
+            Err(anyhow::anyhow!(reason))
+        }
+    };
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn application(arguments: JobManagerArguments) -> Application {

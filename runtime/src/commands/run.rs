@@ -72,6 +72,7 @@ async fn start_job_manager(
         rpc_bind: ANY_LOOPBACK_PORT,
         rest_bind: ANY_LOOPBACK_PORT,
         metrics_bind: ANY_LOOPBACK_PORT,
+        advertised_host: Some(Ipv4Addr::LOCALHOST.to_string()),
         data_directory: folder.join("jobmanager"),
         temp_directory: folder.to_owned(),
         host: Ipv4Addr::LOCALHOST.to_string(),

@@ -35,7 +35,7 @@ pub(crate) async fn run(
         id: TaskManagerId(id),
         data_bind: data_bind(&host),
         host,
-        job_manager: format!("{address}:{port}"),
+        job_manager: with_port(&address, port),
         metrics_bind: (Ipv4Addr::UNSPECIFIED, metrics_port).into(),
         data_directory: folder.path().to_owned(),
         worker_output: WorkerOutput::Log,
@@ -47,7 +47,39 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Each host of a comma list with the port, unless it brings its own.
+fn with_port(hosts: &str, port: u16) -> String {
+    let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+    let addresses = hosts.map(|host| match host.rsplit_once(':') {
+        // A colon more is one of an IPv6 address.
+        Some((name, own)) if own.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) => {
+            host.to_owned()
+        }
+        _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
+        _ => format!("{host}:{port}"),
+    });
+    addresses.collect::<Vec<_>>().join(",")
+}
+
 /// Bound to the host's own address where that is one, so that nothing else is opened.
 fn data_bind(host: &str) -> IpAddr {
     host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_job_manager_has_the_port_unless_it_brings_its_own() {
+        assert_eq!(with_port("jm", 6123), "jm:6123");
+        assert_eq!(
+            with_port("a, b:7000,,10.0.0.1", 6123),
+            "a:6123,b:7000,10.0.0.1:6123"
+        );
+        assert_eq!(
+            with_port("::1, [::2]:7000, [::3]", 6123),
+            "[::1]:6123,[::2]:7000,[::3]:6123"
+        );
+    }
 }

@@ -107,14 +107,15 @@ pub(super) async fn check_checkpoint_directory(
     })
 }
 
-/// The newest checkpoint in the folder of a job whose id was given: 0 if there is something else; nothing in an empty folder.
+/// The newest checkpoint in the folder of a job whose id was given: 0 if there is something else; nothing in an empty folder. And
+/// the paths of all files there.
 pub(super) async fn earlier_checkpoint(
     configuration: &Configuration,
     file_systems: &FileSystems,
     job_id: JobId,
-) -> Result<Option<u64>, Failure> {
+) -> Result<(Option<u64>, Vec<String>), Failure> {
     let Some(directory) = configured(configuration, &options::CHECKPOINTING_DIR)? else {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     };
     let listed = match file_systems.open_folder(&directory) {
         Ok(folder) => folder.folder(&job_id.to_string()).list("").await,
@@ -122,5 +123,6 @@ pub(super) async fn earlier_checkpoint(
     };
     let files = listed.map_err(|error| Failure::from_error(&error))?;
     let number = |path: &str| -> Option<u64> { path.strip_prefix("chk-")?.split('/').next()?.parse().ok() };
-    Ok(files.iter().map(|file| number(&file.path).unwrap_or(0)).max())
+    let newest = files.iter().map(|file| number(&file.path).unwrap_or(0)).max();
+    Ok((newest, files.into_iter().map(|file| file.path).collect()))
 }

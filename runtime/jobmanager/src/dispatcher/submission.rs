@@ -22,6 +22,7 @@ use super::state::{
 use crate::config::Application;
 use crate::control_plane::{Control, Event};
 use crate::extraction::{ExtractedJob, ExtractionOptions, extract};
+use crate::job_master::Operation;
 use crate::package::{Package, PackageStore};
 use crate::snapshot::StoredSnapshot;
 
@@ -85,7 +86,8 @@ pub(crate) struct Submission {
     pub(crate) job_id: JobId,
     pub(crate) operation_id: String,
     pub(crate) is_application: bool,
-    pub(crate) package: Arc<Package>,
+    /// None of a job that is only shown.
+    pub(crate) package: Option<Arc<Package>>,
     pub(crate) extracted: ExtractedJob,
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
@@ -94,8 +96,12 @@ pub(crate) struct Submission {
     pub(crate) restored: Option<RestoredState>,
     /// The newest checkpoint that lies in the job's folder already, of an earlier run of the same id.
     pub(crate) earlier_checkpoint: Option<u64>,
+    /// What lies there, by the paths in it.
+    pub(crate) earlier_files: Vec<String>,
     /// Whether another JobManager may have to go on with it, and so whether all in its folder is its own.
     pub(crate) recoverable: bool,
+    /// On its snapshots, under earlier leaders.
+    pub(crate) operations: Vec<Operation>,
 }
 
 /// What a job is to start from.
@@ -112,7 +118,7 @@ pub(crate) struct Plan {
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
     file_systems: FileSystems,
-    start: Option<StartState>,
+    pub(super) start: Option<StartState>,
 }
 
 /// Prepares jobs and hands them to the control plane.
@@ -146,6 +152,7 @@ impl Submitter {
 
     /// Submits a job; goes on to its end even if the caller stops waiting.
     pub(crate) async fn submit(self: &Arc<Self>, request: JobRequest) -> Result<JobId, Failure> {
+        self.control.until_recovered().await;
         self.submit_as(request, false).await
     }
 
@@ -169,7 +176,7 @@ impl Submitter {
             let submitter = self.clone();
             tokio::spawn(async move {
                 let preparing = submitter.clone();
-                let prepared = tokio::spawn(async move { preparing.prepare(request, is_application).await });
+                let prepared = tokio::spawn(async move { preparing.prepared(request, is_application).await });
                 // A panic must not leave the caller waiting.
                 let outcome = prepared.await.unwrap_or_else(|panic| {
                     Err(Failure::new(
@@ -188,6 +195,13 @@ impl Submitter {
         answered.await.map_err(stopped)?
     }
 
+    /// With high availability it is in the log after this.
+    async fn prepared(&self, request: JobRequest, is_application: bool) -> Result<Submission, Failure> {
+        let submission = self.prepare(request, is_application).await?;
+        self.control.persist(&submission).await?;
+        Ok(submission)
+    }
+
     async fn prepare(&self, request: JobRequest, is_application: bool) -> Result<Submission, Failure> {
         let package = self.package(&request).await?;
         let job_id = request.job_id.unwrap_or_else(|| JobId::random(&mut rand::rng()));
@@ -203,22 +217,24 @@ impl Submitter {
             .map(|start| restored_state(start, &job_graph, &configuration))
             .transpose()?;
         check_checkpoint_directory(&configuration, &file_systems).await?;
-        let earlier_checkpoint = match request.job_id {
+        let (earlier_checkpoint, earlier_files) = match request.job_id {
             Some(job_id) => earlier_checkpoint(&configuration, &file_systems, job_id).await?,
-            None => None,
+            None => (None, Vec::new()),
         };
         Ok(Submission {
             job_id,
             operation_id,
             is_application,
-            package,
+            package: Some(package),
             extracted,
             job_graph,
             configuration,
             file_systems,
             restored,
             earlier_checkpoint,
-            recoverable: request.recover,
+            earlier_files,
+            recoverable: request.recover || self.control.is_durable(),
+            operations: Vec::new(),
         })
     }
 
@@ -242,6 +258,27 @@ impl Submitter {
         request: &JobRequest,
         job_id: JobId,
     ) -> Result<Plan, Failure> {
+        self.planned(package, request, job_id, None).await
+    }
+
+    /// The same, starting from this, whatever is configured.
+    pub(super) async fn plan_from(
+        &self,
+        package: &Package,
+        request: &JobRequest,
+        job_id: JobId,
+        start: Option<StartState>,
+    ) -> Result<Plan, Failure> {
+        self.planned(package, request, job_id, Some(start)).await
+    }
+
+    async fn planned(
+        &self,
+        package: &Package,
+        request: &JobRequest,
+        job_id: JobId,
+        given: Option<Option<StartState>>,
+    ) -> Result<Plan, Failure> {
         let asked = requested_configuration(request);
         note(&asked)?;
         let permit = self.extractions.acquire().await;
@@ -262,7 +299,10 @@ impl Submitter {
             stream_graph.job_name = package.manifest.name.clone();
         }
         let file_systems = FileSystems::new(configuration.clone());
-        let start = start_state(request, &configuration, &file_systems, job_id).await?;
+        let start = match given {
+            Some(start) => start,
+            None => start_state(request, &configuration, &file_systems, job_id).await?,
+        };
         if let Some(start) = &start {
             adopt_max_parallelism(&start.snapshot.metadata, &mut stream_graph, &configuration)
                 .map_err(|error| Failure::from_error(&error))?;
@@ -362,13 +402,18 @@ pub(crate) fn job_id_of_operation(operation_id: &str) -> Option<JobId> {
     id.filter(|_| !operation_id.is_empty())
 }
 
+/// What its start is known by.
+pub(crate) fn application_operation(application: &Application) -> String {
+    match application.operation_id.as_str() {
+        "" => APPLICATION_OPERATION.to_owned(),
+        operation_id => operation_id.to_owned(),
+    }
+}
+
 /// Runs the application of this JobManager. What can pass is tried again; what can't is shown until somebody changes it.
 pub(crate) async fn run_application(submitter: Arc<Submitter>, application: Application) {
     let job_id = job_id_of_operation(&application.operation_id);
-    let operation_id = match application.operation_id.as_str() {
-        "" => APPLICATION_OPERATION.to_owned(),
-        operation_id => operation_id.to_owned(),
-    };
+    let operation_id = application_operation(&application);
     let request = JobRequest {
         job_id,
         recover: job_id.is_some(),

@@ -11,11 +11,13 @@ use thalweg_types::ExecutionId;
 use thalweg_types::config::Configuration;
 
 use super::*;
+use crate::storage_work::StorageRequest;
 use crate::testing::{Packages, submission};
 
 mod alignment;
 mod checkpoints;
 mod failover;
+mod takeover;
 
 const EPOCH: u64 = 1_000;
 
@@ -27,6 +29,8 @@ struct Cluster {
     commands: BTreeMap<ConnectionId, Vec<Command>>,
     closed: Vec<ConnectionId>,
     storage: Vec<(JobId, StorageWork)>,
+    records: Vec<(JobId, Content)>,
+    forgotten: Vec<JobId>,
     packages: Packages,
 }
 
@@ -42,20 +46,34 @@ fn cluster(configuration: &[(&str, &str)]) -> Cluster {
         commands: BTreeMap::new(),
         closed: Vec::new(),
         storage: Vec::new(),
+        records: Vec::new(),
+        forgotten: Vec::new(),
         packages: Packages::new(),
     }
 }
 
 impl Cluster {
     fn settle(&mut self) {
+        let mut confirmed = Vec::new();
         for effect in self.dispatcher.take_effects() {
             match effect {
+                Effect::Storage(job, work) if work.request == StorageRequest::Confirm => confirmed.push(job),
                 Effect::Send(connection, command) => {
                     self.commands.entry(connection).or_default().push(*command);
                 }
                 Effect::Close(connection) => self.closed.push(connection),
                 Effect::Storage(job, work) => self.storage.push((job, *work)),
+                Effect::Log(job, record) => self.records.push((job, *record)),
+                Effect::Forget(job) => self.forgotten.push(job),
             }
+        }
+        let was_asked = !confirmed.is_empty();
+        for job in confirmed {
+            self.dispatcher
+                .storage_done(job, StorageOutcome::Confirmed, self.now_ms);
+        }
+        if was_asked {
+            self.settle();
         }
     }
 

@@ -19,6 +19,7 @@ use crate::config::Application;
 use crate::testing::{Running, ScriptedTaskManager, job_manager, job_package, package_directory};
 
 mod checkpoints;
+mod high_availability;
 
 const RESTART: [(&str, &str); 2] = [
     ("restart-strategy.type", "fixed-delay"),
@@ -350,6 +351,7 @@ async fn a_taken_port_and_a_wrong_key_are_start_errors() {
         rpc_bind,
         rest_bind: ([127, 0, 0, 1], 0).into(),
         metrics_bind: ([127, 0, 0, 1], 0).into(),
+        advertised_host: None,
         data_directory: running.folder.path().join("other"),
         temp_directory: running.folder.path().to_owned(),
         host: "here".to_owned(),

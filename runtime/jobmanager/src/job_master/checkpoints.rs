@@ -10,12 +10,14 @@
 //! Invariants: the coordinator hears of tasks that stopped before any task is deployed again, so that what a deployment restores
 //! is the newest checkpoint that any task was told of; an operation that began ends.
 
-use std::collections::BTreeMap;
+mod takeover;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
     Action, CheckpointConfig, CheckpointCoordinator, CheckpointStats, CoordinatorSetup, Event, JobEnd,
-    RestoredFrom, SnapshotTarget, assign,
+    RestoredFrom, SnapshotTarget, Takeover, assign,
 };
 use thalweg_graph::execution::{ExecutionGraph, JobStatus, execution_attempt, execution_id};
 use thalweg_proto::cluster::v1::{CheckpointStatus, SavepointStatus};
@@ -25,7 +27,7 @@ use thalweg_proto::graph::v1::JobGraph;
 use thalweg_proto::state::v1::{TaskRestore, TaskSnapshot};
 use thalweg_storage::FileSystems;
 use thalweg_types::config::{ClaimMode, options};
-use thalweg_types::{Classify, ExecutionId, Failure, FailureClass, TaskManagerId};
+use thalweg_types::{Classify, ExecutionId, Failure, FailureClass, JobId, TaskManagerId};
 
 use super::operations::{Made, Operation, OperationKind, Operations};
 use super::{JobAction, JobTimer};
@@ -80,8 +82,10 @@ pub(crate) struct Checkpoints {
     file_systems: FileSystems,
     /// What the coordinator was told of each task, in the order of the graph's; `None` = it does not count.
     known: Vec<Option<Known>>,
-    /// What the task left behind whose end is being dealt with.
-    finishing: Option<(ExecutionId, TaskSnapshot)>,
+    /// What tasks left behind whose end is being dealt with.
+    finishing: HashMap<ExecutionId, TaskSnapshot>,
+    /// What TaskManagers reported to a new leader, until all is known.
+    takeover: Option<Takeover>,
     ended: bool,
     /// When the next tick comes.
     armed_ms: Option<u64>,
@@ -124,17 +128,28 @@ impl Checkpoints {
             recoverable: submission.recoverable,
             first_checkpoint_id: submission.earlier_checkpoint.map_or(1, |newest| newest + 1),
             restored: submission.restored.take().map_or_else(Vec::new, restored_from),
+            earlier_files: std::mem::take(&mut submission.earlier_files),
             history_size: history_size.map_err(|error| failed(&error))? as usize,
+            delay_seed: Some(delay_seed(submission.job_id)),
         };
         Ok(Self {
             coordinator: CheckpointCoordinator::new(setup),
-            operations: Operations::default(),
+            operations: Operations::from(std::mem::take(&mut submission.operations)),
             file_systems: submission.file_systems.clone(),
             known: Vec::new(),
-            finishing: None,
+            finishing: HashMap::new(),
+            takeover: None,
             ended: false,
             armed_ms: None,
             restores: None,
+        })
+    }
+
+    /// Of a job that is over.
+    pub(super) fn of_ended(submission: &mut Submission) -> Result<Self, Failure> {
+        Ok(Self {
+            ended: true,
+            ..Self::new(submission)?
         })
     }
 
@@ -142,11 +157,17 @@ impl Checkpoints {
 
     /// What a task left behind whose end the graph is about to hear of.
     pub(super) fn note_final_snapshot(&mut self, execution: ExecutionId, snapshot: Option<TaskSnapshot>) {
-        self.finishing = Some((execution, snapshot.unwrap_or_default()));
+        self.finishing.insert(execution, snapshot.unwrap_or_default());
     }
 
     /// Looks at the graph after a fact: which tasks stopped, run, have finished.
     pub(super) fn observe(&mut self, graph: &ExecutionGraph, now_ms: u64) -> Vec<Consequence> {
+        if graph.status() == JobStatus::Reconciling {
+            return Vec::new();
+        }
+        // One that leads no longer takes nothing over.
+        let is_leader = graph.status() != JobStatus::Suspended;
+        let mut takeover = self.takeover.take().filter(|_| is_leader);
         let mut stopped = Vec::new();
         let mut news = Vec::new();
         let mut now_known = Vec::with_capacity(self.known.len());
@@ -166,18 +187,26 @@ impl Checkpoints {
                 let attempt = before.attempt;
                 stopped.push(execution_attempt(ExecutionId { attempt, ..id }));
             }
-            match now {
-                Some(Known { finished: true, .. }) => news.push(Event::TaskFinished {
-                    execution: execution_attempt(id),
-                    final_snapshot: self.left_behind(id),
-                }),
-                Some(_) => news.push(Event::TaskRunning(execution_attempt(id))),
-                None => {}
+            let execution = execution_attempt(id);
+            match (now, &mut takeover) {
+                (Some(Known { finished: true, .. }), takeover) => {
+                    let final_snapshot = self.finishing.remove(&id).unwrap_or_default();
+                    match takeover {
+                        Some(takeover) => takeover.finished.push((execution, final_snapshot)),
+                        None => news.push(Event::TaskFinished {
+                            execution,
+                            final_snapshot,
+                        }),
+                    }
+                }
+                (Some(_), Some(takeover)) => takeover.running.push(execution),
+                (Some(_), None) => news.push(Event::TaskRunning(execution)),
+                (None, _) => {}
             }
         }
         self.known = now_known;
-        self.finishing = None;
-        let mut events = Vec::new();
+        self.finishing.clear();
+        let mut events: Vec<Event> = takeover.map(Event::TookOver).into_iter().collect();
         if !stopped.is_empty() {
             events.push(Event::TasksStopped {
                 executions: stopped,
@@ -194,11 +223,6 @@ impl Checkpoints {
             consequences.extend(self.handle(event, graph, now_ms));
         }
         consequences
-    }
-
-    fn left_behind(&mut self, id: ExecutionId) -> TaskSnapshot {
-        let mine = self.finishing.take_if(|(execution, _)| *execution == id);
-        mine.map(|(_, snapshot)| snapshot).unwrap_or_default()
     }
 
     /// Gives deployments what they restore. An error is a bug: whether the snapshot fits was found out when the job came.
@@ -232,6 +256,11 @@ impl Checkpoints {
         }
         self.restores = Some(restores);
         Ok(())
+    }
+
+    /// Whether it is not known yet from which checkpoint tasks have to start.
+    pub(super) fn is_completing(&self) -> bool {
+        self.coordinator.is_completing()
     }
 
     /// Tasks were deployed with what they restore.
@@ -321,7 +350,7 @@ impl Checkpoints {
                 };
                 self.handle(written, graph, now_ms)
             }
-            StorageOutcome::Deleted => Vec::new(),
+            StorageOutcome::Deleted | StorageOutcome::Confirmed => Vec::new(),
         }
     }
 
@@ -396,11 +425,16 @@ impl Checkpoints {
     }
 
     fn storage(&self, request: StorageRequest) -> Vec<Consequence> {
+        vec![Consequence::Do(self.work(request))]
+    }
+
+    /// In storage, with the job's own keys.
+    pub(super) fn work(&self, request: StorageRequest) -> JobAction {
         let file_systems = self.file_systems.clone();
-        vec![Consequence::Do(JobAction::Storage(Box::new(StorageWork {
+        JobAction::Storage(Box::new(StorageWork {
             file_systems,
             request,
-        })))]
+        }))
     }
 
     fn operation_ended(
@@ -422,10 +456,18 @@ impl Checkpoints {
         }
         let result = result.map(|path| Made { path, checkpoint_id });
         let succeeded = result.is_ok();
-        match self.operations.end(operation_id, result, now_ms) {
-            Some(OperationKind::SavepointAndCancel) if succeeded => vec![Consequence::Cancel],
-            _ => Vec::new(),
-        }
+        let ended = self.operations.end(operation_id, result, now_ms);
+        let record = self
+            .operations
+            .get(operation_id)
+            .filter(|_| ended.is_some())
+            .cloned();
+        let record = record.map(|operation| Consequence::Do(JobAction::OperationEnded(Box::new(operation))));
+        let cancel = ended == Some(OperationKind::SavepointAndCancel) && succeeded;
+        record
+            .into_iter()
+            .chain(cancel.then_some(Consequence::Cancel))
+            .collect()
     }
 
     // ---- what REST, metrics and the operator read ----
@@ -470,6 +512,12 @@ impl Checkpoints {
         }
         status
     }
+}
+
+/// Jobs that start together don't take their checkpoints together.
+fn delay_seed(job: JobId) -> u64 {
+    let bytes = job.0.iter();
+    bytes.fold(0, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte))
 }
 
 fn failed(error: &impl Classify) -> Failure {

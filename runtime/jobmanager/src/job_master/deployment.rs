@@ -6,7 +6,9 @@ use std::sync::Arc;
 use prost::Message as _;
 use thalweg_graph::execution::execution_attempt;
 use thalweg_proto::control::v1::job_manager_command::Command;
-use thalweg_proto::control::v1::{CancelTasks, DeployTasks, StartWorker, StopWorker, TaskDeployment};
+use thalweg_proto::control::v1::{
+    CancelTasks, DeployTasks, RunningWorker, StartWorker, StopWorker, TaskDeployment,
+};
 use thalweg_proto::graph::v1::{JobGraph, StreamGraph};
 use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
 
@@ -46,6 +48,8 @@ pub(super) struct Workers {
     arguments: Vec<String>,
     environment: HashMap<String, String>,
     exchange_token: String,
+    /// Of the worker that the token is of, if an earlier leader made it.
+    token_generation: u64,
     workers: BTreeMap<TaskManagerId, Worker>,
 }
 
@@ -53,11 +57,12 @@ impl Workers {
     pub(super) fn new(submission: Submission) -> Self {
         Self {
             job_id: submission.job_id.to_string(),
-            package: Some(submission.package),
+            package: submission.package,
             stream_graph: submission.extracted.stream_graph,
             arguments: submission.extracted.arguments,
             environment: submission.extracted.environment.into_iter().collect(),
             exchange_token: hex::encode(rand::random::<[u8; 16]>()),
+            token_generation: 0,
             workers: BTreeMap::new(),
         }
     }
@@ -77,6 +82,21 @@ impl Workers {
         let command = self.command(&worker, job_graph);
         self.workers.insert(task_manager.clone(), worker);
         command
+    }
+
+    /// A worker that an earlier leader started, and that is ready. Those that are started beside it have its token.
+    pub(super) fn adopt(&mut self, task_manager: &TaskManagerId, running: &RunningWorker) {
+        let generation = running.worker_generation;
+        if generation > self.token_generation && !running.exchange_token.is_empty() {
+            self.token_generation = generation;
+            self.exchange_token.clone_from(&running.exchange_token);
+        }
+        let worker = Worker {
+            generation,
+            slots: running.slots.clone(),
+            attempt: 0,
+        };
+        self.workers.insert(task_manager.clone(), worker);
     }
 
     fn command(&self, worker: &Worker, job_graph: &JobGraph) -> Box<Command> {

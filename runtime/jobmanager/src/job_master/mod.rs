@@ -13,16 +13,23 @@
 mod alignment;
 mod checkpoints;
 mod deployment;
+mod ended;
 mod operations;
+mod recovery;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use thalweg_checkpoint as checkpoint;
-use thalweg_graph::execution::{Action, ExecutionGraph, Fact, JobStatus, TaskReport, TaskState, TimerId};
+use thalweg_graph::execution::{
+    Action, ExecutionGraph, Fact, JobStatus, TaskReport, TaskState, TimerId, execution_id,
+};
 use thalweg_proto::control::v1::job_manager_command::Command;
-use thalweg_proto::control::v1::{AcknowledgeCheckpoint, DeclineCheckpoint, ReportWatermark, TaskMetrics};
+use thalweg_proto::control::v1::{
+    AcknowledgeCheckpoint, DeclineCheckpoint, ReportWatermark, TaskDeployment, TaskMetrics,
+};
+use thalweg_proto::graph::v1::JobGraph;
 use thalweg_proto::state::v1::TaskSnapshot;
 use thalweg_types::config::{Configuration, options};
 use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
@@ -30,12 +37,14 @@ use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
 use crate::config::Settings;
 use crate::dispatcher::Submission;
 use crate::resource_manager::SlotId;
-use crate::storage_work::{StorageOutcome, StorageWork};
+use crate::storage_work::{StorageOutcome, StorageRequest, StorageWork};
 use alignment::Alignment;
 use checkpoints::Consequence;
 pub(crate) use checkpoints::{Checkpoints, SnapshotRequest};
 use deployment::{StartOutcome, Workers};
-pub(crate) use operations::{Operation, OperationKind};
+pub(crate) use ended::JobOver;
+pub(crate) use operations::{Made, Operation, OperationKind};
+pub(crate) use recovery::Recovered;
 
 const WAIT_FOR_EVER: &str = "36500 d";
 
@@ -52,6 +61,8 @@ pub(crate) enum JobAction {
     SetTimer(u64, JobTimer),
     /// In storage; the job is told how it ended.
     Storage(Box<StorageWork>),
+    /// An operation on its snapshots has ended.
+    OperationEnded(Box<Operation>),
     /// It has reached a terminal state.
     Ended,
 }
@@ -71,6 +82,8 @@ pub(crate) enum JobTimer {
         task_manager: TaskManagerId,
         generation: u64,
     },
+    /// Somebody should have reported a part of it by then, if any of it runs.
+    Unclaimed,
     /// Its checkpoints' next one.
     Checkpoints,
     /// An aligned vertex, by its place, is told how far it may go.
@@ -95,6 +108,12 @@ pub(crate) struct JobMaster {
     started_ms: u64,
     /// By vertex and subtask: the newest counters of the current or the last attempt.
     metrics: HashMap<(usize, u32), TaskMetrics>,
+    /// Whether another JobManager may have to go on with it.
+    is_recoverable: bool,
+    /// Deployments, and cancellations behind them, that wait.
+    held: Vec<Action>,
+    /// Asked for and not answered.
+    confirmations: usize,
 }
 
 impl JobMaster {
@@ -104,30 +123,37 @@ impl JobMaster {
         settings: &Arc<Settings>,
         now_ms: u64,
     ) -> Result<(Self, Vec<JobAction>), Failure> {
-        let mut job_graph = submission.job_graph.clone();
-        // A job waits for its slots as long as it takes, unless somebody asked for a limit: TaskManagers come when they come.
-        let limit = job_graph
-            .configuration
-            .entry(options::SLOT_REQUEST_TIMEOUT.key.to_owned());
-        limit.or_insert_with(|| WAIT_FOR_EVER.to_owned());
-        let graph = ExecutionGraph::new(job_graph, now_ms).map_err(|error| Failure::from_error(&error))?;
+        let graph = ExecutionGraph::new(patient(submission.job_graph.clone()), now_ms);
+        let graph = graph.map_err(|error| Failure::from_error(&error))?;
         let checkpoints = Checkpoints::new(&mut submission)?;
-        let alignment = Alignment::new(&graph);
-        let mut actions = alignment.start();
-        let mut master = Self {
+        let mut master = Self::new(graph, checkpoints, submission, settings, now_ms);
+        let mut actions = master.alignment.start();
+        actions.extend(master.apply(Fact::Start, now_ms));
+        Ok((master, actions))
+    }
+
+    fn new(
+        graph: ExecutionGraph,
+        checkpoints: Checkpoints,
+        submission: Submission,
+        settings: &Arc<Settings>,
+        started_ms: u64,
+    ) -> Self {
+        Self {
+            alignment: Alignment::new(&graph),
             graph,
             checkpoints,
-            alignment,
             settings: settings.clone(),
             configuration: submission.configuration.clone(),
             operation_id: submission.operation_id.clone(),
             is_application: submission.is_application,
-            started_ms: now_ms,
+            started_ms,
             metrics: HashMap::new(),
+            is_recoverable: submission.recoverable,
+            held: Vec::new(),
+            confirmations: 0,
             workers: Workers::new(submission),
-        };
-        actions.extend(master.apply(Fact::Start, now_ms));
-        Ok((master, actions))
+        }
     }
 
     // ---- what happens ----
@@ -257,8 +283,13 @@ impl JobMaster {
     }
 
     pub(crate) fn storage_done(&mut self, outcome: StorageOutcome, now_ms: u64) -> Vec<JobAction> {
+        if outcome == StorageOutcome::Confirmed {
+            self.confirmations = self.confirmations.saturating_sub(1);
+        }
         let consequences = self.checkpoints.storage_done(&self.graph, outcome, now_ms);
-        self.carry_out(consequences, now_ms)
+        let mut actions = self.carry_out(consequences, now_ms);
+        actions.extend(self.let_held_go(now_ms));
+        actions
     }
 
     /// Begins a snapshot: its operation's id, or why it can't begin. The same id again changes nothing.
@@ -297,6 +328,8 @@ impl JobMaster {
     pub(crate) fn timer(&mut self, timer: JobTimer, now_ms: u64) -> Vec<JobAction> {
         match timer {
             JobTimer::Graph(timer) => self.apply(Fact::TimerElapsed { timer }, now_ms),
+            // The Dispatcher's: it knows how much room there is.
+            JobTimer::Unclaimed => Vec::new(),
             JobTimer::Checkpoints => {
                 let consequences = self.checkpoints.tick(&self.graph, now_ms);
                 self.carry_out(consequences, now_ms)
@@ -387,7 +420,19 @@ impl JobMaster {
     fn apply(&mut self, fact: Fact, now_ms: u64) -> Vec<JobAction> {
         let actions = self.graph.apply(fact, now_ms, rand::random());
         // Before anything is deployed; what follows for the graph comes after this fact's own actions.
-        let mut consequences = self.checkpoints.observe(&self.graph, now_ms);
+        let consequences = self.checkpoints.observe(&self.graph, now_ms);
+        let (held, actions) = actions.into_iter().partition(|action| self.is_held(action));
+        let mut waits = self.hold(held);
+        waits.extend(self.follow(actions, consequences, now_ms));
+        waits
+    }
+
+    fn follow(
+        &mut self,
+        actions: Vec<Action>,
+        mut consequences: Vec<Consequence>,
+        now_ms: u64,
+    ) -> Vec<JobAction> {
         let mut translated = Vec::new();
         let mut deployed = false;
         for action in actions {
@@ -411,6 +456,51 @@ impl JobMaster {
         }
         translated.extend(self.carry_out(consequences, now_ms));
         translated
+    }
+
+    /// Where another JobManager may lead by now, nothing is deployed before it is known that none does, and from which checkpoint: what
+    /// a sink starts with puts an end to what later leaders' tasks prepared. A task that is to be canceled meanwhile is deployed first.
+    fn is_held(&self, action: &Action) -> bool {
+        match action {
+            Action::Deploy { .. } => self.is_recoverable,
+            Action::Cancel { .. } => !self.held.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn hold(&mut self, held: Vec<Action>) -> Vec<JobAction> {
+        let asks = held.iter().any(|action| matches!(action, Action::Deploy { .. }));
+        self.held.extend(held);
+        if !asks {
+            return Vec::new();
+        }
+        self.confirmations += 1;
+        vec![self.checkpoints.work(StorageRequest::Confirm)]
+    }
+
+    /// What waited for it goes on, as far as it still holds.
+    fn let_held_go(&mut self, now_ms: u64) -> Vec<JobAction> {
+        if self.held.is_empty() || self.confirmations > 0 || self.checkpoints.is_completing() {
+            return Vec::new();
+        }
+        let mut held = std::mem::take(&mut self.held);
+        for action in &mut held {
+            if let Action::Deploy { task_manager, tasks } = action {
+                let is_wanted = |task: &TaskDeployment| {
+                    let id = task
+                        .execution
+                        .as_ref()
+                        .and_then(|execution| execution_id(execution).ok());
+                    let execution = id.and_then(|id| self.graph.execution_of(id));
+                    execution.is_some_and(|execution| {
+                        !execution.state.is_terminal()
+                            && execution.task_manager.as_ref() == Some(task_manager)
+                    })
+                };
+                tasks.retain(is_wanted);
+            }
+        }
+        self.follow(held, Vec::new(), now_ms)
     }
 
     fn translate(&mut self, action: Action) -> Vec<JobAction> {
@@ -492,6 +582,16 @@ impl JobMaster {
             return Vec::new();
         }
         self.workers.let_go();
+        self.held.clear();
         vec![JobAction::Ended]
     }
+}
+
+/// A job waits for its slots as long as it takes, unless somebody asked for a limit: TaskManagers come when they come.
+fn patient(mut job_graph: JobGraph) -> JobGraph {
+    let limit = job_graph
+        .configuration
+        .entry(options::SLOT_REQUEST_TIMEOUT.key.to_owned());
+    limit.or_insert_with(|| WAIT_FOR_EVER.to_owned());
+    job_graph
 }

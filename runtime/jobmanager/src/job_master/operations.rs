@@ -47,6 +47,12 @@ pub(crate) struct Operation {
 #[derive(Debug, Default)]
 pub(crate) struct Operations(VecDeque<Operation>);
 
+impl From<Vec<Operation>> for Operations {
+    fn from(operations: Vec<Operation>) -> Self {
+        Self(operations.into())
+    }
+}
+
 impl Operations {
     pub(crate) fn get(&self, id: &str) -> Option<&Operation> {
         self.0.iter().find(|operation| operation.id == id)

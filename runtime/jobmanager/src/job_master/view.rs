@@ -47,6 +47,11 @@ impl JobMaster {
         self.graph.status().is_terminal()
     }
 
+    /// Whether it has ended for every JobManager, this one's successors included.
+    pub(crate) fn is_over(&self) -> bool {
+        self.graph.status().is_globally_terminal()
+    }
+
     pub(crate) fn start_ms(&self) -> u64 {
         self.started_ms
     }

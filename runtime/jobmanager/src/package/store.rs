@@ -54,6 +54,16 @@ pub struct Package {
 }
 
 impl Package {
+    /// For simulation, where no program runs.
+    pub(crate) fn without_files(manifest: Manifest) -> Self {
+        Self {
+            sha256: String::new(),
+            size: 0,
+            manifest,
+            folder: PathBuf::new(),
+        }
+    }
+
     /// The bytes that TaskManagers fetch.
     pub fn payload(&self) -> PathBuf {
         self.folder.join("payload")

@@ -88,6 +88,18 @@ impl SlotPool {
         self.offered.insert(task_manager, offered);
     }
 
+    /// A job has these slots already: its worker runs there. Those that another has stay as they are.
+    pub(crate) fn hold(&mut self, job: JobId, task_manager: &TaskManagerId, slots: &[u32]) {
+        let Some(offered) = self.offered.get_mut(task_manager) else {
+            return;
+        };
+        for slot in slots {
+            if let Some(owner @ None) = offered.owners.get_mut(*slot as usize) {
+                *owner = Some(job);
+            }
+        }
+    }
+
     /// Forgets a TaskManager's slots; the jobs that held some find out by their own list.
     pub(crate) fn remove(&mut self, task_manager: &TaskManagerId) {
         self.offered.remove(task_manager);
@@ -326,6 +338,17 @@ mod tests {
         pool.declare(A, 1, preferring(&["a/2", "a/1"]));
         assert_eq!(names(&pool.grant()), ["a/2"]);
         assert_eq!(pool.free(), 2);
+    }
+
+    #[test]
+    fn slots_that_a_job_has_already_are_not_given_to_another_until_it_releases_them() {
+        let mut pool = pool(LoadBalance::None, &[("a", 2)]);
+        pool.hold(A, &tm("a"), &[1, 7]);
+        pool.hold(B, &tm("a"), &[1]);
+        pool.declare(B, 2, Vec::new());
+        assert!(pool.grant().is_empty());
+        pool.release(A);
+        assert_eq!(names(&pool.grant()), ["a/0", "a/1"]);
     }
 
     #[test]

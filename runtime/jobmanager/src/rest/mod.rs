@@ -4,6 +4,8 @@
 //!   request --> handler (overview, jobs, checkpoints, snapshots, jars, taskmanagers) --closure--> control plane --> model: Flink's JSON
 //! ```
 //!
+//! A standby hands what it is asked to the leader ([`standby`]).
+//!
 //! Paths, fields and the error shape are Flink 2.3's; fields that mean nothing without a JVM are there with neutral values,
 //! so that its dashboard and tools read them.
 
@@ -14,6 +16,7 @@ mod jobs;
 mod model;
 mod overview;
 mod snapshots;
+mod standby;
 mod taskmanagers;
 #[cfg(test)]
 mod tests;
@@ -32,8 +35,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::control_plane::Control;
 use crate::dispatcher::Submitter;
+use crate::high_availability::Role;
 use error::RestError;
 use jars::Jars;
+pub(crate) use overview::is_secret;
 use snapshots::Disposals;
 
 /// What handlers share; cheap to clone.
@@ -45,6 +50,7 @@ pub(crate) struct Rest {
     pub(crate) configuration: Configuration,
     pub(crate) jars: Arc<Jars>,
     pub(crate) disposals: Arc<Disposals>,
+    pub(crate) role: Role,
 }
 
 impl Rest {
@@ -54,6 +60,7 @@ impl Rest {
         settings: Arc<Settings>,
         configuration: Configuration,
         upload_directory: PathBuf,
+        role: Role,
     ) -> Self {
         Self {
             control,
@@ -62,6 +69,7 @@ impl Rest {
             configuration,
             jars: Arc::new(Jars::new(upload_directory)),
             disposals: Arc::default(),
+            role,
         }
     }
 
@@ -125,6 +133,7 @@ impl Rest {
             .route("/jars/{jar}/plan", get(jars::plan).post(jars::plan))
             .route("/jars/{jar}/run", post(jars::run))
             .layer(DefaultBodyLimit::max(limit));
+        let standby = standby::Proxy::new(self.role.clone());
         Router::new()
             .nest("/v1", api.clone())
             .merge(api)
@@ -136,6 +145,7 @@ impl Rest {
                 }
             })
             .with_state(self)
+            .layer(axum::middleware::from_fn_with_state(standby, standby::to_leader))
     }
 }
 

@@ -22,6 +22,12 @@ const SECRET_WORDS: [&str; 9] = [
     "basic-auth",
 ];
 
+/// Whether a key's value is shown to nobody.
+pub(crate) fn is_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
 pub(super) async fn config(State(rest): State<Rest>) -> Json<Value> {
     Json(json!({
         "refresh-interval": rest.settings.refresh_interval.as_millis() as u64,
@@ -47,11 +53,10 @@ pub(super) async fn overview(State(rest): State<Rest>) -> Result<Json<Value>, Re
 }
 
 pub(super) async fn jobmanager_config(State(rest): State<Rest>) -> Json<Value> {
-    let entries = rest.configuration.iter().map(|(key, value)| {
-        let lower = key.to_lowercase();
-        let hidden = SECRET_WORDS.iter().any(|word| lower.contains(word));
-        json!({ "key": key, "value": if hidden { "******" } else { value } })
-    });
+    let entries = rest
+        .configuration
+        .iter()
+        .map(|(key, value)| json!({ "key": key, "value": if is_secret(key) { "******" } else { value } }));
     Json(entries.collect())
 }
 

@@ -18,9 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::of_leader;
 use crate::control_plane::Control;
 use crate::dispatcher::{Dispatcher, JobRequest, RestoreRequest, Submitter, job_id_of_operation};
 use crate::failure::failure_to_proto;
+use crate::high_availability::Role;
 use crate::job_master::{OperationKind, SnapshotRequest};
 
 /// At most one snapshot in this time.
@@ -31,14 +33,21 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 pub(super) struct Service {
     control: Control,
     submitter: Arc<Submitter>,
+    role: Role,
     stop: CancellationToken,
 }
 
 impl Service {
-    pub(super) fn new(control: Control, submitter: Arc<Submitter>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        control: Control,
+        submitter: Arc<Submitter>,
+        role: Role,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             control,
             submitter,
+            role,
             stop,
         }
     }
@@ -52,6 +61,7 @@ impl Cluster for Service {
         &self,
         request: Request<WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
+        of_leader(&self.role)?;
         let theirs = request.into_inner().protocol_version;
         if theirs != CLUSTER_PROTOCOL_VERSION {
             return Err(Status::failed_precondition(format!(
@@ -68,6 +78,7 @@ impl Cluster for Service {
         &self,
         request: Request<SubmitJobRequest>,
     ) -> Result<Response<SubmitJobResponse>, Status> {
+        of_leader(&self.role)?;
         let request = request.into_inner();
         let package = request
             .package
@@ -97,6 +108,7 @@ impl Cluster for Service {
         &self,
         request: Request<CancelJobRequest>,
     ) -> Result<Response<CancelJobResponse>, Status> {
+        of_leader(&self.role)?;
         let job = request.into_inner().job_id.parse::<JobId>();
         let job = job.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let state = self
@@ -113,6 +125,7 @@ impl Cluster for Service {
         &self,
         request: Request<TriggerSavepointRequest>,
     ) -> Result<Response<TriggerSavepointResponse>, Status> {
+        of_leader(&self.role)?;
         let request = request.into_inner();
         let job = request.job_id.parse::<JobId>();
         let job = job.map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::{Stream, StreamExt};
 use thalweg_proto::control::v1::job_manager_server::JobManager;
 use thalweg_proto::control::v1::{
-    FetchPackageRequest, JobManagerCommand, PackageChunk, TaskManagerMessage, task_manager_message,
+    FetchPackageRequest, JobManagerCommand, LeaderRequest, LeaderResponse, PackageChunk, TaskManagerMessage,
+    task_manager_message,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -14,7 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::of_leader;
 use crate::control_plane::{COMMAND_QUEUE, Control, Event};
+use crate::high_availability::Role;
 use crate::package::{Package, PackageStore};
 use crate::resource_manager::ConnectionId;
 
@@ -26,15 +29,17 @@ pub(super) struct Service {
     control: Control,
     packages: PackageStore,
     connections: AtomicU64,
+    role: Role,
     stop: CancellationToken,
 }
 
 impl Service {
-    pub(super) fn new(control: Control, packages: PackageStore, stop: CancellationToken) -> Self {
+    pub(super) fn new(control: Control, packages: PackageStore, role: Role, stop: CancellationToken) -> Self {
         Self {
             control,
             packages,
             connections: AtomicU64::new(0),
+            role,
             stop,
         }
     }
@@ -51,6 +56,7 @@ impl JobManager for Service {
         &self,
         request: Request<Streaming<TaskManagerMessage>>,
     ) -> Result<Response<Self::ConnectTaskManagerStream>, Status> {
+        of_leader(&self.role)?;
         let mut messages = request.into_inner();
         let first = messages.message().await?;
         let Some(TaskManagerMessage {
@@ -94,10 +100,30 @@ impl JobManager for Service {
         Ok(Response::new(Box::pin(outgoing)))
     }
 
+    async fn leader(&self, _: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
+        // One whose control plane is gone leads no more, whatever it was.
+        let asked = self.control.read(|_, _| ()).await;
+        asked.map_err(|error| Status::unavailable(error.to_string()))?;
+        let epoch = self.role.epoch();
+        let leader = self.role.leader();
+        let (rpc_address, rest_address) = leader
+            .as_ref()
+            .map(|leader| (leader.rpc_address.clone(), leader.rest_address.clone()))
+            .unwrap_or_default();
+        Ok(Response::new(LeaderResponse {
+            epoch: epoch.unwrap_or(0),
+            leader_epoch: leader.map(|leader| leader.epoch).or(epoch).unwrap_or(0),
+            rpc_address,
+            rest_address,
+            is_leader: epoch.is_some(),
+        }))
+    }
+
     async fn fetch_package(
         &self,
         request: Request<FetchPackageRequest>,
     ) -> Result<Response<Self::FetchPackageStream>, Status> {
+        of_leader(&self.role)?;
         let sha256 = request.into_inner().sha256;
         let package = self.packages.get(&sha256);
         let package = package.ok_or_else(|| Status::not_found(format!("no job uses a package {sha256}")))?;
