@@ -1,0 +1,903 @@
+//! A task: mail, barriers, state, and one of four trades.
+//!
+//! ```text
+//!   source (splits) --hash--> operator (state: a chain of run files) --rebalance--> broker sink (transactions)
+//!                                                                   \-rebalance--> file sink (pending files)
+//! ```
+//!
+//! A task goes on by [`Task::step`], a few elements at a time; what it has to say goes to its TaskManager as [`Said`]. An operator
+//! checks that it sees each row of its share once and in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use thalweg_proto::control::v1::{
+    AcknowledgeCheckpoint, CheckpointFailureReason, DeclineCheckpoint, ExecutionAttempt, TaskDeployment,
+    TaskState,
+};
+use thalweg_proto::state::v1::{
+    CheckpointMetrics, CheckpointOptions, Distribution, KeyedRun, OperatorList, OperatorRestore,
+    OperatorSubtaskState, SnapshotKind, StateFile, TaskOperatorSnapshot, TaskRestore, TaskSnapshot,
+};
+use thalweg_types::KeyGroupRange;
+
+use crate::outside::{BrokerError, Row};
+use crate::shared::{Shared, Variant};
+use crate::steps::Step;
+use crate::store::{Content, Request};
+use crate::world::ROWS;
+
+/// Runs of a chain before it is written as one.
+const LONGEST_CHAIN: usize = 4;
+/// Elements taken in one step.
+const ELEMENTS: usize = 24;
+
+/// An attempt of a subtask.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TaskKey {
+    pub(crate) job: String,
+    pub(crate) vertex: String,
+    pub(crate) subtask: u32,
+    pub(crate) attempt: u32,
+    /// Of the worker that it runs in.
+    pub(crate) address: String,
+}
+
+impl TaskKey {
+    pub(crate) fn of(execution: &ExecutionAttempt, address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            job: execution.job_id.clone(),
+            vertex: execution.vertex_id.clone(),
+            subtask: execution.subtask,
+            attempt: execution.attempt,
+        }
+    }
+
+    pub(crate) fn execution(&self) -> ExecutionAttempt {
+        ExecutionAttempt {
+            job_id: self.job.clone(),
+            vertex_id: self.vertex.clone(),
+            subtask: self.subtask,
+            attempt: self.attempt,
+        }
+    }
+}
+
+impl std::fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let job = self.job.trim_start_matches('0');
+        let vertex = self.vertex.trim_start_matches('0');
+        write!(f, "job {job} task {vertex}.{}#{}", self.subtask, self.attempt)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Element {
+    Row(Row),
+    Barrier(u64, CheckpointOptions),
+}
+
+/// Into a task.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) producer: TaskKey,
+    pub(crate) edge: u32,
+    pub(crate) queue: VecDeque<Element>,
+    /// Since when the producer was not to be found or reached.
+    pub(crate) away_ms: Option<u64>,
+    pub(crate) met: bool,
+}
+
+/// Out of a task, along one edge.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) edge: u32,
+    by_hash: bool,
+    pub(crate) queues: Vec<VecDeque<Element>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Mail {
+    Trigger(u64, CheckpointOptions),
+    Notify(u64, bool),
+}
+
+/// To the TaskManager.
+#[derive(Debug)]
+pub(crate) enum Said {
+    State(TaskState, String),
+    Acknowledge(AcknowledgeCheckpoint),
+    Decline(DeclineCheckpoint),
+    /// Of the store; answered by [`Task::stored`].
+    Ask(Request),
+}
+
+/// A transaction as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Transaction {
+    id: String,
+    epoch: u32,
+    prepared_for: u64,
+}
+
+#[derive(Debug)]
+enum Trade {
+    Source(BTreeMap<u32, u32>),
+    Operator {
+        /// By source: the row that comes next.
+        next: BTreeMap<u32, u32>,
+        chain: Vec<KeyedRun>,
+        full: bool,
+    },
+    Broker {
+        ids: Ids,
+        open: Option<(String, u32)>,
+        prepared: Vec<Transaction>,
+        /// Held by the checkpoint that was restored: to be committed first.
+        restored: Vec<Transaction>,
+    },
+    Files {
+        rows: Vec<Row>,
+        prepared: Vec<Transaction>,
+        restored: Vec<Transaction>,
+    },
+}
+
+/// A writer's transactional ids, as the Kafka sink's pool has them.
+#[derive(Debug, Default)]
+struct Ids {
+    taken: BTreeSet<u32>,
+    free: BTreeSet<u32>,
+    known: BTreeMap<u32, u32>,
+    next: u32,
+}
+
+/// A file that is being written for a checkpoint.
+#[derive(Debug)]
+struct Upload {
+    id: u64,
+    run: KeyedRun,
+    request: Request,
+    tries: u32,
+    savepoint: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) key: TaskKey,
+    pub(crate) slot: u32,
+    pub(crate) state: TaskState,
+    pub(crate) inputs: Vec<Channel>,
+    pub(crate) outputs: Vec<Outlet>,
+    pub(crate) mail: VecDeque<Mail>,
+    /// The newest checkpoint that it restored from or acknowledged.
+    pub(crate) checkpoint: u64,
+    pub(crate) said: Vec<Said>,
+    operator_id: String,
+    range: KeyGroupRange,
+    parallelism: u32,
+    trade: Trade,
+    last_barrier: u64,
+    aligning: Option<(u64, CheckpointOptions, BTreeSet<usize>)>,
+    aborted: BTreeSet<u64>,
+    uploads: VecDeque<Upload>,
+    /// Run files to be read, oldest first.
+    to_read: VecDeque<String>,
+    initialized: bool,
+}
+
+impl Task {
+    pub(crate) fn new(deployment: &TaskDeployment, address: &str) -> Option<Self> {
+        let execution = deployment.execution.as_ref()?;
+        let vertex = deployment.vertex.as_ref()?;
+        let node = vertex.chain.first()?;
+        let inputs = deployment.inputs.iter().flat_map(|input| {
+            let edge = input.edge.as_ref().map_or(0, |edge| edge.id);
+            input.channels.iter().filter_map(move |channel| {
+                Some(Channel {
+                    producer: TaskKey::of(channel.producer.as_ref()?, &channel.data_address),
+                    edge,
+                    queue: VecDeque::new(),
+                    away_ms: None,
+                    met: false,
+                })
+            })
+        });
+        let outputs = deployment.outputs.iter().map(|output| Outlet {
+            edge: output.edge.as_ref().map_or(0, |edge| edge.id),
+            by_hash: output
+                .edge
+                .as_ref()
+                .is_some_and(|edge| edge.partitioner() == thalweg_proto::graph::v1::Partitioner::Hash),
+            queues: output.consumers.iter().map(|_| VecDeque::new()).collect(),
+        });
+        let restore = deployment
+            .restore
+            .clone()
+            .filter(|restore| restore.checkpoint_id > 0);
+        let operator = restore.as_ref().and_then(|restore| restore.operators.first());
+        let mut to_read = VecDeque::new();
+        let trade = trade(&node.operator, execution.subtask, operator, &mut to_read);
+        Some(Self {
+            key: TaskKey::of(execution, address),
+            slot: deployment.slot,
+            state: TaskState::Initializing,
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+            mail: VecDeque::new(),
+            checkpoint: restore
+                .as_ref()
+                .map_or(0, |restore: &TaskRestore| restore.checkpoint_id),
+            said: Vec::new(),
+            operator_id: node.operator_id.clone(),
+            range: KeyGroupRange::of_subtask(execution.subtask, vertex.parallelism, vertex.max_parallelism),
+            parallelism: vertex.parallelism,
+            trade,
+            last_barrier: restore.as_ref().map_or(0, |restore| restore.checkpoint_id),
+            aligning: None,
+            aborted: BTreeSet::new(),
+            uploads: VecDeque::new(),
+            to_read,
+            initialized: false,
+        })
+    }
+
+    fn is_source(&self) -> bool {
+        matches!(self.trade, Trade::Source(_))
+    }
+
+    fn fail(&mut self, shared: &mut Shared, why: String) {
+        shared.step(Step::TaskFailed, format_args!("{} {why}", self.key));
+        self.state = TaskState::Failed;
+        self.said.push(Said::State(TaskState::Failed, why));
+    }
+
+    // ---- its begin ----
+
+    /// Asks for the next run file, or begins to run.
+    pub(crate) fn initialize(&mut self, shared: &mut Shared) {
+        if let Some(path) = self.to_read.front() {
+            return self.said.push(Said::Ask(Request::Get(path.clone())));
+        }
+        if !self.put_in_order(shared) {
+            return;
+        }
+        let step = if self.checkpoint > 0 {
+            Step::Restored
+        } else {
+            Step::DeployedEmpty
+        };
+        shared.step(
+            step,
+            format_args!("{} from checkpoint {}", self.key, self.checkpoint),
+        );
+        self.initialized = true;
+        self.state = TaskState::Running;
+        self.said.push(Said::State(TaskState::Running, String::new()));
+    }
+
+    /// Sinks: commit what the checkpoint holds, then put away what else there is.
+    fn put_in_order(&mut self, shared: &mut Shared) -> bool {
+        let (key, job) = (self.key.clone(), self.key.job.clone());
+        let forget = shared.variant == Variant::ForgetCommittables;
+        match &mut self.trade {
+            Trade::Broker { restored, ids, .. } => {
+                for transaction in std::mem::take(restored).into_iter().filter(|_| !forget) {
+                    match commit(shared, &key, &transaction, Step::CommittedAtRestore) {
+                        Ok(true) => ids.put_back(&transaction.id, transaction.epoch),
+                        // Used again since: what is open under it by now is nobody's any more.
+                        Ok(false) => {
+                            let epoch = shared.broker.init(&transaction.id, None).unwrap_or_default();
+                            ids.put_back(&transaction.id, epoch);
+                        }
+                        Err(why) => {
+                            self.fail(shared, why);
+                            return false;
+                        }
+                    }
+                }
+                for id in shared.broker.open(&format!("{job}-{}-", key.subtask)) {
+                    shared.step(Step::TransactionAborted, format_args!("{key} {id}"));
+                    shared.broker.init(&id, None).ok();
+                }
+            }
+            Trade::Files { restored, .. } => {
+                for file in std::mem::take(restored).into_iter().filter(|_| !forget) {
+                    commit_file(shared, &key, &file);
+                }
+                for name in shared.files.pending(&format!("{job}-{}-", key.subtask)) {
+                    shared.files.discard(&name);
+                }
+            }
+            Trade::Source(_) | Trade::Operator { .. } => {}
+        }
+        true
+    }
+
+    /// The store's answer to what it asked for.
+    pub(crate) fn stored(&mut self, shared: &mut Shared, answer: Result<Option<Content>, bool>) {
+        if !self.initialized {
+            return match answer {
+                Ok(Some(Content::Run(changes))) => {
+                    self.to_read.pop_front();
+                    if let Trade::Operator { next, .. } = &mut self.trade {
+                        next.extend(changes);
+                    }
+                    self.initialize(shared);
+                }
+                // Whether it is for ever or will pass.
+                Err(true) => {
+                    let path = self.to_read.front().cloned().unwrap_or_default();
+                    self.fail(shared, format!("{path} that it is to restore is gone"));
+                }
+                _ => self.fail(shared, "its state can't be read".to_owned()),
+            };
+        }
+        let Some(mut upload) = self.uploads.pop_front() else {
+            return;
+        };
+        if answer.is_err() && upload.tries < 3 {
+            upload.tries += 1;
+            self.said.push(Said::Ask(upload.request.clone()));
+            return self.uploads.push_front(upload);
+        }
+        if answer.is_ok() {
+            shared.step(
+                Step::SnapshotWritten,
+                format_args!("{} checkpoint {}", self.key, upload.id),
+            );
+            self.acknowledge_runs(shared, upload);
+        } else {
+            if let Trade::Operator { full, .. } = &mut self.trade {
+                *full = true;
+            }
+            self.decline(shared, upload.id, CheckpointFailureReason::AsyncException);
+        }
+        if let Some(next) = self.uploads.front() {
+            self.said.push(Said::Ask(next.request.clone()));
+        }
+    }
+
+    // ---- its life ----
+
+    pub(crate) fn step(&mut self, shared: &mut Shared) {
+        if self.state != TaskState::Running {
+            return;
+        }
+        self.read_mail(shared);
+        if self.is_source() {
+            self.emit(shared);
+        }
+        for _ in 0..ELEMENTS {
+            if self.state != TaskState::Running || !self.take(shared) {
+                break;
+            }
+        }
+        if self.state == TaskState::Running && self.is_source() {
+            self.begin_triggered(shared);
+        }
+    }
+
+    fn read_mail(&mut self, shared: &mut Shared) {
+        let (triggers, notes): (VecDeque<_>, VecDeque<_>) = self
+            .mail
+            .drain(..)
+            .partition(|mail| matches!(mail, Mail::Trigger(..)));
+        self.mail = triggers;
+        for note in notes {
+            match note {
+                Mail::Notify(id, true) => {
+                    shared.step(Step::Notified, format_args!("{} checkpoint {id}", self.key));
+                    if !shared.truth.has_completed(&self.key.job, id) {
+                        shared.violated(format_args!(
+                            "{} was told that checkpoint {id} is complete, which no log has",
+                            self.key
+                        ));
+                    }
+                    self.commit(shared, id);
+                }
+                Mail::Notify(id, false) => {
+                    shared.step(Step::Aborted, format_args!("{} checkpoint {id}", self.key));
+                    self.aligning.take_if(|(aligning, ..)| *aligning == id);
+                    if id > self.last_barrier {
+                        self.aborted.insert(id);
+                    }
+                    self.mail
+                        .retain(|mail| !matches!(mail, Mail::Trigger(other, _) if *other == id));
+                }
+                Mail::Trigger(..) => {}
+            }
+        }
+    }
+
+    fn begin_triggered(&mut self, shared: &mut Shared) {
+        while let Some(Mail::Trigger(id, options)) = self.mail.pop_front() {
+            if id <= self.last_barrier {
+                continue;
+            }
+            shared.step(Step::Triggered, format_args!("{} checkpoint {id}", self.key));
+            self.snapshot(shared, id, &options);
+        }
+    }
+
+    fn emit(&mut self, shared: &mut Shared) {
+        let Trade::Source(splits) = &mut self.trade else {
+            return;
+        };
+        let mut rows = Vec::new();
+        for (source, next) in splits {
+            for _ in 0..shared.random.below(3) {
+                if *next < ROWS {
+                    rows.push((*source, *next));
+                    *next += 1;
+                }
+            }
+        }
+        for row in rows {
+            self.send(shared, row);
+        }
+    }
+
+    fn send(&mut self, shared: &mut Shared, row: Row) {
+        for outlet in &mut self.outputs {
+            let count = outlet.queues.len();
+            let to = if outlet.by_hash {
+                row.1 as usize % count
+            } else {
+                shared.random.place(count)
+            };
+            outlet.queues[to].push_back(Element::Row(row));
+        }
+    }
+
+    /// One element of any channel that is not held up by a barrier.
+    fn take(&mut self, shared: &mut Shared) -> bool {
+        let blocked = |place: &usize| {
+            let aligning = self.aligning.as_ref();
+            aligning.is_some_and(|(.., arrived)| arrived.contains(place))
+        };
+        let ready: Vec<usize> = (0..self.inputs.len())
+            .filter(|place| !self.inputs[*place].queue.is_empty() && !blocked(place))
+            .collect();
+        let Some(place) = ready.get(shared.random.place(ready.len())).copied() else {
+            return false;
+        };
+        match self.inputs[place].queue.pop_front() {
+            Some(Element::Row(row)) => self.process(shared, row),
+            Some(Element::Barrier(id, options)) => self.barrier(shared, place, id, options),
+            None => {}
+        }
+        true
+    }
+
+    fn process(&mut self, shared: &mut Shared, row: Row) {
+        let now_ms = shared.now_ms;
+        let subtask = self.key.subtask;
+        match &mut self.trade {
+            Trade::Operator { next, .. } => {
+                let expected = next.entry(row.0).or_insert(subtask);
+                if *expected != row.1 {
+                    let expected = *expected;
+                    shared.violated(format_args!(
+                        "{} saw row {row:?} when row {expected} of that source is next",
+                        self.key
+                    ));
+                }
+                next.insert(row.0, row.1 + self.parallelism);
+                self.send(shared, row);
+            }
+            Trade::Broker { ids, open, .. } => {
+                let written = match open {
+                    Some((id, epoch)) => shared.broker.write(id, *epoch, row, now_ms),
+                    None => ids.open(shared, &self.key).and_then(|(id, epoch)| {
+                        *open = Some((id.clone(), epoch));
+                        shared.broker.write(&id, epoch, row, now_ms)
+                    }),
+                };
+                if let Err(error) = written {
+                    self.refused(shared, error);
+                }
+            }
+            Trade::Files { rows, .. } => rows.push(row),
+            Trade::Source(_) => {}
+        }
+    }
+
+    fn refused(&mut self, shared: &mut Shared, error: BrokerError) {
+        shared.step(Step::Fenced, format_args!("{} {error:?}", self.key));
+        self.fail(shared, format!("the broker refuses it: {error:?}"));
+    }
+
+    fn barrier(&mut self, shared: &mut Shared, place: usize, id: u64, options: CheckpointOptions) {
+        if id <= self.last_barrier {
+            return;
+        }
+        shared.step(Step::BarrierArrived, format_args!("{} checkpoint {id}", self.key));
+        match &mut self.aligning {
+            Some((older, ..)) if *older > id => return,
+            Some((same, _, arrived)) if *same == id => {
+                arrived.insert(place);
+            }
+            _ => {
+                if let Some((older, ..)) = self.aligning.take() {
+                    self.decline(shared, older, CheckpointFailureReason::Subsumed);
+                }
+                if self.aborted.contains(&id) {
+                    self.last_barrier = id;
+                    return;
+                }
+                self.aligning = Some((id, options, BTreeSet::from([place])));
+            }
+        }
+        let inputs = self.inputs.len();
+        if let Some((id, options, _)) = self.aligning.take_if(|(.., arrived)| arrived.len() == inputs) {
+            shared.step(Step::Aligned, format_args!("{} checkpoint {id}", self.key));
+            self.snapshot(shared, id, &options);
+        }
+    }
+
+    // ---- checkpoints ----
+
+    fn snapshot(&mut self, shared: &mut Shared, id: u64, options: &CheckpointOptions) {
+        self.last_barrier = id;
+        self.aborted.retain(|other| *other > id);
+        for outlet in &mut self.outputs {
+            for queue in &mut outlet.queues {
+                queue.push_back(Element::Barrier(id, options.clone()));
+            }
+        }
+        let commits_now = shared.variant == Variant::CommitAtBarrier;
+        let lists = match &mut self.trade {
+            Trade::Source(splits) => {
+                let lines: Vec<String> = splits
+                    .iter()
+                    .map(|(source, next)| format!("{source}:{next}"))
+                    .collect();
+                vec![list("Splits", &lines)]
+            }
+            Trade::Operator { .. } => return self.upload(shared, id, options),
+            Trade::Broker { open, prepared, .. } => {
+                if let Some((transaction, epoch)) = open.take() {
+                    shared.step(
+                        Step::Prepared,
+                        format_args!("{} {transaction}/{epoch} for {id}", self.key),
+                    );
+                    prepared.push(Transaction {
+                        id: transaction,
+                        epoch,
+                        prepared_for: id,
+                    });
+                }
+                vec![list("Committables", &lines_of(prepared))]
+            }
+            Trade::Files { rows, prepared, .. } => {
+                if !rows.is_empty() {
+                    let key = &self.key;
+                    let name = format!("{}-{}-{:016x}", key.job, key.subtask, shared.random.next());
+                    shared.files.write(&name, std::mem::take(rows));
+                    prepared.push(Transaction {
+                        id: name,
+                        epoch: 0,
+                        prepared_for: id,
+                    });
+                }
+                vec![list("Committables", &lines_of(prepared))]
+            }
+        };
+        if commits_now {
+            self.commit(shared, id);
+        }
+        let state = OperatorSubtaskState {
+            subtask: self.key.subtask,
+            lists,
+            ..OperatorSubtaskState::default()
+        };
+        self.acknowledge(shared, id, state);
+    }
+
+    fn upload(&mut self, shared: &mut Shared, id: u64, options: &CheckpointOptions) {
+        let path = format!("{}/{:016x}", options.shared_folder, shared.random.next());
+        let savepoint = options.kind() == SnapshotKind::Savepoint;
+        let Trade::Operator { next, chain, full } = &mut self.trade else {
+            return;
+        };
+        if *full
+            || savepoint
+            || options.kind() == SnapshotKind::FullCheckpoint
+            || chain.len() >= LONGEST_CHAIN
+        {
+            chain.clear();
+            *full = false;
+        }
+        let base = options
+            .shared_folder
+            .rsplit_once('/')
+            .map_or("", |(base, _)| base);
+        let relative = path
+            .strip_prefix(base)
+            .map_or(path.as_str(), |path| path.trim_start_matches('/'));
+        let run = KeyedRun {
+            file: Some(StateFile {
+                path: relative.to_owned(),
+                size: 1,
+                ..StateFile::default()
+            }),
+            first_key_group: self.range.start,
+            last_key_group: self.range.end,
+            checkpoint_id: id,
+            rows: 1,
+        };
+        chain.push(run.clone());
+        let request = Request::Put(path, Content::Run(next.clone()));
+        if self.uploads.is_empty() {
+            self.said.push(Said::Ask(request.clone()));
+        }
+        self.uploads.push_back(Upload {
+            id,
+            run,
+            request,
+            tries: 1,
+            savepoint,
+        });
+    }
+
+    fn acknowledge_runs(&mut self, shared: &mut Shared, upload: Upload) {
+        let Trade::Operator { chain, full, .. } = &mut self.trade else {
+            return;
+        };
+        // Up to the run that was written: what is behind it belongs to later ones.
+        let place = chain.iter().position(|run| *run == upload.run);
+        let runs: Vec<KeyedRun> = match place {
+            Some(place) => chain[..=place].to_vec(),
+            None => vec![upload.run],
+        };
+        if upload.savepoint {
+            *full = true;
+        }
+        let state = OperatorSubtaskState {
+            subtask: self.key.subtask,
+            runs,
+            ..OperatorSubtaskState::default()
+        };
+        self.acknowledge(shared, upload.id, state);
+    }
+
+    fn acknowledge(&mut self, shared: &mut Shared, id: u64, state: OperatorSubtaskState) {
+        if shared.faulty && shared.random.per_mille(5) {
+            if let Trade::Operator { full, .. } = &mut self.trade {
+                *full = true;
+            }
+            return self.decline(shared, id, CheckpointFailureReason::AsyncException);
+        }
+        shared.step(Step::Acknowledged, format_args!("{} checkpoint {id}", self.key));
+        self.checkpoint = self.checkpoint.max(id);
+        let operator = TaskOperatorSnapshot {
+            operator_id: self.operator_id.clone(),
+            state: Some(state),
+            tables: Vec::new(),
+        };
+        self.said.push(Said::Acknowledge(AcknowledgeCheckpoint {
+            execution: Some(self.key.execution()),
+            checkpoint_id: id,
+            snapshot: Some(TaskSnapshot {
+                operators: vec![operator],
+            }),
+            metrics: Some(CheckpointMetrics::default()),
+        }));
+    }
+
+    fn decline(&mut self, shared: &mut Shared, id: u64, reason: CheckpointFailureReason) {
+        shared.step(Step::Declined, format_args!("{} checkpoint {id}", self.key));
+        self.said.push(Said::Decline(DeclineCheckpoint {
+            execution: Some(self.key.execution()),
+            checkpoint_id: id,
+            failure: None,
+            reason: reason.into(),
+        }));
+    }
+
+    /// A checkpoint is complete: what was prepared for it and before is committed.
+    fn commit(&mut self, shared: &mut Shared, id: u64) {
+        let key = self.key.clone();
+        let mut failed = None;
+        match &mut self.trade {
+            Trade::Broker { prepared, ids, .. } => {
+                let due = prepared.extract_if(.., |prepared| prepared.prepared_for <= id);
+                for transaction in due {
+                    match commit(shared, &key, &transaction, Step::Committed) {
+                        Ok(_) => ids.put_back(&transaction.id, transaction.epoch),
+                        Err(why) => failed = Some(why),
+                    }
+                }
+            }
+            Trade::Files { prepared, .. } => {
+                for file in prepared.extract_if(.., |prepared| prepared.prepared_for <= id) {
+                    commit_file(shared, &key, &file);
+                }
+            }
+            Trade::Source(_) | Trade::Operator { .. } => {}
+        }
+        if let Some(why) = failed {
+            self.fail(shared, why);
+        }
+    }
+}
+
+impl Ids {
+    /// An id and its epoch, ready to be written with.
+    fn open(&mut self, shared: &mut Shared, key: &TaskKey) -> Result<(String, u32), BrokerError> {
+        let counter = self.free.pop_first().unwrap_or_else(|| {
+            while self.taken.contains(&self.next) {
+                self.next += 1;
+            }
+            self.next += 1;
+            self.next - 1
+        });
+        let id = format!("{}-{}-{counter}", key.job, key.subtask);
+        let known = self.known.remove(&counter);
+        let epoch = shared.broker.init(&id, known)?;
+        Ok((id, epoch))
+    }
+
+    fn put_back(&mut self, id: &str, epoch: u32) {
+        let counter = id.rsplit('-').next().and_then(|counter| counter.parse().ok());
+        if let Some(counter) = counter {
+            self.taken.remove(&counter);
+            self.known.insert(counter, epoch);
+            if counter < self.next {
+                self.free.insert(counter);
+            }
+        }
+    }
+}
+
+/// Whether the id still is this transaction's.
+fn commit(shared: &mut Shared, key: &TaskKey, transaction: &Transaction, step: Step) -> Result<bool, String> {
+    let Transaction {
+        id,
+        epoch,
+        prepared_for,
+    } = transaction;
+    match shared.broker.commit(&key.job, id, *epoch) {
+        Ok(false) => {
+            shared.step(step, format_args!("{key} {id}/{epoch}"));
+            if !shared.truth.has_completed(&key.job, *prepared_for) {
+                shared.violated(format_args!(
+                    "{key} committed {id}, prepared for checkpoint {prepared_for}, which no log has"
+                ));
+            }
+            Ok(true)
+        }
+        Ok(true) => {
+            shared.step(Step::CommittedAgain, format_args!("{key} {id}/{epoch}"));
+            Ok(true)
+        }
+        Err(BrokerError::Fenced) if shared.broker.was_committed(id, *epoch) => {
+            shared.step(
+                Step::CommittedAgain,
+                format_args!("{key} {id}/{epoch}, used again since"),
+            );
+            Ok(false)
+        }
+        Err(error) => Err(format!(
+            "{id}/{epoch} of checkpoint {prepared_for} can't be committed: {error:?}"
+        )),
+    }
+}
+
+fn commit_file(shared: &mut Shared, key: &TaskKey, file: &Transaction) {
+    match shared.files.commit(&key.job, &file.id) {
+        Some(false) => shared.step(Step::FileCommitted, format_args!("{key} {}", file.id)),
+        Some(true) => shared.step(Step::CommittedAgain, format_args!("{key} {}", file.id)),
+        None => shared.violated(format_args!(
+            "{key}: file {} of checkpoint {} is gone before it was committed",
+            file.id, file.prepared_for
+        )),
+    }
+}
+
+fn trade(
+    operator: &str,
+    subtask: u32,
+    restore: Option<&OperatorRestore>,
+    to_read: &mut VecDeque<String>,
+) -> Trade {
+    let restored = || restore.map(transactions).unwrap_or_default();
+    match operator {
+        "Numbers" => {
+            let restored = restore.map(splits).unwrap_or_default();
+            Trade::Source(if restored.is_empty() {
+                BTreeMap::from([(subtask, 0)])
+            } else {
+                restored
+            })
+        }
+        "BrokerSink" => {
+            let restored = restored();
+            let counter = |transaction: &Transaction| transaction.id.rsplit('-').next()?.parse().ok();
+            let ids = Ids {
+                taken: restored.iter().filter_map(counter).collect(),
+                ..Ids::default()
+            };
+            Trade::Broker {
+                ids,
+                open: None,
+                prepared: Vec::new(),
+                restored,
+            }
+        }
+        "FileSink" => Trade::Files {
+            rows: Vec::new(),
+            prepared: Vec::new(),
+            restored: restored(),
+        },
+        _ => {
+            let runs: Vec<KeyedRun> = restore
+                .iter()
+                .flat_map(|restore| &restore.keyed)
+                .flat_map(|subtask| subtask.runs.clone())
+                .collect();
+            let paths = runs.iter().filter_map(|run| run.file.as_ref());
+            to_read.extend(paths.map(|file| file.path.clone()));
+            let own = restore.is_some_and(|restore| restore.own_runs);
+            Trade::Operator {
+                next: BTreeMap::new(),
+                chain: if own { runs } else { Vec::new() },
+                full: !own,
+            }
+        }
+    }
+}
+
+fn list(name: &str, lines: &[String]) -> OperatorList {
+    let inline = lines.join("\n").into_bytes();
+    OperatorList {
+        name: name.to_owned(),
+        distribution: Distribution::Split.into(),
+        items: lines.len() as u64,
+        file: Some(StateFile {
+            size: inline.len() as u64,
+            inline,
+            ..StateFile::default()
+        }),
+    }
+}
+
+fn lines_of(prepared: &[Transaction]) -> Vec<String> {
+    let line = |one: &Transaction| format!("{}:{}:{}", one.id, one.epoch, one.prepared_for);
+    prepared.iter().map(line).collect()
+}
+
+fn lines(restore: &OperatorRestore) -> Vec<String> {
+    let mut all = Vec::new();
+    for share in &restore.lists {
+        let file = share.list.as_ref().and_then(|list| list.file.as_ref());
+        let text = file
+            .map(|file| String::from_utf8_lossy(&file.inline).into_owned())
+            .unwrap_or_default();
+        let share = text.lines().skip(share.first as usize).take(share.count as usize);
+        all.extend(share.map(str::to_owned));
+    }
+    all
+}
+
+fn splits(restore: &OperatorRestore) -> BTreeMap<u32, u32> {
+    let split = |line: String| {
+        let (source, next) = line.split_once(':')?;
+        Some((source.parse().ok()?, next.parse().ok()?))
+    };
+    lines(restore).into_iter().filter_map(split).collect()
+}
+
+fn transactions(restore: &OperatorRestore) -> Vec<Transaction> {
+    let transaction = |line: String| {
+        let mut parts = line.split(':');
+        Some(Transaction {
+            id: parts.next()?.to_owned(),
+            epoch: parts.next()?.parse().ok()?,
+            prepared_for: parts.next()?.parse().ok()?,
+        })
+    };
+    lines(restore).into_iter().filter_map(transaction).collect()
+}
