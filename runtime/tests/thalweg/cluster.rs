@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::package::package;
 
+mod high_availability;
 mod rescaling;
 mod samples;
+mod takeover;
 
 /// Ends when it is dropped.
 struct Process(Child);
@@ -28,7 +30,7 @@ struct Cluster {
     rpc_port: u16,
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()
@@ -54,15 +56,16 @@ impl Cluster {
     }
 
     fn process(&mut self, arguments: &[&str]) {
+        self.process_of("127.0.0.1", self.rpc_port, arguments);
+    }
+
+    /// With other settings of `jobmanager.rpc.*` than the cluster's.
+    fn process_of(&mut self, rpc_address: &str, rpc_port: u16, arguments: &[&str]) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_thalweg"))
             .args(arguments)
-            .args(["-D", &format!("jobmanager.rpc.port={}", self.rpc_port)])
-            .args([
-                "-D",
-                "jobmanager.rpc.address=127.0.0.1",
-                "-D",
-                "metrics.reporter.prom.port=0",
-            ])
+            .args(["-D", &format!("jobmanager.rpc.port={rpc_port}")])
+            .args(["-D", &format!("jobmanager.rpc.address={rpc_address}")])
+            .args(["-D", "metrics.reporter.prom.port=0"])
             .args([
                 "-D",
                 "taskmanager.numberOfTaskSlots=2",

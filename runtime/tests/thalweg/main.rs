@@ -6,5 +6,6 @@
 
 mod cluster;
 mod commands;
+mod faults;
 mod package;
 mod samples;

@@ -13,10 +13,10 @@ use crate::package::package;
 const NUMBERS: i64 = 60_000;
 const KEYS: i64 = 97;
 /// So slow that no run but the last comes to the end.
-const SLOWLY: i64 = 1_000;
+pub(super) const SLOWLY: i64 = 1_000;
 const AT_ONCE: i64 = 10_000_000;
 
-fn arguments(rate: i64) -> [String; 3] {
+pub(super) fn arguments(rate: i64) -> [String; 3] {
     [NUMBERS, KEYS, rate].map(|argument| argument.to_string())
 }
 
@@ -101,8 +101,13 @@ async fn every_key_keeps_its_state_from_two_to_five_to_three_subtasks_with_kills
     let five = request(5, "rocksdb", Some(&first));
     let second = run_with_a_kill(&mut cluster, &package, &savepoints, five, (1, "tm-d")).await;
 
+    every_key_has_its_state(&package, &second);
+}
+
+/// Runs the job from a savepoint to its end, and compares what it prints with what is right.
+pub(super) fn every_key_has_its_state(package: &Path, savepoint: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
-        .args(["run", package.to_str().unwrap(), "-p", "3", "-s", &second, "--"])
+        .args(["run", package.to_str().unwrap(), "-p", "3", "-s", savepoint, "--"])
         .args(arguments(AT_ONCE))
         .output()
         .unwrap();
