@@ -16,7 +16,7 @@ DEBUG_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/debug
 RELEASE_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/release
 # Where image contexts and archives are laid out.
 BUILD ?= $(THALWEG_CACHE)/build
-PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p misbehaving -p remembering -p keyed-count
+PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p misbehaving -p remembering -p transfer -p keyed-count
 # Tools that no Debian package has, pinned and built into the cache. A folder a version: another version is another target.
 TOOLS := $(THALWEG_CACHE)/tools
 CARGO_DENY_VERSION := 0.20.2
@@ -80,6 +80,10 @@ unit: build ## Tests that need no cluster
 	cargo test --workspace --lib --bins --tests --exclude thalweg-e2e
 	cargo test --workspace --doc
 	python3 -m unittest discover -q -s e2e/bench -t e2e/bench
+
+.PHONY: simulate
+simulate: ## The control plane in simulated worlds with faults (SEEDS=1000 FIRST=0)
+	cargo run -q -p thalweg-sim -- $(or $(SEEDS),1000) $(or $(FIRST),0)
 
 .PHONY: cluster
 cluster: ## The parts of the throw-away cluster, built into the cache (the first time: long)

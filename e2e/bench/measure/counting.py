@@ -29,10 +29,14 @@ def job(
     value_bytes: int = 0,
     settings: Mapping[str, object] | None = None,
     task_managers: int = 1,
+    transactional_id_prefix: str | None = None,
+    high_availability: bool = False,
 ) -> Job:
     arguments = topic_arguments(topics.address(), topic, output, bounded)
     arguments += ["--key", key, "--program", program, "--value-bytes", str(value_bytes)]
-    return Job("keyed-count", arguments, options.parallelism, options.memory, task_managers, settings or {})
+    if transactional_id_prefix:
+        arguments += ["--transactional-id-prefix", transactional_id_prefix]
+    return Job("keyed-count", arguments, options.parallelism, options.memory, task_managers, settings or {}, high_availability)
 
 
 def check(options: argparse.Namespace, **of_job: object) -> None:

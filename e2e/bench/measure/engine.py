@@ -32,6 +32,8 @@ class Job:
     task_managers: int = 1
     # Of both; @WORK@ in a value is the engine's own folder.
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    # Whether a second JobManager is to take over if need be: `start_standby` starts it.
+    high_availability: bool = False
 
     @property
     def slots(self) -> int:
@@ -61,15 +63,28 @@ class Engine(ABC):
         self.task_managers: dict[int, Process] = {}
         # Put before a TaskManager's command line.
         self.wrapper: list[str] = []
+        # All that was started, to be started again: name, command line, environment, number of a TaskManager.
+        self._spawned: list[tuple[str, Sequence[str], dict[str, str], int | None]] = []
         self._own_settings = settings
+        # Number of the JobManager that leads.
+        self._leader = 0
 
     @property
     def rest_url(self) -> str:
-        return f"http://127.0.0.1:{self.rest_port}"
+        """Of the JobManager that leads: the first one, until it is killed."""
+        return f"http://127.0.0.1:{self.rest_port + self._leader}"
 
     @abstractmethod
     def _launch(self, job: Job) -> None:
         """Starts the processes and submits the job."""
+
+    @abstractmethod
+    def _resume(self, job: Job) -> None:
+        """Makes the job go on from its newest checkpoint, when all processes were started again."""
+
+    @abstractmethod
+    def start_standby(self, job: Job) -> None:
+        """Starts a second JobManager, and returns when it stands by."""
 
     @abstractmethod
     def state_bytes(self) -> int:
@@ -94,6 +109,7 @@ class Engine(ABC):
             process.stop()
         self.processes.clear()
         self.task_managers.clear()
+        self._spawned.clear()
         for folder in ("tmp", "checkpoints"):
             shutil.rmtree(self.work / folder, ignore_errors=True)
 
@@ -102,6 +118,28 @@ class Engine(ABC):
         process = self.task_managers.pop(number)
         self.processes.remove(process)
         process.kill()
+
+    def kill_leader(self) -> None:
+        """SIGKILL for the JobManager that leads; from then on the other one is asked."""
+        leader = self.processes.pop(self._first_job_manager())
+        self._leader += 1
+        leader.kill()
+
+    def _first_job_manager(self) -> int:
+        return next(index for index, process in enumerate(self.processes) if "jobmanager" in process.name)
+
+    def kill_everything(self) -> None:
+        """SIGKILL for all processes at once, as when the machine's power fails."""
+        processes.kill(self.processes)
+        self.processes.clear()
+        self.task_managers.clear()
+
+    def start_again(self, job: Job) -> None:
+        """Starts what was killed, all at once and with the folders that it left; returns when the job is asked to go on."""
+        spawned, self._spawned = self._spawned, []
+        for name, command, environment, number in spawned:
+            self._spawn(f"{name}-again", command, environment, number)
+        self._resume(job)
 
     def check(self) -> None:
         """Fails if a process or the job has ended that should run."""
@@ -152,14 +190,19 @@ class Engine(ABC):
     def job_url(self) -> str:
         return f"{self.rest_url}/jobs/{rest.jobs(self.rest_url)[0]['jid']}"
 
-    def _spawn(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Process:
+    def _spawn(
+        self, name: str, command: Sequence[str], environment: dict[str, str], task_manager: int | None = None
+    ) -> Process:
         process = Process(f"{self.name} {name}", command, self.work / "log" / f"{name}.log", environment)
         self.processes.append(process)
+        self._spawned.append((name, command, environment, task_manager))
+        if task_manager is not None:
+            self.task_managers[task_manager] = process
         return process
 
     def _spawn_task_manager(self, number: int, command: Sequence[str], environment: dict[str, str]) -> None:
         name = f"taskmanager-{number}" if number else "taskmanager"
-        self.task_managers[number] = self._spawn(name, [*self.wrapper, *command], environment)
+        self._spawn(name, [*self.wrapper, *command], environment, number)
 
     def _operator_total(self, metric: str, wanted: Callable[[prometheus.Labels], bool]) -> float | None:
         return self._total(f"{_OPERATOR}{metric}", wanted)

@@ -16,6 +16,7 @@ from .places import BENCH
 from .processes import wait_until
 
 _START_SECONDS = 120
+_ZOOKEEPER_PORT = 6381
 _RESULT_PREFIX = "BASH_JAVA_UTILS_EXEC_RESULT:"
 _FOLDER = BENCH / "flink"
 # State is on the heap: what is not managed memory is heap.
@@ -43,13 +44,22 @@ class Flink(Engine):
 
     def _launch(self, job: Job) -> None:
         self._write_configuration(job)
-        self._start_job_manager()
+        if job.high_availability:
+            self._start_zookeeper()
+        self._start_job_manager(0)
         wait_until("Flink's REST", _START_SECONDS, lambda: rest.reachable(f"{self.rest_url}/overview"), self.processes)
         for number in range(job.task_managers):
             self._start_task_manager(number)
-        slots = job.slots * job.task_managers
-        wait_until("Flink's slots", _START_SECONDS, lambda: self._free_slots() >= slots, self.processes)
+        self._wait_for_slots(job.slots * job.task_managers)
         self._submit(job)
+
+    def _resume(self, job: Job) -> None:
+        """As an operator would: the job is submitted again, from the newest checkpoint, as soon as there are slots for it."""
+        self._wait_for_slots(job.parallelism)
+        self._submit(job, newest_checkpoint(self.work / "checkpoints"))
+
+    def _wait_for_slots(self, slots: int) -> None:
+        wait_until("Flink's slots", _START_SECONDS, lambda: self._free_slots() >= slots, self.processes, 0.02)
 
     def _write_configuration(self, job: Job) -> None:
         conf = self.work / "conf"
@@ -69,11 +79,44 @@ class Flink(Engine):
         (conf / "config.yaml").write_text(text)
         shutil.copy(_FOLDER / "conf/log4j-console.properties", conf)
 
-    def _start_job_manager(self) -> None:
+    def _start_job_manager(self, number: int) -> None:
         options, dynamic = self._resources("GET_JM_RESOURCE_PARAMS")
         entrypoint = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
         arguments = [entrypoint, "--configDir", str(self.work / "conf"), "--executionMode", "cluster", *dynamic]
-        self._spawn("jobmanager", self._java(options) + arguments, self._environment())
+        name = "jobmanager"
+        if number:
+            name = f"{name}-{number}"
+            own = {"rest.port": self.rest_port + number, "metrics.reporter.prom.port": self.metrics_port - 1 - number}
+            arguments += [part for key, value in own.items() for part in ("-D", f"{key}={value}")]
+        self._spawn(name, self._java(options) + arguments, self._environment())
+
+    def start_standby(self, job: Job) -> None:
+        self._start_job_manager(1)
+        standby = f"http://127.0.0.1:{self.rest_port + 1}"
+        wait_until("Flink's standby", _START_SECONDS, lambda: rest.reachable(f"{standby}/overview"), self.processes)
+
+    def _start_zookeeper(self) -> None:
+        """The one that comes with Flink, alone, on loopback."""
+        configuration = self.work / "conf/zoo.cfg"
+        configuration.write_text(
+            f"tickTime=500\ndataDir={self.work}/tmp/zookeeper\nclientPort={_ZOOKEEPER_PORT}\nclientPortAddress=127.0.0.1\n"
+            "admin.enableServer=false\nserver.1=127.0.0.1:2888:3888\n"
+        )
+        quorum_peer = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
+        self._spawn("zookeeper", [*self._java(["-Xmx256m"]), quorum_peer, str(configuration), "1"], self._environment())
+
+    def settings(self, job: Job) -> dict[str, str]:
+        """A session of ZooKeeper's ends three seconds after its JobManager; its own default is a minute."""
+        if not job.high_availability:
+            return super().settings(job)
+        kept = {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": f"127.0.0.1:{_ZOOKEEPER_PORT}",
+            "high-availability.zookeeper.client.session-timeout": "3 s",
+            "high-availability.zookeeper.client.connection-timeout": "3 s",
+            "high-availability.storageDir": f"file://{self.work}/high-availability",
+        }
+        return {**super().settings(job), **kept}
 
     def _start_task_manager(self, number: int) -> None:
         options, dynamic = self._resources("GET_TM_RESOURCE_PARAMS")
@@ -86,9 +129,11 @@ class Flink(Engine):
         """The heap after a forced collection."""
         return sum(jvm.heap_after_collection(process.pid) for process in self.task_managers.values())
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job, checkpoint: pathlib.Path | None = None) -> None:
         jar = rest.upload(self.rest_url, self._jar)
         body = {"entryClass": self._entry_class(job), "programArgsList": job.arguments, "parallelism": job.parallelism}
+        if checkpoint:
+            body["savepointPath"] = f"file://{checkpoint}"
         rest.request("POST", f"{self.rest_url}/jars/{jar}/run", json.dumps(body).encode())
 
     def _entry_class(self, job: Job) -> str:
@@ -124,6 +169,14 @@ class Flink(Engine):
             "FLINK_OPT_DIR": str(self._home / "opt"),
             "FLINK_PLUGINS_DIR": str(self._home / "plugins"),
         }
+
+
+def newest_checkpoint(folder: pathlib.Path) -> pathlib.Path:
+    """Of the only job that has complete ones here."""
+    found = [path.parent for path in folder.glob("*/chk-*/_metadata")]
+    if not found:
+        raise EngineError(f"no checkpoint below {folder} is complete")
+    return max(found, key=lambda path: int(path.name.removeprefix("chk-")))
 
 
 def _reason(output: str) -> str:

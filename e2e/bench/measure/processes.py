@@ -50,9 +50,9 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL at once for it and its descendants."""
-        for pid in tree([self.pid]):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill([self])
+
+    def wait(self) -> None:
         self._child.wait()
 
     def stop(self) -> None:
@@ -67,6 +67,15 @@ class Process:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._child.wait()
+
+
+def kill(killed: Sequence[Process]) -> None:
+    """SIGKILL at once for all of them and their descendants."""
+    for pid in tree(process.pid for process in killed):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for process in killed:
+        process.wait()
 
 
 def tree(roots: Iterable[int]) -> list[int]:

@@ -137,9 +137,9 @@ class Markers:
 class Arrivals:
     """When each key first came out of a topic, since its context began."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, committed: bool = False) -> None:
         self.first: dict[str, float] = {}
-        self._consumer = topics.consumer(topic)
+        self._consumer = topics.consumer(topic, committed)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Arrivals":

@@ -17,6 +17,7 @@ _TEXT = CACHE / "e2e-text.txt"
 _BLOCK_LINES = 10_000
 _BLOCK_BYTES = 1 << 20
 _PRODUCER = ["--batch-size", "65536", "--timeout", "20", "--request-required-acks", "1"]
+_COMMITTED_MS = 30_000
 _OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 
 
@@ -102,9 +103,10 @@ def producer(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def consumer(name: str) -> subprocess.Popen[bytes]:
-    """One that gives what comes from now on, a record a line, until it is ended."""
-    command = [CLUSTER, "kafka", "consume", "--topic", name]
+def consumer(name: str, committed: bool = False) -> subprocess.Popen[bytes]:
+    """One that gives what comes from now on, a record a line, until it is ended; `committed`: of transactions only what is."""
+    isolation = ["--isolation-level", "read_committed"] if committed else []
+    command = [CLUSTER, "kafka", "consume", "--topic", name, *isolation]
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -115,6 +117,15 @@ def read(name: str) -> Iterator[str]:
     count = records(name)
     answer = cluster.output("kafka", "consume", "--topic", name, "--from-beginning", "--max-messages", str(count))
     return iter(answer.splitlines())
+
+
+def read_committed(name: str, count: int) -> Iterator[str]:
+    """The first so many committed records; fails if there are fewer."""
+    wanted = ["--isolation-level", "read_committed", "--max-messages", str(count), "--timeout-ms", str(_COMMITTED_MS)]
+    lines = cluster.output("kafka", "consume", "--topic", name, "--from-beginning", *wanted).splitlines()
+    if len(lines) < count:
+        raise TopicError(f"topic {name} has {len(lines)} committed records and not {count}")
+    return iter(lines)
 
 
 def largest_counts(lines: Iterable[str]) -> dict[str, int]:

@@ -45,8 +45,20 @@ control_plane_up() {
 
 api_ready() { kubectl --request-timeout=3s get --raw /readyz; }
 
+api_server_verb() {
+  local pid
+  pid=$(pid_of apiserver) || fail "the API server doesn't run"
+  case ${1:-} in
+    pause) kill -STOP "$pid" ;;
+    resume) kill -CONT "$pid" ;;
+    *) fail "usage: api-server pause|resume" ;;
+  esac
+}
+
 control_plane_down() {
-  local name
+  local name pid
+  # One that is paused would hear of no end.
+  if pid=$(pid_of apiserver); then kill -CONT "$pid"; fi
   # In this order, each before the next.
   for name in $CONTROL_PLANE; do stop_components TERM "$name"; done
 }

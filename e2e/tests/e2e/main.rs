@@ -1,6 +1,7 @@
 //! End-to-end tests on a real Kubernetes with a real Kafka. `make e2e` runs `sample`, `make e2e-full` all.
 
 mod full;
+mod high_availability;
 mod sample;
 mod state;
 mod steps;

@@ -1,11 +1,12 @@
 //! Runs in every `make test`.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use thalweg_e2e::{eventually, manifest, with_namespace};
 
+use crate::high_availability::{application_status, ensure_untouched, kill_leader, with_standby};
 use crate::steps::*;
 
 /// The main job, end to end: real text through Kafka, four subtasks over two TaskManagers, exact counts, and after its
@@ -154,6 +155,41 @@ async fn state_survives_a_stop_another_parallelism_and_the_loss_of_the_job_manag
             expect_each_word_once(&ns, &topics)
         })
         .await?;
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// Two JobManagers, the leader's pod killed: the tasks go on as they are, and each word is counted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_goes_on_when_the_leading_job_manager_is_killed() -> anyhow::Result<()> {
+    with_namespace("ha", |ns| async move {
+        let mut topics = word_count_topics(&ns, 10_000, 4).await?;
+        let mut application = checkpointed(&ns, "wc", &topics, 2);
+        with_standby(&ns, &mut application);
+        ns.apply(&application).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("the first counts", || async {
+            expect_each_word_once(&ns, &topics)
+        })
+        .await?;
+        checkpoints_go_on(&ns, "wc").await?;
+        let before = application_status(&ns).await?.job_status.context("a job")?;
+
+        kill_leader(&ns, async || application_status(&ns).await).await?;
+        produce_more(&ns, &mut topics, 5_000)?;
+        checkpoints_go_on(&ns, "wc").await?;
+        eventually("the counts to go on", || async {
+            expect_each_word_once(&ns, &topics)
+        })
+        .await?;
+        let after = application_status(&ns).await?.job_status.context("a job")?;
+        ensure_untouched(&before, &after)?;
+        let reasons = event_reasons(&ns, "wc").await?;
+        ensure!(
+            reasons.iter().any(|reason| reason == "LeaderChanged"),
+            "LeaderChanged is not among {reasons:?}"
+        );
         delete_application_leaves_nothing(&ns, "wc").await
     })
     .await

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thalweg_crds::{FlinkApplication, FlinkStateSnapshot, SnapshotState};
 use thalweg_e2e::{TestNamespace, eventually, kafka, manifest, with_namespace};
 
+use crate::high_availability::{session, word_count_in_session};
 use crate::steps::*;
 
 const PARTITIONS: i32 = 4;
@@ -341,6 +342,89 @@ async fn savepoints_are_taken_restored_and_disposed_of_as_resources() -> anyhow:
             "the operator's own stays"
         );
         delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// A TaskManager's container is killed and its pod stays: the state that it keeps on its disk is there, in a pod whose root file
+/// system is read-only, and so are the local copies of its checkpoints.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_task_manager_container_finds_its_local_state_again() -> anyhow::Result<()> {
+    with_namespace("state-local", |ns| async move {
+        let mut topics = word_count_topics(&ns, 20_000, PARTITIONS).await?;
+        let mut resource = application(&ns, &topics, 4, "savepoint");
+        let configuration = &mut resource["spec"]["flinkConfiguration"];
+        configuration["state.backend.type"] = "rocksdb".into();
+        configuration["execution.state-recovery.from-local"] = "true".into();
+        resource["spec"]["taskManager"]["resource"]["ephemeralStorage"] = "2Gi".into();
+        ns.apply(&resource).await?;
+        application_in_state(&ns, "wc", "RUNNING").await?;
+        exact_counts(&ns, &topics).await?;
+        let before = checkpoint_after(&ns, 0).await?;
+        let labels = "app.kubernetes.io/component=taskmanager";
+        let victim = ns
+            .pods(labels)
+            .await?
+            .into_iter()
+            .next()
+            .context("a TaskManager")?;
+        kill_container(&victim)?;
+        restarted(&ns).await?;
+        restored_from_a_checkpoint(&ns).await?;
+        add_lines(&ns, &mut topics, 5_000)?;
+        exact_counts(&ns, &topics).await?;
+        checkpoint_after(&ns, before).await?;
+        let after = ns.api::<Pod>().get(&victim.name_any()).await?;
+        ensure!(after.uid() == victim.uid(), "the pod is the same");
+        delete_application_leaves_nothing(&ns, "wc").await
+    })
+    .await
+}
+
+/// Snapshots of a job in a session: by its nonce and by a resource of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_jobs_savepoints_are_taken_by_nonce_and_as_resources() -> anyhow::Result<()> {
+    with_namespace("session-snapshot", |ns| async move {
+        ns.apply(&session(&ns, 1)).await?;
+        session_ready(&ns, "shared", 2).await?;
+        let topics = word_count_topics(&ns, 10_000, PARTITIONS).await?;
+        let mut job = word_count_in_session(&ns, "wc", &topics);
+        job["spec"]["flinkConfiguration"] = json!({
+            "execution.checkpointing.savepoint-dir": ns.around.s3.uri(&format!("{}/savepoints", ns.name)),
+        });
+        ns.apply(&job).await?;
+        session_job_in_state(&ns, "wc", "RUNNING").await?;
+        eventually("the first counts", || async {
+            expect_each_word_once(&ns, &topics)
+        })
+        .await?;
+
+        job["spec"]["job"]["savepointTriggerNonce"] = 1.into();
+        ns.apply(&job).await?;
+        let by_nonce = path_of(&completed_snapshots(&ns, "MANUAL").await?[0])?;
+        ns.apply(&json!({
+            "apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkStateSnapshot", "metadata": {"name": "by-hand"},
+            "spec": {"jobReference": {"kind": "FlinkSessionJob", "name": "wc"}, "savepoint": {}, "backoffLimit": 2},
+        }))
+        .await?;
+        eventually("the savepoint of the resource", || async {
+            let found = ns.api::<FlinkStateSnapshot>().get("by-hand").await?;
+            let path = path_of(&found)?;
+            ensure!(path != by_nonce, "it is another one");
+            Ok(())
+        })
+        .await?;
+        let all = completed_snapshots(&ns, "MANUAL").await?;
+        ensure!(all.len() == 2, "{} snapshots", all.len());
+        for snapshot in &all {
+            let path = path_of(snapshot)?;
+            let stored = ns.around.s3.exists(&format!("{path}/_metadata")).await?;
+            ensure!(stored, "{path} is in storage");
+        }
+        let after = session_job_in_state(&ns, "wc", "RUNNING").await?;
+        let restarts = after.status.and_then(|status| status.job_status).and_then(|job| job.restarts);
+        ensure!(restarts.unwrap_or(0) == 0, "{restarts:?} restarts");
+        Ok(())
     })
     .await
 }

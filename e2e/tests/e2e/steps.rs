@@ -282,6 +282,28 @@ pub(crate) async fn nothing_is_left(ns: &TestNamespace) -> anyhow::Result<()> {
     .await
 }
 
+/// Kills every process of a pod's containers, as the kernel would: found by the pod's cgroup, since the node is this machine.
+pub(crate) fn kill_container(pod: &Pod) -> anyhow::Result<()> {
+    let uid = pod.uid().context("a pod has a uid")?;
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        // A process may end while it is looked at.
+        let of = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let is_ours = of("cgroup").contains(&uid) && of("comm").trim() == "thalweg";
+        if is_ours {
+            let status = std::process::Command::new("kill").args(["-9", pid]).status()?;
+            killed += u32::from(status.success());
+        }
+    }
+    ensure!(killed > 0, "no process of pod {} is there", pod.name_any());
+    Ok(())
+}
+
 /// Events about an object of ours.
 pub(crate) async fn event_reasons(ns: &TestNamespace, name: &str) -> anyhow::Result<Vec<String>> {
     let events = ns.api::<Event>().list(&ListParams::default()).await?;

@@ -17,6 +17,7 @@ import org.apache.flink.api.java.tuple.Tuple2;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
+import org.apache.flink.connector.kafka.sink.KafkaSinkBuilder;
 import org.apache.flink.connector.kafka.source.KafkaSource;
 import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
@@ -101,16 +102,23 @@ public final class KeyedCount {
     }
 
     private static <K> KafkaSink<Tuple2<K, Long>> sink(ParameterTool options) {
-        return KafkaSink.<Tuple2<K, Long>>builder()
-                .setBootstrapServers(options.getRequired("bootstrap-servers"))
-                .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-                .setRecordSerializer(
-                        KafkaRecordSerializationSchema.<Tuple2<K, Long>>builder()
-                                .setTopic(options.getRequired("output-topic"))
-                                .setKeySerializationSchema(new KeyText<>())
-                                .setValueSerializationSchema(new CountText<>())
-                                .build())
-                .build();
+        KafkaSinkBuilder<Tuple2<K, Long>> builder =
+                KafkaSink.<Tuple2<K, Long>>builder()
+                        .setBootstrapServers(options.getRequired("bootstrap-servers"))
+                        .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
+                        .setRecordSerializer(
+                                KafkaRecordSerializationSchema.<Tuple2<K, Long>>builder()
+                                        .setTopic(options.getRequired("output-topic"))
+                                        .setKeySerializationSchema(new KeyText<>())
+                                        .setValueSerializationSchema(new CountText<>())
+                                        .build());
+        if (options.has("transactional-id-prefix")) {
+            // Flink's own default, an hour, is more than a broker allows by default.
+            builder.setDeliveryGuarantee(DeliveryGuarantee.EXACTLY_ONCE)
+                    .setTransactionalIdPrefix(options.get("transactional-id-prefix"))
+                    .setProperty("transaction.timeout.ms", "900000");
+        }
+        return builder.build();
     }
 
     private static final class Block extends AbstractDeserializationSchema<byte[]> {

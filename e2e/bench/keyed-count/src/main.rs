@@ -14,8 +14,8 @@ mod options;
 
 use std::error::Error;
 
-use thalweg_api::connectors::kafka::OffsetsInitializer;
-use thalweg_api::connectors::{KafkaSink, KafkaSource};
+use thalweg_api::connectors::kafka::{DeliveryGuarantee, OffsetsInitializer};
+use thalweg_api::connectors::{ConnectorError, KafkaSink, KafkaSource};
 use thalweg_api::prelude::*;
 
 use count::{Count, CountWithPayload};
@@ -60,14 +60,7 @@ fn build<K: Key>(env: &StreamExecutionEnvironment, options: &Options) -> Result<
             .flat_map(format_message::<K>)
             .name("messages")
             .uid("messages")
-            .sink_to(
-                KafkaSink::builder()
-                    .bootstrap_servers(&options.bootstrap_servers)
-                    .topic(topic)
-                    .key_column("key")
-                    .value_column("text")
-                    .build()?,
-            )
+            .sink_to(kafka_sink(options, topic)?)
             .name("kafka")
             .uid("sink"),
     };
@@ -88,6 +81,21 @@ fn source(
         builder = builder.bounded(OffsetsInitializer::Latest);
     }
     Ok(env.from_source(builder.build()?))
+}
+
+fn kafka_sink(options: &Options, topic: &str) -> Result<KafkaSink, ConnectorError> {
+    let builder = KafkaSink::builder()
+        .bootstrap_servers(&options.bootstrap_servers)
+        .topic(topic)
+        .key_column("key")
+        .value_column("text");
+    match &options.transactional_id_prefix {
+        None => builder.build(),
+        Some(prefix) => builder
+            .delivery_guarantee(DeliveryGuarantee::ExactlyOnce)
+            .transactional_id_prefix(prefix)
+            .build(),
+    }
 }
 
 /// A block's keys, each with 1.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 const USAGE: &str = "keyed-count --bootstrap-servers HOST:PORT --input-topic TOPIC [--bounded] [--key bigint|string] \
-                     [--program rolling|process] [--value-bytes N, of process] (--output-topic TOPIC | --sink blackhole)";
+                     [--program rolling|process] [--value-bytes N, of process] \
+                     (--output-topic TOPIC [--transactional-id-prefix PREFIX] | --sink blackhole)";
 
 /// An argument that can't be understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,12 +44,14 @@ pub(crate) struct Options {
     pub(crate) program: Program,
     /// None: a blackhole.
     pub(crate) output_topic: Option<String>,
+    /// Exactly once if there is one.
+    pub(crate) transactional_id_prefix: Option<String>,
 }
 
 impl Options {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UsageError> {
         let (mut servers, mut input, mut output, mut sink) = (None, None, None, None);
-        let (mut key, mut program, mut value_bytes) = (None, None, None);
+        let (mut key, mut program, mut value_bytes, mut prefix) = (None, None, None, None);
         let mut bounded = false;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -60,6 +63,7 @@ impl Options {
                 "--key" => &mut key,
                 "--program" => &mut program,
                 "--value-bytes" => &mut value_bytes,
+                "--transactional-id-prefix" => &mut prefix,
                 "--bounded" => {
                     bounded = true;
                     continue;
@@ -76,6 +80,7 @@ impl Options {
             key: key_type(key.as_deref())?,
             program: how(program.as_deref(), value_bytes.as_deref())?,
             output_topic: target(sink.as_deref(), output)?,
+            transactional_id_prefix: prefix,
         })
     }
 }
@@ -139,6 +144,7 @@ mod tests {
     fn a_payload_is_asked_for_in_bytes() {
         let options =
             parse("--key string --program process --value-bytes 248 --output-topic out --bounded").unwrap();
+        assert_eq!(options.transactional_id_prefix, None);
         assert_eq!(options.key, KeyType::String);
         assert_eq!(options.program, Program::Process { value_bytes: 248 });
         assert_eq!(options.output_topic.as_deref(), Some("out"));
