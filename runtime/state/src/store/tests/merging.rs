@@ -322,7 +322,8 @@ fn what_is_left_of_a_file_is_written_anew_when_too_little_of_it_is_used_and_the_
         4,
         FileMerging {
             max_space_amplification: Some(2.0),
-            longest_wait: Duration::from_millis(1),
+            // Long enough for all four to meet; those who write alone wait it out.
+            longest_wait: Duration::from_millis(500),
             ..settings()
         },
     );
