@@ -46,6 +46,22 @@ pub struct Assignment {
 /// Why a snapshot can't be restored into a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
+    /// Not one of the operators with state is in the job.
+    #[error(
+        "this is a snapshot of job {job:?} ({job_id}), and of its {operators} operator(s) with state, {operator} first, this job \
+         has none: name a snapshot of this job, or allow state to be left behind (--allowNonRestoredState, \
+         execution.state-recovery.ignore-unclaimed-state)"
+    )]
+    AnotherJob {
+        /// The snapshot's job by name.
+        job: String,
+        /// And by id.
+        job_id: String,
+        /// How many of its operators have state.
+        operators: usize,
+        /// One of them, in words.
+        operator: String,
+    },
     /// There is state that no operator of the job takes.
     #[error(
         "the snapshot has state of {operator}, which the job no longer has: give the operator that takes its place \
@@ -141,6 +157,9 @@ pub fn assign(
                 .map(move |node| (node.operator_id.as_str(), (vertex, node)))
         })
         .collect();
+    if !allow_non_restored {
+        check_job(source.metadata, |operator| places.contains_key(operator))?;
+    }
     for operator in &source.metadata.operators {
         let Some((vertex, node)) = places.get(operator.operator_id.as_str()).copied() else {
             if has_state(operator) {
@@ -166,6 +185,29 @@ pub fn assign(
         }
     }
     Ok(assignment)
+}
+
+/// One operator with state that is gone may have been removed; when there are several and all are, it is another job.
+fn check_job(metadata: &SnapshotMetadata, is_known: impl Fn(&str) -> bool) -> Result<(), RestoreError> {
+    let mut stateful = metadata.operators.iter().filter(|operator| has_state(operator));
+    let Some(first) = stateful.next() else {
+        return Ok(());
+    };
+    let operators = 1 + stateful.count();
+    if operators == 1
+        || metadata
+            .operators
+            .iter()
+            .any(|operator| is_known(&operator.operator_id))
+    {
+        return Ok(());
+    }
+    Err(RestoreError::AnotherJob {
+        job: metadata.job_name.clone(),
+        job_id: metadata.job_id.clone(),
+        operators,
+        operator: in_words(first),
+    })
 }
 
 fn has_state(operator: &OperatorState) -> bool {

@@ -217,6 +217,27 @@ fn refusals_name_the_operator_and_say_what_to_do() {
 }
 
 #[test]
+fn a_snapshot_of_another_job_is_refused_by_that_jobs_name() {
+    let mut metadata = saved(4, 128, &[]);
+    metadata.job_name = "orders".to_owned();
+    metadata.job_id = "0a".repeat(16);
+    let mut second = metadata.operators[0].clone();
+    second.operator_id = "sums".to_owned();
+    metadata.operators.push(second);
+    let mut other = graph(2, 128);
+    other.vertices[0].chain[0].operator_id = "another".to_owned();
+    let told = assign(source(&metadata), &other, false).unwrap_err().to_string();
+    assert!(
+        told.contains("a snapshot of job \"orders\" (0a0a") && told.contains("of its 2 operator(s)"),
+        "{told}"
+    );
+    assert_eq!(
+        assign(source(&metadata), &other, true).unwrap().left_behind.len(),
+        2
+    );
+}
+
+#[test]
 fn an_operator_without_state_may_change_or_go() {
     let mut metadata = saved(1, 128, &[]);
     metadata.operators[0].subtasks.clear();
