@@ -86,11 +86,11 @@ pub(super) async fn run(parts: &Parts, folder: &Path, journal: &mut Journal) -> 
     }
     scene.recovered().await?;
     let (transfers, _broker, _store) = scene.finish().await?;
-    let (output, seed) = (parts.output, parts.seed);
+    let (output, seed, faults) = (parts.output, parts.seed, parts.faults);
     let check = move || match output {
         Output::Topic => topic::check_all(&servers, OUTPUT, seed, transfers),
-        Output::Disk => folder::check_all(&files, seed, transfers),
-        Output::Objects => folder::check_all(&objects, seed, transfers),
+        Output::Disk => folder::check_all(&files, seed, transfers, faults),
+        Output::Objects => folder::check_all(&objects, seed, transfers, faults),
     };
     tokio::task::spawn_blocking(check).await??;
     journal.note(format!("{transfers} transfers are there, each once"));
