@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Invariants: nothing but `publish` makes anything visible under `path`; `publish` succeeds only if exactly `length` bytes
-//! are there, whoever put them there; bytes that a `Staged` counts on and that are gone are [`StorageError::Lost`].
+//! are there, whoever put them there; bytes that a `Staged` counts on and that are gone are [`StorageError::Lost`]; a writer
+//! whose file another one has resumed writes to nothing that is ever published.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -132,9 +133,10 @@ impl FileSystem {
         match (staged, &self.uploads) {
             (Staged::File { name }, None) => {
                 let (hidden, target) = (hidden_path(&location, name)?, local_path(&location)?);
+                let folder = target.parent().map(FilePath::to_owned);
                 let resumed = blocking(&uri, move || resume_local(&hidden, &target, length)).await?;
                 match resumed.map_err(|error| StorageError::from_io("write", &uri, &error))? {
-                    Resumed::Open(file) => Ok(StagedWriter::local(uri, name.clone(), file, length, None)),
+                    Resumed::Open(file) => Ok(StagedWriter::local(uri, name.clone(), file, length, folder)),
                     Resumed::Published => Err(lost(finished)),
                     Resumed::Short(found) => Err(lost(&format!("{name} has {found} bytes"))),
                     Resumed::Gone => Err(lost(&format!("{name} does not exist"))),
@@ -423,8 +425,9 @@ enum Resumed {
     Gone,
 }
 
+/// A new file takes the hidden one's name: a writer that was cut off and does not know it may still write to the old one.
 fn resume_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Result<Resumed> {
-    let file = match OpenOptions::new().write(true).open(hidden) {
+    let source = match File::open(hidden) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(if target.exists() {
                 Resumed::Published
@@ -434,12 +437,28 @@ fn resume_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Result
         }
         other => other?,
     };
-    let found = file.metadata()?.len();
+    let found = source.metadata()?.len();
     if found < length {
         return Ok(Resumed::Short(found));
     }
-    file.set_len(length)?;
-    Ok(Resumed::Open(file))
+    let mut copy = hidden.to_owned().into_os_string();
+    copy.push(format!(".{:016x}", rand::random::<u64>()));
+    let copied = copy_beginning(source, FilePath::new(&copy), length)
+        .and_then(|file| fs::rename(&copy, hidden).map(|()| Resumed::Open(file)));
+    if copied.is_err() {
+        fs::remove_file(&copy).ok();
+    }
+    copied
+}
+
+fn copy_beginning(source: File, copy: &FilePath, length: u64) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(copy)?;
+    let copied = io::copy(&mut source.take(length), &mut file)?;
+    if copied < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.sync_data()?;
+    Ok(file)
 }
 
 enum Published {

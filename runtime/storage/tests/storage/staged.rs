@@ -61,6 +61,27 @@ async fn behaves(folder: &FileSystem) {
 }
 
 #[tokio::test]
+async fn on_a_disk_a_writer_that_was_cut_off_writes_to_nothing_that_is_published() {
+    let root = tempfile::tempdir().unwrap();
+    let uri = format!("file://{}/sink", root.path().display());
+    let folder = FileSystem::open(&uri, &Configuration::default()).unwrap();
+    let mut cut_off = folder.stage("a/part").await.unwrap();
+    cut_off.write(Bytes::from_static(b"one ")).await.unwrap();
+    let begun = cut_off.sync().await.unwrap();
+    cut_off.write(Bytes::from_static(b"lost")).await.unwrap();
+    for _ in 0..2 {
+        let mut next = folder.resume("a/part", &begun, 4).await.unwrap();
+        cut_off.write(Bytes::from_static(b"lost too")).await.unwrap();
+        next.write(Bytes::from_static(b"two")).await.unwrap();
+        next.sync().await.unwrap();
+    }
+    folder.publish("a/part", &begun, 7).await.unwrap();
+    cut_off.write(Bytes::from_static(b"and this")).await.unwrap();
+    assert_eq!(folder.read("a/part").await.unwrap(), "one two");
+    assert_eq!(folder.list("").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn on_a_disk_a_staged_file_appears_whole_once_or_never() {
     let root = tempfile::tempdir().unwrap();
     let uri = format!("file://{}/sink", root.path().display());
