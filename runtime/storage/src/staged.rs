@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariants: nothing but `publish` makes anything visible under `path`; `publish` succeeds only if exactly `length` bytes
-//! are there, whoever put them there; bytes that a `Staged` counts on and that are gone are [`StorageError::Lost`]; a writer
-//! whose file another one has resumed writes to nothing that is ever published.
+//! are there, whoever put them there; bytes that a `Staged` counts on and that are gone are [`StorageError::Lost`]; no two
+//! writers write to one hidden file: one that was cut off and doesn't know it can't spoil what its successor publishes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -47,6 +47,8 @@ pub enum Staged {
     File {
         /// Begins with a dot.
         name: String,
+        /// Those whose beginning was copied into it: what older checkpoints count on, until it is published.
+        older: Vec<String>,
     },
     /// In parts of a multipart upload.
     Upload {
@@ -66,6 +68,7 @@ pub struct StagedWriter {
 enum Target {
     Local {
         name: String,
+        older: Vec<String>,
         file: Arc<File>,
         length: u64,
         /// None once the file's name is durable.
@@ -95,9 +98,8 @@ impl FileSystem {
         let Some(uploads) = &self.uploads else {
             let target = local_path(&location)?;
             let staged = blocking(&uri, move || create_hidden(&target)).await?;
-            let (name, file, folder) =
-                staged.map_err(|error| StorageError::from_io("write", &uri, &error))?;
-            return Ok(StagedWriter::local(uri, name, file, 0, Some(folder)));
+            let hidden = staged.map_err(|error| StorageError::from_io("write", &uri, &error))?;
+            return Ok(StagedWriter::local(uri, hidden, Vec::new(), 0));
         };
         let key = key(&location)?;
         let begin = || async {
@@ -114,8 +116,9 @@ impl FileSystem {
         ))
     }
 
-    /// Goes on behind the first `length` bytes; what was written after them is forgotten. [`StorageError::Lost`] if they are
-    /// gone or were published meanwhile.
+    /// Goes on behind the first `length` bytes; what was written after them is forgotten. What is resumed stays as it is: a
+    /// local file is copied, and can be resumed again until its copy is published. [`StorageError::Lost`] if the bytes are gone
+    /// or were published meanwhile.
     pub async fn resume(
         &self,
         path: &str,
@@ -131,12 +134,14 @@ impl FileSystem {
         };
         let finished = "the file was finished by a later checkpoint: restore that one";
         match (staged, &self.uploads) {
-            (Staged::File { name }, None) => {
+            (Staged::File { name, older }, None) => {
                 let (hidden, target) = (hidden_path(&location, name)?, local_path(&location)?);
-                let folder = target.parent().map(FilePath::to_owned);
                 let resumed = blocking(&uri, move || resume_local(&hidden, &target, length)).await?;
                 match resumed.map_err(|error| StorageError::from_io("write", &uri, &error))? {
-                    Resumed::Open(file) => Ok(StagedWriter::local(uri, name.clone(), file, length, folder)),
+                    Resumed::Copied(copy) => {
+                        let older = older.iter().chain([name]).cloned().collect();
+                        Ok(StagedWriter::local(uri, copy, older, length))
+                    }
                     Resumed::Published => Err(lost(finished)),
                     Resumed::Short(found) => Err(lost(&format!("{name} has {found} bytes"))),
                     Resumed::Gone => Err(lost(&format!("{name} does not exist"))),
@@ -169,9 +174,11 @@ impl FileSystem {
             message,
         };
         match (staged, &self.uploads) {
-            (Staged::File { name }, None) => {
+            (Staged::File { name, older }, None) => {
                 let (hidden, target) = (hidden_path(&location, name)?, local_path(&location)?);
-                let published = blocking(&uri, move || publish_local(&hidden, &target, length)).await?;
+                let older = older.iter().map(|older| hidden_path(&location, older));
+                let older = older.collect::<Result<Vec<_>, _>>()?;
+                let published = blocking(&uri, move || publish_local(&hidden, &target, length, &older)).await?;
                 match published.map_err(|error| StorageError::from_io("write", &uri, &error))? {
                     Published::There => Ok(()),
                     Published::Short(found) => Err(lost(format!("{name} has {found} bytes"))),
@@ -207,12 +214,12 @@ impl FileSystem {
         }
     }
 
-    /// Takes back what isn't visible. What isn't there is as good as taken back.
+    /// Takes back what isn't visible, and leaves what it was copied from. What isn't there is as good as taken back.
     pub async fn discard(&self, path: &str, staged: &Staged) -> Result<(), StorageError> {
         let location = self.location(path);
         let uri = location.uri();
         match (staged, &self.uploads) {
-            (Staged::File { name }, None) => {
+            (Staged::File { name, .. }, None) => {
                 let hidden = hidden_path(&location, name)?;
                 let deleted = blocking(&uri, move || crate::local::delete(&hidden)).await?;
                 deleted.map_err(|error| StorageError::from_io("delete", &uri, &error))
@@ -271,15 +278,15 @@ fn is_gone(error: &object_store::Error) -> Option<String> {
 }
 
 impl StagedWriter {
-    fn local(uri: String, name: String, file: File, length: u64, folder: Option<PathBuf>) -> Self {
-        let file = Arc::new(file);
+    fn local(uri: String, hidden: Hidden, older: Vec<String>, length: u64) -> Self {
         Self {
             uri,
             to: Target::Local {
-                name,
-                file,
+                name: hidden.name,
+                older,
+                file: Arc::new(hidden.file),
                 length,
-                folder,
+                folder: Some(hidden.folder),
             },
         }
     }
@@ -307,7 +314,10 @@ impl StagedWriter {
     /// What is to be discarded if nothing comes of it.
     pub fn staged(&self) -> Staged {
         match &self.to {
-            Target::Local { name, .. } => Staged::File { name: name.clone() },
+            Target::Local { name, older, .. } => Staged::File {
+                name: name.clone(),
+                older: older.clone(),
+            },
             Target::Upload { id, parts, .. } => Staged::Upload {
                 id: id.clone(),
                 parts: parts.values().cloned().collect(),
@@ -387,8 +397,15 @@ async fn one_part(
     Ok(())
 }
 
-/// A new hidden file for what becomes `target`: its name, itself and its folder.
-fn create_hidden(target: &FilePath) -> io::Result<(String, File, PathBuf)> {
+/// A hidden file that nobody else writes to.
+struct Hidden {
+    name: String,
+    file: File,
+    folder: PathBuf,
+}
+
+/// A new hidden file for what becomes `target`.
+fn create_hidden(target: &FilePath) -> io::Result<Hidden> {
     let folder = target.parent().unwrap_or(FilePath::new("/")).to_owned();
     let visible = target
         .file_name()
@@ -405,7 +422,7 @@ fn create_hidden(target: &FilePath) -> io::Result<(String, File, PathBuf)> {
         }
         other => other?,
     };
-    Ok((name, file, folder))
+    Ok(Hidden { name, file, folder })
 }
 
 fn hidden_path(location: &crate::uri::Location, name: &str) -> Result<PathBuf, StorageError> {
@@ -419,13 +436,13 @@ fn hidden_path(location: &crate::uri::Location, name: &str) -> Result<PathBuf, S
 }
 
 enum Resumed {
-    Open(File),
+    Copied(Hidden),
     Published,
     Short(u64),
     Gone,
 }
 
-/// A new file takes the hidden one's name: a writer that was cut off and does not know it may still write to the old one.
+/// Copies the beginning: whoever wrote the rest may be alive, and write on.
 fn resume_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Result<Resumed> {
     let source = match File::open(hidden) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -441,24 +458,16 @@ fn resume_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Result
     if found < length {
         return Ok(Resumed::Short(found));
     }
-    let mut copy = hidden.to_owned().into_os_string();
-    copy.push(format!(".{:016x}", rand::random::<u64>()));
-    let copied = copy_beginning(source, FilePath::new(&copy), length)
-        .and_then(|file| fs::rename(&copy, hidden).map(|()| Resumed::Open(file)));
-    if copied.is_err() {
-        fs::remove_file(&copy).ok();
+    let mut copy = create_hidden(target)?;
+    let copied = match io::copy(&mut source.take(length), &mut copy.file) {
+        Ok(copied) if copied < length => Err(io::ErrorKind::UnexpectedEof.into()),
+        other => other,
+    };
+    if let Err(error) = copied {
+        fs::remove_file(copy.folder.join(&copy.name)).ok();
+        return Err(error);
     }
-    copied
-}
-
-fn copy_beginning(source: File, copy: &FilePath, length: u64) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(copy)?;
-    let copied = io::copy(&mut source.take(length), &mut file)?;
-    if copied < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    file.sync_data()?;
-    Ok(file)
+    Ok(Resumed::Copied(copy))
 }
 
 enum Published {
@@ -468,7 +477,12 @@ enum Published {
     Gone,
 }
 
-fn publish_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Result<Published> {
+fn publish_local(
+    hidden: &FilePath,
+    target: &FilePath,
+    length: u64,
+    older: &[PathBuf],
+) -> io::Result<Published> {
     let folder = target.parent().unwrap_or(FilePath::new("/"));
     match fs::metadata(hidden) {
         Ok(found) if found.len() < length => return Ok(Published::Short(found.len())),
@@ -489,6 +503,9 @@ fn publish_local(hidden: &FilePath, target: &FilePath, length: u64) -> io::Resul
         Err(error) => return Err(error),
     }
     File::open(folder)?.sync_all()?;
+    for older in older {
+        crate::local::delete(older)?;
+    }
     Ok(Published::There)
 }
 

@@ -69,16 +69,20 @@ async fn on_a_disk_a_writer_that_was_cut_off_writes_to_nothing_that_is_published
     cut_off.write(Bytes::from_static(b"one ")).await.unwrap();
     let begun = cut_off.sync().await.unwrap();
     cut_off.write(Bytes::from_static(b"lost")).await.unwrap();
-    for _ in 0..2 {
-        let mut next = folder.resume("a/part", &begun, 4).await.unwrap();
-        cut_off.write(Bytes::from_static(b"lost too")).await.unwrap();
-        next.write(Bytes::from_static(b"two")).await.unwrap();
-        next.sync().await.unwrap();
-    }
-    folder.publish("a/part", &begun, 7).await.unwrap();
+    let mut next = folder.resume("a/part", &begun, 4).await.unwrap();
+    cut_off.write(Bytes::from_static(b"lost too")).await.unwrap();
+    next.write(Bytes::from_static(b"two")).await.unwrap();
+    let more = next.sync().await.unwrap();
+    // One that was held up in the midst of its own beginning, and another of its kind that gives up.
+    let mut late = folder.resume("a/part", &begun, 4).await.unwrap();
+    late.write(Bytes::from_static(b"lost")).await.unwrap();
+    let given_up = folder.resume("a/part", &more, 7).await.unwrap().staged();
+    folder.discard("a/part", &given_up).await.unwrap();
+    folder.publish("a/part", &more, 7).await.unwrap();
     cut_off.write(Bytes::from_static(b"and this")).await.unwrap();
     assert_eq!(folder.read("a/part").await.unwrap(), "one two");
-    assert_eq!(folder.list("").await.unwrap().len(), 1);
+    folder.discard("a/part", &late.staged()).await.unwrap();
+    assert_eq!(folder.list("").await.unwrap().len(), 1, "what it was copied from is gone");
 }
 
 #[tokio::test]
@@ -95,6 +99,7 @@ async fn on_a_disk_a_staged_file_appears_whole_once_or_never() {
     assert_eq!(folder.read("a/cut").await.unwrap(), "kept");
     let outside = Staged::File {
         name: "../a/cut".to_owned(),
+        older: Vec::new(),
     };
     let refused = folder.discard("a/x", &outside).await;
     assert!(matches!(refused, Err(StorageError::Uri { .. })), "{refused:?}");

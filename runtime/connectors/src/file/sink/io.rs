@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::files::{Folders, PartFiles, PartWriter, failed};
+use super::files::{Folders, PartFiles, failed};
 use super::handover::{Commit, Handover, Unclaimed, counted};
 use super::parts::{Action, PartId, Report, Step};
 use super::state::{FileCommittable, PartFile};
@@ -169,10 +169,17 @@ impl PartTask {
         begin: Begin,
         mut orders: UnboundedReceiver<Order>,
     ) -> Result<(), StorageError> {
-        let mut writer = match begin {
-            Begin::New => self.stage().await?,
-            Begin::Behind(staged, length) => self.files.resume(&self.path, &staged, length).await?,
+        let (mut writer, known) = match begin {
+            Begin::New => (self.files.stage(&self.path).await?, None),
+            Begin::Behind(staged, length) => {
+                let writer = self.files.resume(&self.path, &staged, length).await?;
+                (writer, Some(staged))
+            }
         };
+        let staged = writer.staged();
+        if known.is_none_or(|known| known != staged) {
+            self.unclaimed(staged);
+        }
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Write(piece) => writer.write(piece).await?,
@@ -186,15 +193,14 @@ impl PartTask {
         Ok(())
     }
 
-    async fn stage(&self) -> Result<Box<dyn PartWriter>, StorageError> {
-        let writer = self.files.stage(&self.path).await?;
+    /// No checkpoint knows it yet.
+    fn unclaimed(&self, staged: Staged) {
         let unclaimed = Unclaimed {
             files: Arc::clone(&self.files),
             path: self.path.clone(),
-            staged: writer.staged(),
+            staged,
         };
         self.handover.lock().unclaimed.insert(self.id, unclaimed);
-        Ok(writer)
     }
 
     fn report(&self, staged: Staged, closed: bool) {

@@ -174,14 +174,15 @@ impl Parts {
                     && self.settings.bulk.is_none()
                     && !self.open.contains_key(&bucket);
                 if goes_on {
+                    // Its bytes are in a file of its own from now on, which the next barrier has synced.
                     let open = Open {
                         id,
                         file: part.file,
-                        staged: Some(part.staged),
+                        staged: None,
                         begun: true,
                         sent: extent,
-                        asked: extent,
-                        synced: extent,
+                        asked: Extent::default(),
+                        synced: Extent::default(),
                         buffer: Vec::new(),
                         buffered_rows: 0,
                         bulk: None,

@@ -48,6 +48,9 @@ struct StagedPart {
     rows: u64,
     #[prost(oneof = "Place", tags = "5, 6")]
     place: Option<Place>,
+    /// Hidden files that its own was copied from.
+    #[prost(string, repeated, tag = "7")]
+    older: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -83,15 +86,17 @@ struct OpenPart {
 
 impl From<&FileCommittable> for StagedPart {
     fn from(part: &FileCommittable) -> Self {
+        let (place, older) = match part.staged.clone() {
+            Staged::File { name, older } => (Place::Hidden(name), older),
+            Staged::Upload { id, parts } => (Place::Upload(Upload { id, parts }), Vec::new()),
+        };
         Self {
             folder: part.file.folder.clone(),
             path: part.file.path.clone(),
             bytes: part.bytes,
             rows: part.rows,
-            place: Some(match part.staged.clone() {
-                Staged::File { name } => Place::Hidden(name),
-                Staged::Upload { id, parts } => Place::Upload(Upload { id, parts }),
-            }),
+            place: Some(place),
+            older,
         }
     }
 }
@@ -101,7 +106,10 @@ impl TryFrom<StagedPart> for FileCommittable {
 
     fn try_from(part: StagedPart) -> Result<Self, ConnectorError> {
         let staged = match part.place {
-            Some(Place::Hidden(name)) => Staged::File { name },
+            Some(Place::Hidden(name)) => Staged::File {
+                name,
+                older: part.older,
+            },
             Some(Place::Upload(Upload { id, parts })) => Staged::Upload { id, parts },
             None => {
                 return Err(ConnectorError::Refused(format!(
@@ -190,13 +198,14 @@ mod tests {
     fn what_a_checkpoint_holds_comes_back_and_its_bytes_stay_as_they_are() {
         let file = part(Staged::File {
             name: ".h".to_owned(),
+            older: vec![".g".to_owned()],
         });
         let upload = part(Staged::Upload {
             id: "u".to_owned(),
             parts: vec!["e1".to_owned(), "e2".to_owned()],
         });
         let bytes = committable(&file);
-        let golden = b"\x0a\x08s3://b/x\x12\x0ah/part-1-0\x18\x07\x20\x02\x2a\x02.h";
+        let golden = b"\x0a\x08s3://b/x\x12\x0ah/part-1-0\x18\x07\x20\x02\x2a\x02.h\x3a\x02.g";
         assert_eq!(bytes.bytes, golden);
         let both = [bytes, committable(&upload)];
         assert_eq!(committables(&both).unwrap(), [file, upload.clone()]);

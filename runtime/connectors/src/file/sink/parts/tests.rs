@@ -54,6 +54,7 @@ fn upload(parts: &[&str]) -> Staged {
 fn hidden() -> Staged {
     Staged::File {
         name: ".hidden".to_owned(),
+        older: Vec::new(),
     }
 }
 
@@ -180,11 +181,17 @@ fn a_restored_file_goes_on_and_further_ones_of_its_bucket_are_closed() {
             "0 write x|",
             "1 adopt h/old 10",
             "1 close",
-            "2 adopt i/old 10"
+            "2 adopt i/old 10",
+            "2 sync"
         ]
     );
     parts.report(synced(0, hidden()));
     parts.report(closed(1, hidden()));
+    assert!(
+        !parts.is_flushed(),
+        "a snapshot counts on no file that another writer may write to"
+    );
+    parts.report(synced(2, hidden()));
     assert!(parts.is_flushed());
     assert_eq!(parts.prepare().len(), 1);
     let (states, _) = parts.snapshot();
