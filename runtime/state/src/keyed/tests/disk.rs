@@ -393,17 +393,16 @@ fn a_full_disk_is_an_error_after_which_the_job_may_restart() {
     disk.folder.limit_space(100_000);
     let mut state = disk.empty(MEMORY, MEMORY / 2);
     let value = state.register_value::<String>("value", None).unwrap();
-    let mut failed = None;
-    for number in 0..KEYS {
-        let slot = begin(&mut state, &[&name(number)], 0)[0];
+    // Files are written in the background: whichever call comes next has the error.
+    let error = (0..KEYS).try_for_each(|number| {
+        let (columns, hashes) = keys(&[&name(number)]);
+        let mut slots = Vec::new();
+        state.begin_batch(&columns, &hashes, 0, &mut slots)?;
         let noise: String = (0..100).map(|_| rand::random::<char>()).collect();
-        state.table(value).set(slot, noise);
-        if let Err(error) = state.end_batch() {
-            failed = Some(error);
-            break;
-        }
-    }
-    let error = failed.unwrap();
+        state.table(value).set(slots[0], noise);
+        state.end_batch()
+    });
+    let error = error.unwrap_err();
     assert!(matches!(error, StateError::LocalDisk { .. }), "{error}");
     assert_eq!(error.class(), FailureClass::Retryable);
     assert!(error.to_string().contains("the disk is full"), "{error}");
