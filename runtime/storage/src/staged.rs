@@ -178,7 +178,8 @@ impl FileSystem {
                 let (hidden, target) = (hidden_path(&location, name)?, local_path(&location)?);
                 let older = older.iter().map(|older| hidden_path(&location, older));
                 let older = older.collect::<Result<Vec<_>, _>>()?;
-                let published = blocking(&uri, move || publish_local(&hidden, &target, length, &older)).await?;
+                let published =
+                    blocking(&uri, move || publish_local(&hidden, &target, length, &older)).await?;
                 match published.map_err(|error| StorageError::from_io("write", &uri, &error))? {
                     Published::There => Ok(()),
                     Published::Short(found) => Err(lost(format!("{name} has {found} bytes"))),

@@ -82,7 +82,11 @@ async fn on_a_disk_a_writer_that_was_cut_off_writes_to_nothing_that_is_published
     cut_off.write(Bytes::from_static(b"and this")).await.unwrap();
     assert_eq!(folder.read("a/part").await.unwrap(), "one two");
     folder.discard("a/part", &late.staged()).await.unwrap();
-    assert_eq!(folder.list("").await.unwrap().len(), 1, "what it was copied from is gone");
+    assert_eq!(
+        folder.list("").await.unwrap().len(),
+        1,
+        "what it was copied from is gone"
+    );
 }
 
 #[tokio::test]
