@@ -171,25 +171,28 @@ impl ChannelReader {
         }
     }
 
-    /// The first barrier that lies there.
-    pub(crate) fn peek_barrier(&self) -> Result<Option<StreamElement>, ExchangeError> {
+    /// The barriers that lie there, in order.
+    pub(crate) fn peek_barriers(&self) -> Result<Vec<StreamElement>, ExchangeError> {
         match self {
-            Self::Local(reader) => Ok(reader
-                .subpartition
-                .peek_barrier()
-                .and_then(Outbound::into_element)),
-            Self::Remote(reader) => reader.peek_barrier(),
+            Self::Local(reader) => {
+                let barriers = reader.subpartition.peek_barriers();
+                Ok(barriers.into_iter().filter_map(Outbound::into_element).collect())
+            }
+            Self::Remote(reader) => reader.peek_barriers(),
         }
     }
 
-    /// Copies of what lies there up to the first barrier, which is the last of them; `None` if there is no barrier.
-    pub(crate) fn peek_to_barrier(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+    /// Copies of what lies there up to this checkpoint's barrier, which is the last of them; `None` if that isn't there.
+    pub(crate) fn peek_to_barrier(
+        &self,
+        checkpoint_id: u64,
+    ) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
         match self {
             Self::Local(reader) => {
-                let queued = reader.subpartition.peek_to_barrier();
+                let queued = reader.subpartition.peek_to_barrier(checkpoint_id);
                 Ok(queued.map(|queued| queued.into_iter().filter_map(Outbound::into_element).collect()))
             }
-            Self::Remote(reader) => reader.peek_to_barrier(),
+            Self::Remote(reader) => reader.peek_to_barrier(checkpoint_id),
         }
     }
 

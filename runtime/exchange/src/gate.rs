@@ -111,7 +111,7 @@ impl InputGate {
         }
     }
 
-    /// How many barriers have come in so far, taken or not: when it grows, [`Self::peek_to_barrier`] may find one.
+    /// How many barriers have come in so far, taken or not: when it grows, [`Self::peek_barriers`] may find more.
     pub fn barriers(&self) -> u64 {
         self.ready.barriers()
     }
@@ -121,37 +121,44 @@ impl InputGate {
         self.ready.register(cx.waker());
     }
 
-    /// The first barrier that lies in a channel, behind whatever else; nothing is taken. For barriers that overtake.
+    /// The barriers that lie in a channel, behind whatever else, in order; nothing is taken. For barriers that overtake.
     ///
     /// # Errors
     /// What lies there can't be decoded.
-    pub fn peek_barrier(&self, index: usize) -> Result<Option<CheckpointBarrier>, ExchangeError> {
+    pub fn peek_barriers(&self, index: usize) -> Result<Vec<CheckpointBarrier>, ExchangeError> {
         let channel = &self.channels[index];
-        let taken = self.taken_of(index).find(|element| is_barrier(element)).cloned();
-        let barrier = match taken {
-            None if channel.ended => None,
-            None => channel.reader.peek_barrier()?,
-            taken => taken,
-        };
-        Ok(match barrier {
-            Some(StreamElement::Barrier(barrier)) => Some(barrier),
+        let mut elements: Vec<StreamElement> = self.taken_of(index).cloned().collect();
+        if !channel.ended {
+            elements.extend(channel.reader.peek_barriers()?);
+        }
+        let barrier = |element| match element {
+            StreamElement::Barrier(barrier) => Some(barrier),
             _ => None,
-        })
+        };
+        Ok(elements.into_iter().filter_map(barrier).collect())
     }
 
-    /// Copies of the elements before [`Self::peek_barrier`]'s; none if there is no barrier.
+    /// Copies of the elements before this checkpoint's barrier, without barriers before it; none if it isn't there.
     ///
     /// # Errors
     /// What lies there can't be decoded.
-    pub fn peek_to_barrier(&self, index: usize) -> Result<Vec<StreamElement>, ExchangeError> {
+    pub fn peek_to_barrier(
+        &self,
+        index: usize,
+        checkpoint_id: u64,
+    ) -> Result<Vec<StreamElement>, ExchangeError> {
+        let channel = &self.channels[index];
         let mut elements: Vec<StreamElement> = self.taken_of(index).cloned().collect();
-        match elements.iter().position(is_barrier) {
+        let is_it = |element: &StreamElement| matches!(element, StreamElement::Barrier(barrier) if barrier.checkpoint_id == checkpoint_id);
+        match elements.iter().position(is_it) {
             Some(place) => elements.truncate(place),
-            None => match self.channels[index].reader.peek_to_barrier()? {
-                Some(queued) => elements.extend(queued.into_iter().filter(|element| !is_barrier(element))),
+            None if channel.ended => elements.clear(),
+            None => match channel.reader.peek_to_barrier(checkpoint_id)? {
+                Some(queued) => elements.extend(queued),
                 None => elements.clear(),
             },
         }
+        elements.retain(|element| !matches!(element, StreamElement::Barrier(_)));
         Ok(elements)
     }
 
@@ -224,10 +231,6 @@ impl InputGate {
         );
         Ok(())
     }
-}
-
-fn is_barrier(element: &StreamElement) -> bool {
-    matches!(element, StreamElement::Barrier(_))
 }
 
 impl Drop for InputGate {

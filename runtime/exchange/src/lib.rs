@@ -16,7 +16,7 @@
 //!   control elements always may. So a channel never holds more than its window and what was sent unasked.
 //! - Credit comes back when the consumer's *task* takes an element, never earlier: the threads that read sockets wait
 //!   for no queue, hence a channel that is not consumed stops its own producer and nobody else.
-//! - A gate can look ahead for a barrier ([`InputGate::peek_barrier`]) and at what lies before it: so barriers overtake
+//! - A gate can look ahead for a barrier ([`InputGate::peek_barriers`]) and at what lies before it: so barriers overtake
 //!   without a change of order.
 //! - Elements of one channel arrive in order, each exactly once, or the consumer sees an error.
 //! - Encoding and decoding run on task threads; the I/O threads move bytes.

@@ -45,15 +45,19 @@ impl Outbound {
         }
     }
 
-    /// Whether it is a barrier of a local channel.
-    pub(crate) fn is_barrier(&self) -> bool {
-        matches!(
-            self,
+    /// Of which checkpoint it is the barrier, if it is one of a local channel.
+    pub(crate) fn checkpoint_id(&self) -> Option<u64> {
+        match self {
             Self::Element {
-                element: StreamElement::Barrier(_),
+                element: StreamElement::Barrier(barrier),
                 ..
-            }
-        )
+            } => Some(barrier.checkpoint_id),
+            _ => None,
+        }
+    }
+
+    fn is_barrier(&self) -> bool {
+        self.checkpoint_id().is_some()
     }
 
     /// An element with its cost.
@@ -212,14 +216,15 @@ impl Subpartition {
         }
     }
 
-    /// The first barrier that lies there.
-    pub(crate) fn peek_barrier(&self) -> Option<Outbound> {
-        self.queue.peek(Outbound::is_barrier)
+    /// The barriers that lie there, in order.
+    pub(crate) fn peek_barriers(&self) -> Vec<Outbound> {
+        self.queue.peek_all(Outbound::is_barrier)
     }
 
-    /// Copies of what lies there up to the first barrier, if there is one.
-    pub(crate) fn peek_to_barrier(&self) -> Option<Vec<Outbound>> {
-        self.queue.peek_to(Outbound::is_barrier)
+    /// Copies of what lies there up to this checkpoint's barrier, if that is there.
+    pub(crate) fn peek_to_barrier(&self, checkpoint_id: u64) -> Option<Vec<Outbound>> {
+        self.queue
+            .peek_to(|outbound| outbound.checkpoint_id() == Some(checkpoint_id))
     }
 
     /// The producer is gone. Harmless behind the end of input.

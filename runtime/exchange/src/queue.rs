@@ -65,15 +65,17 @@ impl<T: Measured> ElementQueue<T> {
         Some(elements.range(..=end).cloned().collect())
     }
 
-    /// A copy of the first element that `wanted` names.
-    pub(crate) fn peek(&self, wanted: impl Fn(&T) -> bool) -> Option<T>
+    /// Copies of the elements that `wanted` names.
+    pub(crate) fn peek_all(&self, wanted: impl Fn(&T) -> bool) -> Vec<T>
     where
         T: Clone,
     {
-        lock(&self.elements)
+        let elements = lock(&self.elements);
+        elements
             .iter()
-            .find(|element| wanted(element))
+            .filter(|element| wanted(element))
             .cloned()
+            .collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

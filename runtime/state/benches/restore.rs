@@ -1,14 +1,17 @@
 //! What a task waits for with state of some size: its part of a checkpoint with 1 % changed, and its restore into the tables.
 //!
 //! `cargo bench -p thalweg-state --bench restore [-- keys-in-thousands]`. Values are a count and 248 bytes, as in the bench
-//! of incremental checkpoints; the snapshot's files are in the temporary folder. Five runs; median, smallest and largest.
+//! of incremental checkpoints; the snapshot's files are in the temporary folder. Each restore is in a process of its own, as that of a
+//! worker is: memory that it gets is new. Five runs; median, smallest and largest.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
+use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use thalweg_proto::state::v1::{
@@ -95,6 +98,18 @@ struct Files {
 }
 
 impl Files {
+    fn new(folder: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?,
+            store: SnapshotStore::new(FileSystems::new(Configuration::default())),
+            folder: format!("file://{}", folder.display()),
+            chain: SubtaskChain::new(KEY_GROUPS, MAX_PARALLELISM),
+        })
+    }
+
     fn write(&self, checkpoint_id: u64, tables: Vec<TableSnapshot>) -> Result<OperatorSubtaskState, Failure> {
         let options = CheckpointOptions {
             kind: SnapshotKind::Checkpoint.into(),
@@ -111,7 +126,17 @@ impl Files {
         Ok(self.runtime.block_on(written)?.state)
     }
 
-    fn open(&self, state: &OperatorSubtaskState) -> Result<RestoredState, Failure> {
+    fn restore(&self, runs: &[KeyedRun]) -> Result<RestoredState, Failure> {
+        let restore = OperatorRestore {
+            keyed: vec![SubtaskRuns { runs: runs.to_vec() }],
+            ..OperatorRestore::default()
+        };
+        let read = self.store.read_restore(1, &restore, KEY_GROUPS, MAX_PARALLELISM);
+        Ok(self.runtime.block_on(read)?.0)
+    }
+
+    /// The state's runs in a file that [`restore_once`] reads.
+    fn describe(&self, state: &OperatorSubtaskState, to: &Path) -> Result<(), Failure> {
         let absolute = |run: &KeyedRun| -> Result<KeyedRun, Failure> {
             let file = run.file.as_ref().ok_or("a run without a file")?;
             Ok(KeyedRun {
@@ -119,74 +144,95 @@ impl Files {
                 ..run.clone()
             })
         };
-        let restore = OperatorRestore {
-            keyed: vec![SubtaskRuns {
-                runs: state.runs.iter().map(absolute).collect::<Result<_, _>>()?,
-            }],
-            ..OperatorRestore::default()
-        };
-        let read = self.store.read_restore(1, &restore, KEY_GROUPS, MAX_PARALLELISM);
-        Ok(self.runtime.block_on(read)?.0)
+        let runs = state.runs.iter().map(absolute).collect::<Result<_, _>>()?;
+        std::fs::write(to, SubtaskRuns { runs }.encode_to_vec())?;
+        Ok(())
     }
 }
 
+/// In a process of its own: reads the rows, or restores them; prints the seconds, and how many rows or keys there were.
+fn restore_once(what: &str, described: &Path) -> Result<(), Failure> {
+    let folder = described.parent().ok_or("a file without a folder")?;
+    let files = Files::new(folder)?;
+    let runs = SubtaskRuns::decode(&*std::fs::read(described)?)?.runs;
+    let mut world = World::new()?;
+    let started = Instant::now();
+    let mut state = files.restore(&runs)?;
+    let mut count = 0;
+    if what == READ {
+        let table = state.take_table("value").ok_or("the table is missing")?;
+        for batch in table.rows {
+            count += batch?.num_rows();
+        }
+    } else {
+        world.state.restore(&mut state, 0)?;
+        count = world.state.key_count();
+    }
+    writeln!(std::io::stdout(), "{} {count}", started.elapsed().as_secs_f64())?;
+    Ok(())
+}
+
+const READ: &str = "--read";
+const RESTORE: &str = "--restore";
+
+/// [`restore_once`], [`RUNS`] times.
+fn measure(what: &str, described: &Path, keys: i64) -> Result<Vec<Duration>, Failure> {
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .arg(what)
+            .arg(described)
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let (seconds, count) = text.trim().split_once(' ').ok_or("a restore failed")?;
+        if count.parse::<i64>()? != keys {
+            return Err(format!("{count} rows of {keys}").into());
+        }
+        times.push(Duration::from_secs_f64(seconds.parse()?));
+    }
+    Ok(times)
+}
+
 fn main() -> Result<(), Failure> {
-    let asked = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse::<i64>().ok());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, described] = arguments.as_slice()
+        && [READ, RESTORE].contains(&what.as_str())
+    {
+        return restore_once(what, Path::new(described));
+    }
+    let asked = arguments.iter().find_map(|argument| argument.parse::<i64>().ok());
     // `cargo test --benches` runs it too: only that it works is of interest then.
     let keys = 1000 * asked.unwrap_or(if cfg!(debug_assertions) { 20 } else { 2_000 });
     let folder = tempfile::tempdir()?;
-    let files = Files {
-        runtime: tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?,
-        store: SnapshotStore::new(FileSystems::new(Configuration::default())),
-        folder: format!("file://{}", folder.path().display()),
-        chain: SubtaskChain::new(KEY_GROUPS, MAX_PARALLELISM),
-    };
+    let files = Files::new(folder.path())?;
     let mut random = SmallRng::seed_from_u64(7);
     let mut world = World::new()?;
     world.update(0..keys, &mut random)?;
     let (_, tables) = world.snapshot(1)?;
-    let mut stored = files.write(1, tables)?;
+    let first = folder.path().join("first");
+    files.describe(&files.write(1, tables)?, &first)?;
 
+    let changed = folder.path().join("changed");
     let mut pauses = Vec::new();
     for run in 0..RUNS {
-        let changed: Vec<i64> = (0..keys / 100).map(|_| random.random_range(0..keys)).collect();
-        world.update(changed.into_iter(), &mut random)?;
+        let updated: Vec<i64> = (0..keys / 100).map(|_| random.random_range(0..keys)).collect();
+        world.update(updated.into_iter(), &mut random)?;
         let (pause, tables) = world.snapshot(2 + run as u64)?;
         pauses.push(pause);
-        stored = files.write(2 + run as u64, tables)?;
+        files.describe(&files.write(2 + run as u64, tables)?, &changed)?;
     }
-    report("snapshot of 1 %, task's part, ms", pauses)?;
     drop(world);
-
-    let mut reads = Vec::new();
-    let mut restores = Vec::new();
-    for _ in 0..RUNS {
-        let started = Instant::now();
-        let mut state = files.open(&stored)?;
-        let table = state.take_table("value").ok_or("the table is missing")?;
-        let mut rows = 0;
-        for batch in table.rows {
-            rows += batch?.num_rows();
-        }
-        reads.push(started.elapsed());
-        let mut world = World::new()?;
-        let started = Instant::now();
-        world.state.restore(&mut files.open(&stored)?, 0)?;
-        restores.push(started.elapsed());
-        if rows as i64 != keys || world.state.key_count() as i64 != keys {
-            return Err(format!("{rows} rows and {} keys of {keys}", world.state.key_count()).into());
-        }
-    }
+    report("snapshot of 1 %, task's part, ms", pauses)?;
+    report("one run read, ms", measure(READ, &first, keys)?)?;
     report(
-        &format!("files read and merged ({} runs), ms", stored.runs.len()),
-        reads,
+        "one run restored into tables, ms",
+        measure(RESTORE, &first, keys)?,
     )?;
-    report("restored into tables, ms", restores)
+    report("six runs read and merged, ms", measure(READ, &changed, keys)?)?;
+    report(
+        "six runs restored into tables, ms",
+        measure(RESTORE, &changed, keys)?,
+    )
 }
 
 fn report(what: &str, mut times: Vec<Duration>) -> Result<(), Failure> {

@@ -44,6 +44,22 @@ pub struct KeyIndex {
     keys: KeyStore,
 }
 
+/// Where the rows of a restored table are in the order of slots.
+pub(crate) struct RestoredKeys {
+    /// Of the row before; [`Slot::MAX`] = none.
+    last: Slot,
+    /// A key may come in several rows, behind each other.
+    repeats: bool,
+    /// There was no key before those of this table, and each comes once: they are put into the hash table at its end.
+    all_new: bool,
+}
+
+/// Bytes of a slot in the hash table, with its control byte.
+const BUCKET_BYTES: usize = size_of::<Slot>() + 1;
+/// A part of the hash table that stays in a processor's cache, and how many parts are made at most.
+const PART_BYTES: usize = 128 << 10;
+const MOST_PARTS: usize = 1024;
+
 /// Which slots there are.
 #[derive(Default)]
 struct Slots {
@@ -55,6 +71,13 @@ struct Slots {
 }
 
 impl Slots {
+    /// Whether the slot is of a key with this hash.
+    #[inline]
+    fn has(&self, slot: Slot, hash: u64) -> bool {
+        let place = slot as usize;
+        self.hashes.get(place) == Some(&hash) && self.live[place]
+    }
+
     fn take(&mut self, hash: u64) -> Slot {
         match self.free.pop() {
             Some(slot) => {
@@ -92,7 +115,7 @@ impl KeyIndex {
 
     /// How many keys it holds.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.slots.hashes.len() - self.slots.free.len()
     }
 
     /// Whether it holds none.
@@ -198,6 +221,123 @@ impl KeyIndex {
             slots.push(slot);
         })?;
         Ok(())
+    }
+
+    /// Room for so many keys more.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        let Self {
+            table,
+            slots,
+            keys: store,
+        } = self;
+        let hashes = &slots.hashes;
+        table.reserve(keys, |slot| bucket_hash(hashes[*slot as usize]));
+        slots.hashes.reserve_exact(keys);
+        slots.live.reserve_exact(keys);
+        store.reserve(keys);
+    }
+
+    /// For [`Self::restored_slots`] of one table's rows; `repeats`: a key may have several.
+    pub(crate) fn restored_keys(&self, repeats: bool) -> RestoredKeys {
+        RestoredKeys {
+            last: Slot::MAX,
+            repeats,
+            all_new: !repeats && self.slots.hashes.is_empty(),
+        }
+    }
+
+    /// As [`Self::slots`], for restored rows. Those of a key come behind each other, and keys mostly in the order in which an earlier
+    /// table brought them: then none has to be looked for. Behind the last rows of a table comes [`Self::end_restored`].
+    pub(crate) fn restored_slots(
+        &mut self,
+        columns: &[ArrayRef],
+        hashes: &[u64],
+        before: &mut RestoredKeys,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), KeyIndexError> {
+        slots.clear();
+        slots.reserve(hashes.len());
+        let Self {
+            table,
+            slots: known,
+            keys,
+        } = self;
+        if Slot::try_from(known.hashes.len() + hashes.len()).is_err() {
+            return Err(KeyIndexError::Full);
+        }
+        if before.all_new {
+            let first = known.hashes.len() as Slot;
+            keys.append(columns, first)?;
+            known.hashes.extend_from_slice(hashes);
+            known.live.resize(known.hashes.len(), true);
+            slots.extend(first..known.hashes.len() as Slot);
+            return Ok(());
+        }
+        keys.for_each_row(columns, |row, mut key| {
+            let hash = hashes[row];
+            let (last, next) = (before.last, before.last.wrapping_add(1));
+            let slot = if before.repeats && known.has(last, hash) && key.is(last) {
+                last
+            } else if known.has(next, hash) && key.is(next) {
+                next
+            } else if let Some(slot) = table.find(bucket_hash(hash), |slot| key.is(*slot)) {
+                *slot
+            } else {
+                let slot = known.take(hash);
+                key.insert(slot);
+                table.insert_unique(bucket_hash(hash), slot, |slot| {
+                    bucket_hash(known.hashes[*slot as usize])
+                });
+                slot
+            };
+            before.last = slot;
+            slots.push(slot);
+        })?;
+        Ok(())
+    }
+
+    /// The last rows of a table were restored.
+    pub(crate) fn end_restored(&mut self, keys: &RestoredKeys) {
+        if keys.all_new {
+            self.insert_all();
+        }
+    }
+
+    /// Puts all slots into the table, which is empty. Those that lie near each other there come together: else each of them would wait
+    /// for memory.
+    fn insert_all(&mut self) {
+        let Self { table, slots, .. } = self;
+        let hashes = &slots.hashes;
+        let hash_of = |slot: &Slot| bucket_hash(hashes[*slot as usize]);
+        table.reserve(hashes.len(), hash_of);
+        let buckets = table.capacity().next_power_of_two();
+        let parts = (buckets * BUCKET_BYTES / PART_BYTES)
+            .next_power_of_two()
+            .min(MOST_PARTS);
+        if parts == 1 {
+            for slot in 0..hashes.len() as Slot {
+                table.insert_unique(hash_of(&slot), slot, hash_of);
+            }
+            return;
+        }
+        let shift = buckets.ilog2() - parts.ilog2();
+        let part_of = |hash: u64| bucket_hash(hash) as usize >> shift & (parts - 1);
+        let mut starts = vec![0_usize; parts + 1];
+        for hash in hashes {
+            starts[part_of(*hash) + 1] += 1;
+        }
+        for part in 1..=parts {
+            starts[part] += starts[part - 1];
+        }
+        let mut by_part = vec![(0_u64, 0); hashes.len()];
+        for (slot, hash) in hashes.iter().enumerate() {
+            let place = &mut starts[part_of(*hash)];
+            by_part[*place] = (bucket_hash(*hash), slot as Slot);
+            *place += 1;
+        }
+        for (hash, slot) in by_part {
+            table.insert_unique(hash, slot, hash_of);
+        }
     }
 
     /// Forgets the key of a slot, which is free then. Nothing happens if it is free.

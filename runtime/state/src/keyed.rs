@@ -210,6 +210,15 @@ impl KeyedState {
         }
     }
 
+    /// The table of a handle, to be looked at: that is no use of what is in it.
+    pub fn peek<S: Any>(&self, handle: TableHandle<S>) -> &S {
+        let table: &dyn Any = self.tables[handle.index].as_ref();
+        match table.downcast_ref() {
+            Some(table) => table,
+            None => panic!("{handle:?} is of another operator's state"),
+        }
+    }
+
     /// Two tables at once; panics on the same one twice, and as [`Self::table`] does.
     pub fn table_pair<A: Any, B: Any>(
         &mut self,
@@ -242,6 +251,30 @@ impl KeyedState {
             self.page_in_due(timer.slot, domain, until)?;
         }
         Ok(Some(timer))
+    }
+
+    /// Takes the timers of a domain that are due at `until` and have the time of the first of them, at most `most`, in the order of
+    /// slots (`timers` is cleared first). Their slots are good for [`Self::table`] until [`Self::end_batch`].
+    pub fn pop_timers(
+        &mut self,
+        domain: TimeDomain,
+        until: i64,
+        most: usize,
+        timers: &mut Vec<Timer>,
+    ) -> Result<(), StateError> {
+        timers.clear();
+        let Some(time) = self.timers.next_time(domain).filter(|time| *time <= until) else {
+            return Ok(());
+        };
+        timers.extend(self.timers.due_timers(domain, time).take(most.max(1)));
+        if self.disk.as_ref().is_some_and(|disk| disk.is_active()) {
+            let mut slots: Vec<Slot> = timers.iter().map(|timer| timer.slot).collect();
+            slots.dedup();
+            self.new_rows.clear();
+            self.page_in_batch(&slots)?;
+        }
+        timers.iter().for_each(|timer| self.timers.delete(domain, *timer));
+        Ok(())
     }
 
     /// The slot of each row of a batch (`slots` is cleared first), good until [`Self::end_batch`]. `columns` have the types of
@@ -313,12 +346,17 @@ impl KeyedState {
 
     /// [`StateError::Memory`] if it holds more than it may. Done at the end of each batch; an operator whose user may write much
     /// for one row asks more often. It costs a few additions.
-    pub fn check_memory(&self) -> Result<(), StateError> {
-        let bytes = self.memory_size();
-        if bytes <= self.config.settings.memory_bytes {
+    pub fn check_memory(&mut self) -> Result<(), StateError> {
+        let limit = self.config.settings.memory_bytes;
+        if self.memory_size() <= limit {
             return Ok(());
         }
-        Err(self.memory_error(bytes))
+        // Of restored rows some are there twice.
+        self.tables.iter_mut().for_each(|table| table.settle());
+        match self.memory_size() {
+            bytes if bytes <= limit => Ok(()),
+            bytes => Err(self.memory_error(bytes)),
+        }
     }
 
     #[cfg(test)]

@@ -171,6 +171,8 @@ pub struct RestoredState {
     pub tables: Vec<RestoredTable>,
     /// State that belongs to no key.
     pub lists: Vec<RestoredList>,
+    /// About how many keys the tables have rows of, if that is known: room for them is made at once.
+    pub keys: usize,
     /// Set by an operator that has adapted a table's columns: runs of one chain have the same columns, so its next snapshot
     /// must be a full one and the restored runs can't be the begin of its chain.
     pub columns_changed: bool,

@@ -347,7 +347,7 @@ impl SnapshotStore {
         max_parallelism: u32,
     ) -> Result<(RestoredState, SubtaskChain), StateError> {
         let chain = SubtaskChain::restored(restore, key_groups, max_parallelism);
-        let tables = self.restore_tables(restore, key_groups, max_parallelism).await?;
+        let (tables, keys) = self.restore_tables(restore, key_groups, max_parallelism).await?;
         chain.note_tables(tables.iter().map(|table| Arc::new(table.descriptor.clone())));
         if let Some(merger) = &self.file_merging {
             merger.note_chain(&chain, checkpoint_id);
@@ -357,6 +357,7 @@ impl SnapshotStore {
             checkpoint_id,
             tables,
             lists,
+            keys,
             columns_changed: false,
         };
         Ok((state, chain))

@@ -116,6 +116,12 @@ pub(crate) trait Table: Any + Send {
     fn changes_of(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError>;
     /// Takes restored rows, adapted to the descriptor. They are unchanged.
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError>;
+    /// Room for so many slots more, which are about to be restored.
+    fn reserve(&mut self, slots: usize) {
+        let _ = slots;
+    }
+    /// Restored rows that are still in the columns that they came in get places of their own: memory is short.
+    fn settle(&mut self) {}
     /// Bytes held.
     fn memory_size(&self) -> usize;
     /// How many of them are room that nobody uses, if so many slots are in use; about.
@@ -155,7 +161,7 @@ pub(crate) fn unused<T>(items: &Vec<T>, used: usize) -> usize {
     items.capacity().saturating_sub(used) * size_of::<T>()
 }
 
-/// Rows to restore, column by column.
+/// Rows to restore, column by column, each once.
 pub(crate) struct TableRows<'a> {
     /// One a row.
     pub(crate) slots: &'a [Slot],
@@ -165,6 +171,8 @@ pub(crate) struct TableRows<'a> {
     pub(crate) value: Vec<ArrayRef>,
     /// When each row was last used, if the table has a time-to-live.
     pub(crate) accessed: Option<Int64Array>,
+    /// The table may keep the columns instead of copying what is in them; it holds so many bytes then.
+    pub(crate) kept_bytes: Option<usize>,
 }
 
 impl TableRows<'_> {

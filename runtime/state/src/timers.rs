@@ -168,6 +168,20 @@ impl Timers {
             .map(|timer| timer.slot)
     }
 
+    /// The timers of a domain that are due, in their order.
+    pub(crate) fn due_timers(&self, domain: TimeDomain, until: i64) -> impl Iterator<Item = Timer> {
+        self.of(domain).take_while(move |timer| timer.time <= until)
+    }
+
+    /// The timers of a domain, in their order.
+    pub fn of(&self, domain: TimeDomain) -> impl Iterator<Item = Timer> {
+        let domain = match domain {
+            TimeDomain::Event => &self.event,
+            TimeDomain::Processing => &self.processing,
+        };
+        domain.timers.keys().copied()
+    }
+
     /// How many there are in both domains.
     pub fn len(&self) -> usize {
         self.event.timers.len() + self.processing.timers.len()

@@ -440,8 +440,8 @@ impl GateInput {
     }
 
     /// Barriers that overtake are acted on while they still lie behind other elements, which are copied: so a checkpoint
-    /// waits for nothing that is to be worked off. Of several barriers in one channel the first is seen: a checkpoint behind one that
-    /// has overtaken waits until the rows before that are taken.
+    /// waits for nothing that is to be worked off. Barriers that have overtaken stay where they are until they are taken; a later
+    /// checkpoint's, behind one of those, overtakes too; behind one that must not it waits.
     fn look_ahead(&mut self) -> Result<(), TaskError> {
         let seen = self.gate.barriers();
         let is_due = self.announced.take_if(|due| *due <= Instant::now()).is_some();
@@ -450,35 +450,45 @@ impl GateInput {
         }
         self.announced = None;
         for channel in 0..self.gate.num_channels() {
-            let Some(element) = self.gate.peek_barrier(channel)? else {
-                continue;
-            };
-            let id = element.checkpoint_id;
-            let barrier = self.read_barrier(&element)?;
-            if !self.may_overtake(&barrier) || !self.aligner.is_fresh(id) {
-                continue;
-            }
-            let left_ms = self.aligned_for_ms(&barrier);
-            if left_ms > Some(0) && !self.is_recording(id) {
-                let due = left_ms.map(|left| Instant::now() + Duration::from_millis(left));
-                self.announced = self.announced.into_iter().chain(due).min();
-            }
-            if left_ms != Some(0) && !self.is_recording(id) {
-                continue;
-            }
-            let step = self.aligner.begin(id, true);
-            self.start_alignment(&step, barrier);
-            self.follow(step);
-            self.overtake(id);
-            if self.is_recording(id) && self.aligner.misses(id, channel) {
-                for element in self.gate.peek_to_barrier(channel)? {
-                    self.record(channel, &element);
+            for element in self.gate.peek_barriers(channel)? {
+                if !self.announce_barrier(channel, &element)? {
+                    break;
                 }
-                let step = self.aligner.barrier(channel, id, true);
-                self.follow(step);
             }
         }
         Ok(())
+    }
+
+    /// A barrier lies in a channel, with elements before it; whether those behind it may overtake.
+    fn announce_barrier(&mut self, channel: usize, element: &CheckpointBarrier) -> Result<bool, TaskError> {
+        let id = element.checkpoint_id;
+        if !self.aligner.is_fresh(id) {
+            return Ok(true);
+        }
+        let barrier = self.read_barrier(element)?;
+        if !self.may_overtake(&barrier) {
+            return Ok(false);
+        }
+        let left_ms = self.aligned_for_ms(&barrier);
+        if left_ms > Some(0) && !self.is_recording(id) {
+            let due = left_ms.map(|left| Instant::now() + Duration::from_millis(left));
+            self.announced = self.announced.into_iter().chain(due).min();
+        }
+        if left_ms != Some(0) && !self.is_recording(id) {
+            return Ok(true);
+        }
+        let step = self.aligner.begin(id, true);
+        self.start_alignment(&step, barrier);
+        self.follow(step);
+        self.overtake(id);
+        if self.is_recording(id) && self.aligner.misses(id, channel) {
+            for element in self.gate.peek_to_barrier(channel, id)? {
+                self.record(channel, &element);
+            }
+            let step = self.aligner.barrier(channel, id, true);
+            self.follow(step);
+        }
+        Ok(true)
     }
 
     /// How long a barrier that may overtake is still to be aligned: its time-out counts from its trigger, as Flink's. None = always.

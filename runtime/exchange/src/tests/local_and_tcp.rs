@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use thalweg_types::{Classify, FailureClass, StreamBatch, StreamElement};
 
 use super::fixtures::*;
-use crate::{ChannelId, ExchangeError};
+use crate::{ChannelId, ExchangeError, InputGate};
 
 #[test]
 fn every_type_arrives_as_it_was_sent_whole_and_sliced() {
@@ -416,26 +416,39 @@ fn a_barrier_can_be_seen_behind_what_lies_before_it_and_nothing_is_taken() {
         net.send(&mut writer, StreamElement::Batch(numbers(0..3000)));
         net.send(&mut writer, StreamElement::Batch(numbers(3000..6000)));
         assert_same(&net.next_batch(&mut gate), &numbers(0..3000));
-        assert_eq!((gate.barriers(), gate.peek_barrier(0).unwrap()), (0, None));
-        assert!(gate.peek_to_barrier(0).unwrap().is_empty());
+        let barriers = |gate: &InputGate| -> Vec<u64> {
+            let barriers = gate.peek_barriers(0).unwrap();
+            barriers.iter().map(|barrier| barrier.checkpoint_id).collect()
+        };
+        assert_eq!((gate.barriers(), barriers(&gate)), (0, vec![]));
+        assert!(gate.peek_to_barrier(0, 1).unwrap().is_empty());
         writer.send(barrier(1)).unwrap();
         net.send(&mut writer, StreamElement::Batch(numbers(6000..6001)));
-        while gate.barriers() == 0 {
+        writer.send(barrier(2)).unwrap();
+        while gate.barriers() < 2 {
             std::thread::yield_now();
         }
-        assert_eq!(gate.peek_barrier(0).unwrap().unwrap().checkpoint_id, 1);
-        let before = gate.peek_to_barrier(0).unwrap();
+        assert_eq!(barriers(&gate), [1, 2]);
+        let before = gate.peek_to_barrier(0, 1).unwrap();
         let [StreamElement::Batch(batch)] = before.as_slice() else {
             panic!("{before:?}")
         };
         assert_same(batch, &numbers(3000..6000));
+        // What lies before the later one is what lies before the earlier one and between them.
+        let before = gate.peek_to_barrier(0, 2).unwrap();
+        let [StreamElement::Batch(first), StreamElement::Batch(second)] = before.as_slice() else {
+            panic!("{before:?}")
+        };
+        assert_same(first, &numbers(3000..6000));
+        assert_same(second, &numbers(6000..6001));
+        assert!(gate.peek_to_barrier(0, 3).unwrap().is_empty());
         assert_same(&net.next_batch(&mut gate), &numbers(3000..6000));
-        assert!(gate.peek_to_barrier(0).unwrap().is_empty());
+        assert!(gate.peek_to_barrier(0, 1).unwrap().is_empty());
         assert!(matches!(
             net.next(&mut gate).unwrap(),
             Some((0, StreamElement::Barrier(_)))
         ));
-        assert_eq!(gate.peek_barrier(0).unwrap(), None);
+        assert_eq!(barriers(&gate), [2]);
         assert_same(&net.next_batch(&mut gate), &numbers(6000..6001));
     });
 }

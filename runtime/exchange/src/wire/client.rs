@@ -198,19 +198,23 @@ impl RemoteReader {
         Ok(more)
     }
 
-    /// The first barrier that lies there.
-    pub(crate) fn peek_barrier(&self) -> Result<Option<StreamElement>, ExchangeError> {
-        let barrier = self.inbox.queue.peek(ReceivedElement::is_barrier);
-        // Control elements need nothing of what was decoded before.
-        let decoded = barrier.map(|received| Decoder::default().decode(&received));
-        decoded
-            .transpose()
-            .map_err(|source| decode_error(&self.inbox, &self.connection, source))
+    /// The barriers that lie there, in order.
+    pub(crate) fn peek_barriers(&self) -> Result<Vec<StreamElement>, ExchangeError> {
+        let barriers = self.inbox.queue.peek_all(ReceivedElement::is_barrier);
+        let decoded: Result<Vec<_>, _> = barriers.iter().map(decode_barrier).collect();
+        decoded.map_err(|source| decode_error(&self.inbox, &self.connection, source))
     }
 
-    /// What lies there up to the first barrier, decoded aside.
-    pub(crate) fn peek_to_barrier(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
-        let Some(received) = self.inbox.queue.peek_to(ReceivedElement::is_barrier) else {
+    /// What lies there up to this checkpoint's barrier, decoded aside.
+    pub(crate) fn peek_to_barrier(
+        &self,
+        checkpoint_id: u64,
+    ) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        let is_it = |received: &ReceivedElement| {
+            let barrier = received.is_barrier().then(|| decode_barrier(received));
+            matches!(barrier, Some(Ok(StreamElement::Barrier(barrier))) if barrier.checkpoint_id == checkpoint_id)
+        };
+        let Some(received) = self.inbox.queue.peek_to(is_it) else {
             return Ok(None);
         };
         let mut decoder = self.decoder.clone();
@@ -224,6 +228,11 @@ impl RemoteReader {
     pub(crate) fn close(&mut self) {
         self.connection.close(self.number);
     }
+}
+
+/// A control element needs nothing of what was decoded before.
+fn decode_barrier(received: &ReceivedElement) -> Result<StreamElement, ArrowError> {
+    Decoder::default().decode(received)
 }
 
 fn decode_error(inbox: &Inbox, connection: &Connection, source: ArrowError) -> ExchangeError {

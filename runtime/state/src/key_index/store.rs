@@ -4,7 +4,7 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, StringArray, StringBuilder,
 };
 use arrow::compute::kernels::arity::unary;
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use std::sync::Arc;
@@ -36,6 +36,15 @@ impl KeyStore {
             Self::Int64(keys) => keys.values.capacity() * size_of::<i64>(),
             Self::Utf8(keys) => keys.memory_size(),
             Self::Rows(keys) => keys.keys.memory_size() + keys.buffer.as_ref().map_or(0, Rows::size),
+        }
+    }
+
+    /// Room for so many keys more, without that for their bytes if they are of any length.
+    pub(super) fn reserve(&mut self, count: usize) {
+        match self {
+            Self::Int64(keys) => keys.values.reserve_exact(count),
+            Self::Utf8(keys) => keys.places.reserve_exact(count),
+            Self::Rows(keys) => keys.keys.places.reserve_exact(count),
         }
     }
 
@@ -102,6 +111,23 @@ impl KeyStore {
                 let rows = slots.iter().map(|slot| parser.parse(keys.keys.get(*slot)));
                 keys.converter.convert_rows(rows)?
             }
+        })
+    }
+
+    /// Appends the keys of all rows, whose slots are `first` and those behind it: no slot from `first` on had a key before.
+    pub(super) fn append(&mut self, columns: &[ArrayRef], first: Slot) -> Result<(), ArrowError> {
+        if let (Self::Int64(keys), [column]) = (&mut *self, columns)
+            && let Some(column) = column.as_primitive_opt::<Int64Type>()
+            && column.null_count() == 0
+            && keys.values.len() == first as usize
+        {
+            keys.values.extend_from_slice(column.values());
+            return Ok(());
+        }
+        let mut slot = first;
+        self.for_each_row(columns, |_, mut key| {
+            key.insert(slot);
+            slot += 1;
         })
     }
 

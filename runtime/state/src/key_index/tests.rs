@@ -188,3 +188,54 @@ fn the_bytes_of_removed_keys_are_given_back() {
     assert_eq!((index.len(), index.slot_count()), (0, 1000));
     assert!(index.memory_size() < 1 << 20, "{} bytes", index.memory_size());
 }
+
+/// Rows of a table as they are restored: by key, several of one behind each other.
+fn restore(index: &mut KeyIndex, keys: &[i64], repeats: bool) -> Vec<Slot> {
+    let mut before = index.restored_keys(repeats);
+    let mut all = Vec::new();
+    for keys in keys.chunks(keys.len().div_ceil(3)) {
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys.to_vec()))];
+        let mut hashes = Vec::new();
+        hash_rows(&columns, &mut hashes).unwrap();
+        let mut slots = Vec::new();
+        index
+            .restored_slots(&columns, &hashes, &mut before, &mut slots)
+            .unwrap();
+        all.extend(slots);
+    }
+    index.end_restored(&before);
+    all
+}
+
+#[test]
+fn many_restored_keys_are_found_again() {
+    let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
+    let keys: Vec<i64> = (0..200_000).map(|key| key * 7).collect();
+    let slots = restore(&mut index, &keys, false);
+    assert_eq!(slots, (0..keys.len() as Slot).collect::<Vec<_>>());
+    assert_eq!(index.len(), keys.len());
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(keys.iter().rev().copied()))];
+    let (mut hashes, mut found, mut new_rows) = (Vec::new(), Vec::new(), Vec::new());
+    hash_rows(&columns, &mut hashes).unwrap();
+    index
+        .slots(&columns, &UInt64Array::from(hashes), &mut found, &mut new_rows)
+        .unwrap();
+    assert!(new_rows.is_empty());
+    assert!(found.iter().rev().eq(slots.iter()));
+}
+
+#[test]
+fn restored_tables_share_the_slots_of_their_keys_in_whatever_order_they_come() {
+    let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
+    index.reserve(10);
+    let first: Vec<i64> = (0..20).map(|key| key * 3).collect();
+    assert_eq!(restore(&mut index, &first, false), (0..20).collect::<Vec<Slot>>());
+    // Some of the same keys, some new ones, and one that comes again out of order.
+    let second = [0, 0, 3, 3, 3, 7, 7, 9, 57, 58, 58, 0];
+    let slots = restore(&mut index, &second, true);
+    assert_eq!(slots, [0, 0, 1, 1, 1, 20, 20, 3, 19, 21, 21, 0]);
+    index.remove(1);
+    let third = restore(&mut index, &[0, 3, 6, 100], false);
+    assert_eq!(third, [0, 1, 2, 22], "a free slot is taken again");
+    assert_eq!(index.len(), 23);
+}

@@ -244,6 +244,7 @@ impl KeyedState {
                     sub_key: decoded.sub_key,
                     value: decoded.value,
                     accessed: decoded.accessed,
+                    kept_bytes: None,
                 })?;
             }
         }

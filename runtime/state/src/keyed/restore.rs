@@ -1,12 +1,15 @@
 //! Rows of a checkpoint on their way into the tables.
 //!
 //! ```text
-//!   in memory only:   table after table
+//!   in memory only:   table after table, read and decoded on a thread of its own; values that have memory of their own stay in the
+//!                     columns that they came in until they are used
 //!   with a disk:      all tables together, by key: a key's rows are complete when memory is short, and can be written at once
 //!
 //!     table a:  k1 k1 k3 k4 | k5 ..       the least last key of the pieces at hand (k4) is how far all tables go,
 //!     table b:  k1 k2 k4 k6 | k7 ..       then those that are through take their next piece
 //! ```
+
+mod read_ahead;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt64Type};
@@ -15,9 +18,14 @@ use thalweg_types::key_group::key_group;
 use super::KeyedState;
 use crate::disk::codec::Keys;
 use crate::evolution::Adapter;
-use crate::key_index::Slot;
+use crate::file::builder::column_bytes;
+use crate::key_index::{RestoredKeys, Slot};
 use crate::snapshot::{RestoredRows, RestoredState, RestoredTable, StateError, TableDescriptor};
-use crate::table::TableRows;
+use crate::table::{TableRows, key_error};
+use read_ahead::ReadAhead;
+
+/// Bytes that any key takes at least: room is made for no more keys than memory can hold.
+const LEAST_KEY_BYTES: usize = 32;
 
 /// One table on its way.
 struct Source {
@@ -60,6 +68,12 @@ impl Source {
             rows: table.rows,
         })
     }
+
+    /// Begins to read its rows.
+    fn read_ahead(mut self) -> Result<(Self, ReadAhead), StateError> {
+        let rows = std::mem::replace(&mut self.rows, Box::new(std::iter::empty()));
+        Ok((self, ReadAhead::start(rows)?))
+    }
 }
 
 impl KeyedState {
@@ -87,21 +101,57 @@ impl KeyedState {
         }
         match self.disk {
             Some(_) => self.restore_by_key(sources, now_ms)?,
-            None => self.restore_by_table(sources, now_ms)?,
+            None => {
+                self.reserve(state.keys);
+                self.restore_by_table(sources, now_ms)?;
+            }
         }
         state.columns_changed |= self.full_for.is_some();
         self.release_vacant();
         Ok(())
     }
 
+    /// Makes room for about so many keys, at once instead of in steps.
+    fn reserve(&mut self, keys: usize) {
+        let keys = keys.min(self.config.settings.memory_bytes / LEAST_KEY_BYTES);
+        self.index.reserve(keys);
+        self.all_tables().for_each(|table| table.reserve(keys));
+    }
+
+    /// A table is read ahead while the one before it goes in.
     fn restore_by_table(&mut self, sources: Vec<Source>, now_ms: i64) -> Result<(), StateError> {
         let mut slots = Vec::new();
-        for mut source in sources {
-            while let Some(batch) = source.rows.next() {
-                self.restore_rows(&source, &batch?, now_ms, &mut slots)?;
+        let mut sources = sources.into_iter().map(Source::read_ahead);
+        let mut next = sources.next().transpose()?;
+        while let Some((source, batches)) = next {
+            next = sources.next().transpose()?;
+            let mut keys = self.index.restored_keys(source.sub_key < source.value);
+            for batch in batches {
+                let batch = batch?;
+                self.find_restored_slots(&source, &batch, &mut keys, &mut slots)?;
+                let kept_bytes = batch.columns().iter().map(column_bytes).sum();
+                self.restore_rows(&source, &batch, now_ms, &slots, Some(kept_bytes))?;
                 self.check_memory()?;
             }
+            self.index.end_restored(&keys);
         }
+        Ok(())
+    }
+
+    fn find_restored_slots(
+        &mut self,
+        source: &Source,
+        batch: &RecordBatch,
+        keys: &mut RestoredKeys,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), StateError> {
+        let columns = batch.columns();
+        let hashes = columns[0].as_primitive::<UInt64Type>().values();
+        self.index
+            .restored_slots(&columns[1..source.sub_key], hashes, keys, slots)
+            .map_err(key_error)?;
+        let count = self.index.slot_count();
+        self.all_tables().for_each(|table| table.resize(count));
         Ok(())
     }
 
@@ -131,7 +181,9 @@ impl KeyedState {
                 let end = keys.partition_point(part.from, &until);
                 if end > part.from {
                     let rows = batch.slice(part.from, end - part.from);
-                    self.restore_rows(&part.source, &rows, now_ms, &mut slots)?;
+                    let hashes = rows.column(0).as_primitive::<UInt64Type>();
+                    self.find_slots(&rows.columns()[1..part.source.sub_key], hashes, &mut slots)?;
+                    self.restore_rows(&part.source, &rows, now_ms, &slots, None)?;
                     // The next batch may have more of the last key.
                     unfinished.extend(slots.last().copied());
                 }
@@ -176,16 +228,16 @@ impl KeyedState {
         Ok(keys)
     }
 
+    /// Rows whose keys have these slots. The table may keep the columns if that is `kept_bytes`.
     fn restore_rows(
         &mut self,
         source: &Source,
         batch: &RecordBatch,
         now_ms: i64,
-        slots: &mut Vec<Slot>,
+        slots: &[Slot],
+        kept_bytes: Option<usize>,
     ) -> Result<(), StateError> {
         let columns = batch.columns();
-        let hashes = columns[0].as_primitive::<UInt64Type>();
-        self.find_slots(&columns[1..source.sub_key], hashes, slots)?;
         let stored = &columns[source.value..];
         let accessed = source.has_ttl.then(|| match source.adapter.accessed(stored) {
             Some(column) => column.as_primitive::<Int64Type>().clone(),
@@ -203,6 +255,7 @@ impl KeyedState {
                     source,
                 })?,
             accessed,
+            kept_bytes,
         };
         self.table_at(source.place).restore(&rows)
     }

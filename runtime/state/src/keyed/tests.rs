@@ -7,4 +7,5 @@ mod files;
 mod harness;
 mod limits;
 mod random;
+mod restored;
 mod ttl;

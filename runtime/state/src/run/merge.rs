@@ -14,8 +14,8 @@ mod cursor;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
-use arrow::compute::{filter, interleave};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::filter;
 use arrow::datatypes::{Int8Type, SchemaRef};
 use arrow::error::ArrowError;
 use thalweg_types::key_group::key_group;
@@ -140,9 +140,11 @@ impl TableMerge {
             return self.next_of_one();
         }
         while let Some(first) = self.order.first().copied() {
-            self.take(first)?;
+            if !self.take_range(first)? {
+                self.take(first)?;
+            }
             let limit = self.cursors.len() + EXTRA_BLOCKS;
-            if self.pending.rows.len() >= self.scope.batch_rows || self.pending.blocks.len() >= limit {
+            if self.pending.len() >= self.scope.batch_rows || self.pending.blocks.len() >= limit {
                 break;
             }
         }
@@ -159,13 +161,16 @@ impl TableMerge {
                 self.order.clear();
             }
             let Some(block) = block else { continue };
+            let mut hashes = block.hashes;
+            hashes.truncate(row + count);
+            hashes.drain(..row);
             let batch = MergedBatch {
                 columns: block
                     .columns
                     .iter()
                     .map(|column| column.slice(row, count))
                     .collect(),
-                hashes: block.hashes[row..row + count].to_vec(),
+                hashes,
                 changes: block
                     .changes
                     .map(|changes| changes.values()[row..row + count].to_vec()),
@@ -179,6 +184,30 @@ impl TableMerge {
             }
         }
         Ok(None)
+    }
+
+    /// Takes the rows of the first run that come before the next of all others; false if there is none, or more is to be looked at.
+    fn take_range(&mut self, first: usize) -> Result<bool, StateError> {
+        let cursor = &self.cursors[first];
+        let has_changes = cursor.block.as_ref().is_some_and(|block| block.changes.is_some());
+        if has_changes || self.deleted_key.is_some() {
+            return Ok(false);
+        }
+        let room = self.scope.batch_rows.saturating_sub(self.pending.len()).max(1);
+        let until = cursor.end.min(cursor.row + room);
+        let end = match self.order.get(1) {
+            Some(second) => cursor.end_before(&self.cursors[*second], until),
+            None => until,
+        };
+        if end == cursor.row {
+            return Ok(false);
+        }
+        let cursor = &mut self.cursors[first];
+        let rows = cursor.row..end;
+        cursor.row = end - 1;
+        self.pending.push(cursor, rows, ChangeKind::Upsert as i8);
+        self.advance(0)?;
+        Ok(true)
     }
 
     /// Takes the row that is next, leaves out the older ones of its identity, and puts the cursor in its new place.
@@ -196,7 +225,8 @@ impl TableMerge {
                 self.deleted_key = self.cursors[first].deleted_key();
             }
             if change == ChangeKind::Upsert as i8 || self.deletes == Deletes::Keep {
-                self.pending.push(&mut self.cursors[first], change);
+                let row = self.cursors[first].row;
+                self.pending.push(&mut self.cursors[first], row..row + 1, change);
             }
         }
         self.advance(0)
@@ -249,12 +279,9 @@ impl TableMerge {
             key_hash::hash_rows(keys, &mut hashes)
                 .map_err(|error| damaged(&cursor.file, format!("a key can't be hashed: {error}")))?;
             let wanted = self.scope.key_groups;
-            let groups: Vec<u32> = hashes
-                .iter()
-                .map(|hash| key_group(*hash, self.scope.max_parallelism))
-                .collect();
-            cursor.row = groups.partition_point(|group| *group < wanted.start);
-            cursor.end = groups.partition_point(|group| *group <= wanted.end);
+            let group = |hash: &u64| key_group(*hash, self.scope.max_parallelism);
+            cursor.row = hashes.partition_point(|hash| group(hash) < wanted.start);
+            cursor.end = hashes.partition_point(|hash| group(hash) <= wanted.end);
             if cursor.row == cursor.end {
                 continue;
             }
@@ -263,9 +290,12 @@ impl TableMerge {
             }
             let keys = &columns[..self.descriptor.key.len()];
             let sub_keys = &columns[keys.len()..keys.len() + self.descriptor.sub_key.len()];
-            let keys = match compares {
-                true => Some(self.converters.convert(keys, sub_keys)?),
-                false => None,
+            let (groups, keys) = match compares {
+                true => {
+                    let groups = hashes.iter().map(group).collect();
+                    (groups, Some(self.converters.convert(keys, sub_keys)?))
+                }
+                false => (Vec::new(), None),
             };
             cursor.block = Some(Block {
                 columns,
@@ -284,14 +314,11 @@ impl TableMerge {
         for cursor in &mut self.cursors {
             cursor.pooled = None;
         }
-        if pending.rows.is_empty() {
+        if pending.len() == 0 {
             return Ok(None);
         }
         let columns = (0..pending.blocks[0].len())
-            .map(|column| {
-                let sources: Vec<&dyn Array> = pending.blocks.iter().map(|block| &*block[column]).collect();
-                interleave(&sources, &pending.rows)
-            })
+            .map(|column| pending.column(column))
             .collect::<Result<_, _>>()
             .map_err(merging)?;
         Ok(Some(MergedBatch {

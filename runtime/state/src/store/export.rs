@@ -99,7 +99,10 @@ impl SnapshotStore {
             keyed,
             ..OperatorRestore::default()
         };
-        self.restore_tables(&restore, all, operator.max_parallelism).await
+        let restored = self
+            .restore_tables(&restore, all, operator.max_parallelism)
+            .await?;
+        Ok(restored.0)
     }
 
     /// In the order of the subtasks; of a broadcast list, which all of them hold, one.

@@ -10,6 +10,7 @@ use thalweg_types::KeyGroupRange;
 
 use super::{OPEN_AT_A_TIME, SnapshotStore};
 use crate::file::damaged;
+use crate::file::footer::TableEntry;
 use crate::file::reader::StateFileReader;
 use crate::run::Scope;
 use crate::run::merge::{Deletes, TableMerge};
@@ -36,12 +37,13 @@ impl SnapshotStore {
         stream::iter(open).buffered(OPEN_AT_A_TIME).try_collect().await
     }
 
+    /// The tables, and about how many keys they have.
     pub(super) async fn restore_tables(
         &self,
         restore: &OperatorRestore,
         key_groups: KeyGroupRange,
         max_parallelism: u32,
-    ) -> Result<Vec<RestoredTable>, StateError> {
+    ) -> Result<(Vec<RestoredTable>, usize), StateError> {
         let overlapping: Vec<(&SubtaskRuns, KeyGroupRange)> = restore
             .keyed
             .iter()
@@ -70,10 +72,11 @@ impl SnapshotStore {
                 "another subtask's files hold the same key groups",
             ));
         }
-        newest_tables(&subtasks)
+        let tables = newest_tables(&subtasks)
             .into_values()
-            .map(|table| restored_table(&table, &subtasks, max_parallelism))
-            .collect()
+            .map(|table| restored_table(&table, &subtasks, max_parallelism));
+        let keys: u64 = subtasks.iter().map(keys_of).sum();
+        Ok((tables.collect::<Result<_, _>>()?, keys as usize))
     }
 
     pub(super) async fn restore_lists(
@@ -163,6 +166,22 @@ fn newest_tables(subtasks: &[SubtaskFiles]) -> BTreeMap<String, Arc<TableDescrip
     readers
         .map(|table| (table.name.clone(), Arc::clone(table)))
         .collect()
+}
+
+/// At least about so many keys: the rows of the largest table with one row a key, in the run that has most of them.
+fn keys_of(subtask: &SubtaskFiles) -> u64 {
+    let tables = subtask.runs.iter().flat_map(|run| &run.footer().tables);
+    let rows = |table: &TableEntry| {
+        let wanted = table
+            .rows_by_group()
+            .filter(|(group, _)| subtask.wanted.contains(*group));
+        wanted.map(|(_, rows)| rows).sum()
+    };
+    tables
+        .filter(|table| table.sub_key_columns == 0)
+        .map(rows)
+        .max()
+        .unwrap_or(0)
 }
 
 /// The rows of one subtask after the other's, by key group.

@@ -97,6 +97,11 @@ impl<C: SlotColumn> ColumnTable<C> {
         &self.columns
     }
 
+    /// The columns, without being a use of any row; expired ones may be there.
+    pub fn peek(&self) -> &C {
+        &self.columns
+    }
+
     /// Whether the slot has a row that is not expired.
     pub fn has(&self, slot: Slot) -> bool {
         self.live[slot as usize] && !self.is_expired(slot)

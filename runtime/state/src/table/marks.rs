@@ -23,6 +23,10 @@ impl Marks {
         self.flags.resize(count, 0);
     }
 
+    pub(super) fn reserve(&mut self, slots: usize) {
+        self.flags.reserve_exact(slots);
+    }
+
     pub(super) fn track(&mut self) {
         self.tracking = true;
     }

@@ -1,8 +1,11 @@
 //! One value a key.
 
+mod restored;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Builder};
+use arrow::datatypes::DataType;
 use thalweg_types::record::Record;
 
 use super::marks::Marks;
@@ -10,6 +13,7 @@ use super::ttl::TtlClock;
 use super::{ChangeWriter, StateTtl, Table, TableRows, make_room, unused, wrong_columns};
 use crate::key_index::Slot;
 use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
+use restored::Restored;
 
 /// Values of `T` by slot: Flink's ValueState, and what ReducingState and AggregatingState are built on.
 ///
@@ -17,6 +21,10 @@ use crate::snapshot::{ChangeKind, StateError, TableDescriptor};
 pub struct ValueTable<T: Record> {
     descriptor: Arc<TableDescriptor>,
     rows: Vec<Option<T>>,
+    /// Values that are not among the rows yet; gone with the last of them.
+    restored: Option<Box<Restored<T>>>,
+    /// Whether values may hold memory of their own: then it pays to let restored ones where they are.
+    has_heap: bool,
     /// When the slot's value was last used; empty without time-to-live.
     accessed: Vec<i64>,
     clock: TtlClock,
@@ -35,11 +43,34 @@ fn heap_of<T: Record>(row: Option<&T>) -> usize {
     row.map_or(0, |value| T::heap_bytes(T::view(value)))
 }
 
+fn has_heap(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|field| has_heap(field.data_type())),
+        other => !other.is_primitive() && *other != DataType::Boolean,
+    }
+}
+
+/// The slot's value, wherever it is.
+#[inline]
+fn view<'a, T: Record>(
+    rows: &'a [Option<T>],
+    restored: &'a Option<Box<Restored<T>>>,
+    slot: Slot,
+) -> Option<T::Ref<'a>> {
+    match (&rows[slot as usize], restored) {
+        (Some(value), _) => Some(T::view(value)),
+        (None, Some(restored)) => restored.get(slot),
+        (None, None) => None,
+    }
+}
+
 impl<T: Record> ValueTable<T> {
     pub(crate) fn new(descriptor: Arc<TableDescriptor>, ttl: Option<StateTtl>) -> Self {
         Self {
+            has_heap: T::fields().iter().any(|field| has_heap(field.data_type())),
             descriptor,
             rows: Vec::new(),
+            restored: None,
             accessed: Vec::new(),
             clock: TtlClock::new(ttl),
             marks: Marks::default(),
@@ -51,10 +82,10 @@ impl<T: Record> ValueTable<T> {
         }
     }
 
-    /// The key's value. A read may begin its life anew or find it expired, so this needs the table to be mutable;
-    /// [`Self::peek`] doesn't.
+    /// The key's value. A read may begin its life anew or find it expired; [`Self::peek`] is none.
     #[inline]
     pub fn get(&mut self, slot: Slot) -> Option<&T> {
+        self.settle_row(slot);
         if self.clock.is_on() && !self.read(slot) {
             return self.expired.as_ref();
         }
@@ -63,7 +94,8 @@ impl<T: Record> ValueTable<T> {
 
     /// The key's value if it is not expired, without being a use of it.
     #[inline]
-    pub fn peek(&self, slot: Slot) -> Option<&T> {
+    pub fn peek(&mut self, slot: Slot) -> Option<&T> {
+        self.settle_row(slot);
         self.rows[slot as usize]
             .as_ref()
             .filter(|_| !self.is_expired(slot))
@@ -73,6 +105,7 @@ impl<T: Record> ValueTable<T> {
     #[inline]
     pub fn set(&mut self, slot: Slot, value: T) {
         self.measure_lent();
+        self.forget_restored(slot);
         self.heap += T::heap_bytes(T::view(&value));
         let row = &mut self.rows[slot as usize];
         self.heap -= heap_of(row.as_ref());
@@ -84,6 +117,7 @@ impl<T: Record> ValueTable<T> {
     #[inline]
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         self.measure_lent();
+        self.settle_row(slot);
         self.drop_expired(slot);
         self.rows[slot as usize].as_ref()?;
         Some(self.lend(slot))
@@ -93,6 +127,7 @@ impl<T: Record> ValueTable<T> {
     #[inline]
     pub fn get_or_insert_with(&mut self, slot: Slot, create: impl FnOnce() -> T) -> &mut T {
         self.measure_lent();
+        self.settle_row(slot);
         self.drop_expired(slot);
         let row = &mut self.rows[slot as usize];
         if row.is_none() {
@@ -112,6 +147,7 @@ impl<T: Record> ValueTable<T> {
         function: impl FnOnce(&mut T, T::Ref<'v>),
     ) -> &T {
         self.measure_lent();
+        self.settle_row(slot);
         self.drop_expired(slot);
         self.written(slot);
         let heap = &mut self.heap;
@@ -133,6 +169,7 @@ impl<T: Record> ValueTable<T> {
     /// Removes the key's value and gives it, unless it is expired.
     pub fn take(&mut self, slot: Slot) -> Option<T> {
         self.measure_lent();
+        self.settle_row(slot);
         self.drop_expired(slot);
         self.remove(slot)
     }
@@ -202,6 +239,7 @@ impl<T: Record> ValueTable<T> {
     }
 
     fn remove(&mut self, slot: Slot) -> Option<T> {
+        self.settle_row(slot);
         let value = self.rows[slot as usize].take();
         if let Some(value) = &value {
             self.heap -= T::heap_bytes(T::view(value));
@@ -213,18 +251,90 @@ impl<T: Record> ValueTable<T> {
         value
     }
 
+    /// The slot's value has a row of its own from now on, if it has one at all.
+    #[inline]
+    fn settle_row(&mut self, slot: Slot) {
+        if self.restored.is_some() {
+            self.take_restored(slot);
+        }
+    }
+
+    #[cold]
+    fn take_restored(&mut self, slot: Slot) {
+        let value = self.restored.as_mut().and_then(|restored| restored.take(slot));
+        if let Some(value) = value {
+            self.put_restored(slot, value);
+        }
+    }
+
+    fn put_restored(&mut self, slot: Slot, value: T) {
+        self.heap += T::heap_bytes(T::view(&value));
+        self.rows[slot as usize] = Some(value);
+        self.restored.take_if(|restored| restored.is_empty());
+    }
+
+    /// The same for values that nobody uses, so many at most.
+    fn settle_rows(&mut self, most: usize) {
+        for _ in 0..most {
+            let next = self.restored.as_mut().and_then(|restored| restored.take_next());
+            let Some((slot, value)) = next else { return };
+            self.put_restored(slot, value);
+        }
+    }
+
+    fn forget_restored(&mut self, slot: Slot) {
+        if let Some(restored) = &mut self.restored {
+            restored.forget(slot);
+            self.restored.take_if(|restored| restored.is_empty());
+        }
+    }
+
+    /// Keeps restored rows in their columns. Expired ones are left out: their file still has them, and the next snapshot says that they
+    /// are gone.
+    fn adopt(&mut self, columns: T::Columns, bytes: usize, rows: &TableRows<'_>) {
+        let Self {
+            restored,
+            marks,
+            clock,
+            accessed,
+            vacated,
+            ..
+        } = self;
+        let restored = restored.get_or_insert_with(Box::default);
+        restored.adopt(columns, bytes, rows.slots, self.rows.len(), |row, slot| {
+            marks.set_saved(slot, true);
+            if !clock.is_on() {
+                return true;
+            }
+            accessed[slot as usize] = rows.accessed(row);
+            let is_expired = clock.is_expired(rows.accessed(row));
+            if is_expired {
+                marks.touch(slot);
+                vacated.push(slot);
+            }
+            !is_expired
+        });
+        self.restored.take_if(|restored| restored.is_empty());
+    }
+
+    fn has(&self, slot: Slot) -> bool {
+        self.rows[slot as usize].is_some()
+            || self.restored.as_ref().is_some_and(|restored| restored.has(slot))
+    }
+
     fn write(&mut self, slots: &[Slot], out: &mut ChangeWriter<'_>) -> Result<(), StateError> {
         let mut rows = T::builders(slots.len().min(out.batch_rows()));
         let mut accessed = Int64Builder::new();
         for slot in slots {
-            let row = &self.rows[*slot as usize];
-            let kept = row.as_ref().filter(|_| !self.is_expired(*slot));
+            let row = view(&self.rows, &self.restored, *slot);
+            let kept = row.filter(|_| !self.is_expired(*slot));
+            let is_kept = kept.is_some();
             let was_saved = self.marks.is_saved(*slot);
-            self.marks.set_saved(*slot, kept.is_some());
+            self.marks.set_saved(*slot, is_kept);
             match kept {
                 Some(value) => {
                     out.note(*slot, ChangeKind::Upsert);
-                    T::push(&mut rows, T::view(value));
+                    T::push(&mut rows, value);
                 }
                 None if was_saved => {
                     out.note(*slot, ChangeKind::Delete);
@@ -234,7 +344,7 @@ impl<T: Record> ValueTable<T> {
                 None => continue,
             }
             if self.clock.is_on() {
-                accessed.append_option(kept.map(|_| self.accessed[*slot as usize]));
+                accessed.append_option(is_kept.then(|| self.accessed[*slot as usize]));
             }
             if out.is_full(T::builders_bytes(&rows)) {
                 out.flush(self.columns(&mut rows, &mut accessed))?;
@@ -282,17 +392,20 @@ impl<T: Record> Table for ValueTable<T> {
     }
 
     fn is_vacant(&self, slot: Slot) -> bool {
-        self.rows[slot as usize].is_none() && !self.marks.is_saved(slot)
+        !self.has(slot) && !self.marks.is_saved(slot)
     }
 
     fn sweep(&mut self, rows: usize) {
+        if self.restored.is_some() {
+            self.settle_rows(rows / 2);
+        }
         if !self.clock.is_on() || self.rows.is_empty() {
             return;
         }
         for _ in 0..rows.min(self.rows.len()) {
             self.next_sweep = (self.next_sweep + 1) % self.rows.len();
             let slot = self.next_sweep as Slot;
-            if self.rows[self.next_sweep].is_some() {
+            if self.has(slot) {
                 self.drop_expired(slot);
             }
         }
@@ -306,7 +419,7 @@ impl<T: Record> Table for ValueTable<T> {
         }
         // A removal that no snapshot has said needs not be said any more.
         for slot in &dirty {
-            if self.rows[*slot as usize].is_none() {
+            if !self.has(*slot) {
                 self.vacated.push(*slot);
             }
             self.marks.set_saved(*slot, false);
@@ -316,7 +429,7 @@ impl<T: Record> Table for ValueTable<T> {
                 self.marks.set_saved(slot, false);
             }
         }
-        let live = |slot: &Slot| self.rows[*slot as usize].is_some() && !self.is_expired(*slot);
+        let live = |slot: &Slot| self.has(*slot) && !self.is_expired(*slot);
         let all: Vec<Slot> = (0..self.rows.len() as Slot).filter(live).collect();
         self.write(&all, out)
     }
@@ -330,6 +443,10 @@ impl<T: Record> Table for ValueTable<T> {
     fn restore(&mut self, rows: &TableRows<'_>) -> Result<(), StateError> {
         let columns =
             T::columns(&rows.value, None).map_err(|error| wrong_columns(&self.descriptor, &error))?;
+        if let Some(bytes) = rows.kept_bytes.filter(|_| self.has_heap) {
+            self.adopt(columns, bytes, rows);
+            return Ok(());
+        }
         for (row, slot) in rows.slots.iter().enumerate() {
             self.marks.set_saved(*slot, true);
             if self.clock.is_expired(rows.accessed(row)) {
@@ -354,6 +471,19 @@ impl<T: Record> Table for ValueTable<T> {
             + self.accessed.capacity() * size_of::<i64>()
             + self.vacated.capacity() * size_of::<Slot>()
             + self.marks.memory_size()
+            + self
+                .restored
+                .as_ref()
+                .map_or(0, |restored| restored.memory_size())
+    }
+
+    fn settle(&mut self) {
+        self.settle_rows(usize::MAX);
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.rows.reserve_exact(slots);
+        self.marks.reserve(slots);
     }
 
     fn slack(&self, live: usize) -> usize {
@@ -365,11 +495,11 @@ impl<T: Record> Table for ValueTable<T> {
         let mut rows = T::builders(slots.len().min(out.batch_rows()));
         let mut accessed = Int64Builder::new();
         for slot in slots {
-            let Some(value) = &self.rows[*slot as usize] else {
+            let Some(value) = view(&self.rows, &self.restored, *slot) else {
                 continue;
             };
             out.note(*slot, ChangeKind::Upsert);
-            T::push(&mut rows, T::view(value));
+            T::push(&mut rows, value);
             if self.clock.is_on() {
                 accessed.append_value(self.accessed[*slot as usize]);
             }
@@ -383,6 +513,7 @@ impl<T: Record> Table for ValueTable<T> {
     fn evict(&mut self, slots: &[Slot]) {
         self.measure_lent();
         for slot in slots {
+            self.forget_restored(*slot);
             self.heap -= heap_of(self.rows[*slot as usize].as_ref());
             self.rows[*slot as usize] = None;
             self.marks.forget(*slot);
@@ -393,7 +524,7 @@ impl<T: Record> Table for ValueTable<T> {
         self.measure_lent();
         self.marks.take();
         for slot in 0..self.rows.len() as Slot {
-            let is_there = self.rows[slot as usize].is_some();
+            let is_there = self.has(slot);
             if !is_there && self.marks.is_saved(slot) {
                 self.vacated.push(slot);
             }
@@ -418,8 +549,9 @@ impl<T: Record> Table for ValueTable<T> {
     }
 
     fn add_slot_bytes(&self, bytes: &mut [usize]) {
-        for (sum, row) in bytes.iter_mut().zip(&self.rows) {
-            *sum += size_of::<Option<T>>() + heap_of(row.as_ref());
+        for (slot, sum) in bytes.iter_mut().enumerate().take(self.rows.len()) {
+            let value = view(&self.rows, &self.restored, slot as Slot);
+            *sum += size_of::<Option<T>>() + value.map_or(0, T::heap_bytes);
         }
     }
 }

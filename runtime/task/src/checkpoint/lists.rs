@@ -96,9 +96,8 @@ mod tests {
         };
         let mut state = RestoredState {
             checkpoint_id: 4,
-            tables: Vec::new(),
             lists: vec![restored(states), restored(committables)],
-            columns_changed: false,
+            ..RestoredState::default()
         };
         let connector = restored_connector(&mut state);
         assert_eq!(connector.checkpoint_id, 4);

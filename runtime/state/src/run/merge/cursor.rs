@@ -1,10 +1,13 @@
 //! One run's place in a merge: its current block, and how its rows compare with others'.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, new_null_array};
+use arrow::array::{Array, ArrayData, ArrayRef, Int8Array, MutableArrayData, make_array, new_null_array};
+use arrow::compute::interleave;
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use arrow::row::Rows;
 
 use super::merging;
@@ -12,6 +15,9 @@ use crate::evolution::Adapter;
 use crate::file::reader::BlockReader;
 use crate::table::ACCESSED_COLUMN;
 use crate::{ChangeKind, StateError, TableDescriptor};
+
+/// Neighbouring rows from which on it pays to copy them together.
+const LONG_RANGE: usize = 4;
 
 pub(super) struct Cursor {
     pub(super) file: String,
@@ -31,9 +37,10 @@ pub(super) struct Block {
     /// Key, sub-key and value columns.
     pub(super) columns: Vec<ArrayRef>,
     pub(super) hashes: Vec<u64>,
-    pub(super) groups: Vec<u32>,
     pub(super) changes: Option<Int8Array>,
-    /// Absent where there is one run: nothing is compared then.
+    /// Empty where there is one run: nothing is compared then.
+    pub(super) groups: Vec<u32>,
+    /// Absent there.
     pub(super) keys: Option<(Rows, Option<Rows>)>,
 }
 
@@ -41,7 +48,8 @@ pub(super) struct Block {
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) blocks: Vec<Vec<ArrayRef>>,
-    pub(super) rows: Vec<(usize, usize)>,
+    /// Which of these blocks, and which of its rows.
+    ranges: Vec<(usize, Range<usize>)>,
     pub(super) hashes: Vec<u64>,
     pub(super) changes: Vec<i8>,
     pub(super) any_delete: bool,
@@ -58,6 +66,29 @@ impl Cursor {
             by_row.then_with(|| other.age.cmp(&self.age)),
             by_row == Ordering::Equal,
         )
+    }
+
+    /// Where the rows end that come before the other's next, `until` at most.
+    pub(super) fn end_before(&self, other: &Self, until: usize) -> usize {
+        let (Some(block), Some(other_block)) = (&self.block, &other.block) else {
+            return self.row;
+        };
+        let is_before = |row| block.compare(row, other_block, other.row) == Ordering::Less;
+        // All below `low` are before it.
+        let (mut low, mut step) = (self.row, 1);
+        while low + step <= until && is_before(low + step - 1) {
+            low += step;
+            step *= 2;
+        }
+        let mut high = (low + step - 1).min(until);
+        while low < high {
+            let middle = (low + high) / 2;
+            match is_before(middle) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
     }
 
     pub(super) fn change(&self) -> i8 {
@@ -106,16 +137,44 @@ impl Block {
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, cursor: &mut Cursor, change: i8) {
+    /// Adds these rows, which are all of this change.
+    pub(super) fn push(&mut self, cursor: &mut Cursor, rows: Range<usize>, change: i8) {
         let Some(block) = &cursor.block else { return };
         let place = *cursor.pooled.get_or_insert_with(|| {
             self.blocks.push(block.columns.clone());
             self.blocks.len() - 1
         });
-        self.rows.push((place, cursor.row));
-        self.hashes.push(block.hashes[cursor.row]);
-        self.changes.push(change);
+        self.hashes.extend_from_slice(&block.hashes[rows.clone()]);
+        self.changes.resize(self.hashes.len(), change);
         self.any_delete |= change != ChangeKind::Upsert as i8;
+        match self.ranges.last_mut() {
+            Some((last, before)) if *last == place && before.end == rows.start => before.end = rows.end,
+            _ => self.ranges.push((place, rows)),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// One column of the rows.
+    pub(super) fn column(&self, column: usize) -> Result<ArrayRef, ArrowError> {
+        if let [(block, rows)] = self.ranges.as_slice() {
+            return Ok(self.blocks[*block][column].slice(rows.start, rows.len()));
+        }
+        let is_dictionary = matches!(self.blocks[0][column].data_type(), DataType::Dictionary(..));
+        if is_dictionary || self.len() < LONG_RANGE * self.ranges.len() {
+            let sources: Vec<&dyn Array> = self.blocks.iter().map(|block| &*block[column]).collect();
+            let ranges = self.ranges.iter();
+            let rows = ranges.flat_map(|(block, rows)| rows.clone().map(move |row| (*block, row)));
+            return interleave(&sources, &rows.collect::<Vec<_>>());
+        }
+        let sources: Vec<ArrayData> = self.blocks.iter().map(|block| block[column].to_data()).collect();
+        let mut out = MutableArrayData::new(sources.iter().collect(), false, self.len());
+        for (block, rows) in &self.ranges {
+            out.try_extend(*block, rows.start, rows.end)?;
+        }
+        Ok(make_array(out.freeze()))
     }
 }
 

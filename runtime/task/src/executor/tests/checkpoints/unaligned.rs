@@ -171,9 +171,20 @@ fn a_checkpoint_overtakes_what_lies_in_the_channels() {
 /// Each of an operator's batches becomes so many.
 const COPIES: usize = 40;
 
-#[test]
-fn barriers_pass_a_chain_that_has_no_room_and_give_out_little_more_than_the_credit() {
-    for (unaligned, alignment_timeout_ms) in [(true, 0), (false, 20)] {
+/// A source, an operator that has no room for its output any more, and a sink that takes nothing.
+struct StandStill {
+    job: Job,
+    sink: CollectSink,
+    batches: Vec<StreamBatch>,
+}
+
+fn given_out(job: &Job) -> u64 {
+    let tasks = job.process.executor.metrics();
+    tasks.iter().map(|task| task.records_out).max().unwrap()
+}
+
+impl StandStill {
+    fn new(configure: impl Fn(&mut Job)) -> Self {
         let batches: Vec<StreamBatch> = (0..12)
             .map(|batch| rows((0..4096).map(|n| n % 5 + 10 * batch)))
             .collect();
@@ -182,49 +193,86 @@ fn barriers_pass_a_chain_that_has_no_room_and_give_out_little_more_than_the_cred
         let copies = operator(|_, batch| Ok(vec![batch; COPIES]));
         let source = ScriptedSource::new(batches.clone(), Then::Wait);
         let mut job = Job::in_three_steps(source, [counting(), copies], &sink);
-        job.options.unaligned = unaligned;
-        job.options.alignment_timeout_ms = alignment_timeout_ms;
+        configure(&mut job);
         job.deploy(None);
-        let given_out = |job: &Job| {
-            let tasks = job.process.executor.metrics();
-            tasks.iter().map(|task| task.records_out).max().unwrap()
-        };
         eventually("an operator that has no room for its output", || {
             let before = given_out(&job);
             std::thread::sleep(Duration::from_millis(50));
             sink.holds_someone_up() && before > 0 && given_out(&job) == before
         });
-        let before = given_out(&job);
-        job.trigger_at(1, &job.sources());
-        job.await_answers(1, 2);
-        assert!(sink.holds_someone_up(), "the consumer stands still all the time");
-        let out = given_out(&job);
+        Self { job, sink, batches }
+    }
+
+    /// Source and operator answer while the sink takes nothing.
+    fn checkpoint_meanwhile(&mut self, id: u64) {
+        let before = given_out(&self.job);
+        self.job.trigger_at(id, &self.job.sources());
+        self.job.await_answers(id, 2);
+        assert!(
+            self.sink.holds_someone_up(),
+            "the consumer stands still all the time"
+        );
+        let out = given_out(&self.job);
         assert!(
             out - before < 4096 * COPIES as u64,
             "{before} rows were out, now {out}"
         );
+    }
+
+    /// The sink goes on, the checkpoint completes and has all that the source gave; from it each row comes out once.
+    fn complete_and_restore(mut self, id: u64) {
+        let Self { job, sink, batches } = &mut self;
         sink.open();
-        job.await_answers(1, 3);
-        assert_eq!(job.declined(1), [] as [String; 0]);
-        let counted: i64 = job.counts(1, 2).values().sum();
-        let overtaken: i64 = job.overtaken(1, 2).values().sum();
-        assert_eq!(counted + overtaken, 4096 * job.positions(1)[&0] as i64);
+        job.await_answers(id, 3);
+        assert_eq!(job.declined(id), [] as [String; 0]);
+        let counted: i64 = job.counts(id, 2).values().sum();
+        let overtaken: i64 = job.overtaken(id, 2).values().sum();
+        assert_eq!(counted + overtaken, 4096 * job.positions(id)[&0] as i64);
         job.cancel();
 
-        let restore = job.restore(1);
+        let restore = job.restore(id);
         job.deploy(Some(&restore));
         let mut expected: Vec<i64> = batches
             .iter()
             .flat_map(|batch| values(batch).repeat(COPIES))
             .collect();
         expected.sort_unstable();
-        let mut id = 2;
+        let mut next = id + 1;
         while sink.committed().len() < expected.len() {
-            job.checkpoint(id);
-            job.notify(id, true);
-            id += 1;
+            job.checkpoint(next);
+            job.notify(next, true);
+            next += 1;
         }
         job.cancel();
         assert!(sink.committed() == expected, "each row exactly once");
+    }
+}
+
+#[test]
+fn barriers_pass_a_chain_that_has_no_room_and_give_out_little_more_than_the_credit() {
+    for (unaligned, alignment_timeout_ms) in [(true, 0), (false, 20)] {
+        let mut still = StandStill::new(|job| {
+            job.options.unaligned = unaligned;
+            job.options.alignment_timeout_ms = alignment_timeout_ms;
+        });
+        still.checkpoint_meanwhile(1);
+        still.complete_and_restore(1);
+    }
+}
+
+#[test]
+fn a_later_checkpoint_overtakes_the_barriers_of_one_that_was_given_up_as_well() {
+    for (unaligned, alignment_timeout_ms) in [(true, 0), (false, 20)] {
+        let mut still = StandStill::new(|job| {
+            job.options.unaligned = unaligned;
+            job.options.alignment_timeout_ms = alignment_timeout_ms;
+        });
+        for id in 1..4 {
+            still.checkpoint_meanwhile(id);
+            // Its sink's answer took too long; its barriers lie where they were, with rows before them.
+            still.job.notify(id, false);
+        }
+        still.checkpoint_meanwhile(4);
+        still.complete_and_restore(4);
     }
 }
