@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use thalweg_proto::cluster::v1::{
-    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, TriggerSavepointRequest,
-    TriggerSavepointResponse,
+    CancelJobRequest, CancelJobResponse, RetireRequest, RetireResponse, SubmitJobRequest, SubmitJobResponse,
+    TriggerSavepointRequest, TriggerSavepointResponse,
 };
 use tonic::Request;
 
@@ -15,6 +15,8 @@ use crate::cluster_watch::{connect, describe};
 /// Fetching a package and running its `main` takes a while.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(90);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// To delete some hundred files.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// To begin a savepoint; its end is pushed.
 const TRIGGER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,9 @@ pub(crate) trait JobClient: Send + Sync {
         address: &'a str,
         request: TriggerSavepointRequest,
     ) -> BoxFuture<'a, Result<TriggerSavepointResponse, NoAnswer>>;
+
+    /// Deletes what the cluster left in storage for its JobManagers; harmless if that is gone.
+    fn retire<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<RetireResponse, NoAnswer>>;
 }
 
 /// By gRPC.
@@ -100,6 +105,20 @@ impl JobClient for GrpcJobClient {
                 .await
                 .map_err(|status| NoAnswer(describe(&status)))?;
             Ok(answer.into_inner())
+        })
+    }
+
+    fn retire<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<RetireResponse, NoAnswer>> {
+        Box::pin(async move {
+            let mut client = connect(address).await.map_err(NoAnswer)?;
+            let mut request = Request::new(RetireRequest {});
+            request.set_timeout(RETIRE_TIMEOUT);
+            match client.retire(request).await {
+                Ok(answer) => Ok(answer.into_inner()),
+                // An engine that doesn't do it.
+                Err(status) if status.code() == tonic::Code::Unimplemented => Ok(RetireResponse::default()),
+                Err(status) => Err(NoAnswer(describe(&status))),
+            }
         })
     }
 }

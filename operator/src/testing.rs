@@ -19,8 +19,8 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use thalweg_crds::{ClusterStatus, FlinkApplication, FlinkSession, FlinkStateSnapshot};
 use thalweg_proto::cluster::v1::{
-    CancelJobRequest, CancelJobResponse, ClusterSnapshot, JobStatus, SubmitJobRequest, SubmitJobResponse,
-    TriggerSavepointRequest, TriggerSavepointResponse,
+    CancelJobRequest, CancelJobResponse, ClusterSnapshot, JobStatus, RetireResponse, SubmitJobRequest,
+    SubmitJobResponse, TriggerSavepointRequest, TriggerSavepointResponse,
 };
 use tower_test::mock::{self, Handle};
 
@@ -355,6 +355,7 @@ pub(crate) struct FakeJobs {
     pub(crate) cancelled: Mutex<Vec<CancelJobRequest>>,
     pub(crate) triggers: Mutex<VecDeque<Result<TriggerSavepointResponse, NoAnswer>>>,
     pub(crate) triggered: Mutex<Vec<TriggerSavepointRequest>>,
+    pub(crate) retirements: Mutex<VecDeque<Result<RetireResponse, NoAnswer>>>,
 }
 
 impl JobClient for FakeJobs {
@@ -400,6 +401,12 @@ impl JobClient for FakeJobs {
             .unwrap()
             .pop_front()
             .expect("an unexpected savepoint");
+        Box::pin(async move { answer })
+    }
+
+    fn retire<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RetireResponse, NoAnswer>> {
+        let answer = self.retirements.lock().unwrap().pop_front();
+        let answer = answer.expect("an unexpected retirement");
         Box::pin(async move { answer })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   free, or mine ---------------------------------------------> take, renew     --> Granted
-//!   another's, it is silent for 2 s and doesn't answer ---------> take            --> Granted
+//!   another's, it is silent for 1.5 s and doesn't answer -------> take            --> Granted
 //!   another's, it is silent for 15 s and doesn't say it leads --> take            --> Granted
 //!   another's otherwise ----------------------------------------------------------> Leader
 //!   mine, and the API server is away for 10 s ------------------------------------> Revoked
@@ -33,11 +33,13 @@ const DURATION: Duration = Duration::from_secs(15);
 /// Between two renewals of the holder.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks of the others.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The same, once a renewal is overdue.
-const LOOK_AGAIN: Duration = Duration::from_millis(300);
-/// A holder that missed a renewal is asked whether it is there.
-const MISSED: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A renewal is overdue: its holder is asked whether it is there.
+const OVERDUE: Duration = Duration::from_millis(1_200);
+/// A holder that was silent for so long, and doesn't answer, is followed.
+const MISSED: Duration = Duration::from_millis(1_500);
 /// The API server was away for so long that somebody else may hold the Lease.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// For one request to the API server.
@@ -229,10 +231,17 @@ impl Stand {
     }
 
     async fn judge(&mut self, seen: Seen) -> kube::Result<Option<ElectionEvent>> {
-        self.overdue = seen.unchanged > RENEW_EVERY;
+        self.overdue = seen.unchanged >= OVERDUE;
         let address = seen.address().unwrap_or_default().to_owned();
-        let answer = match seen.unchanged >= MISSED && !seen.is_mine() {
-            true => ask(&address).await,
+        let mut seen = seen;
+        let answer = match self.overdue && !seen.is_mine() {
+            true => {
+                let asked = Instant::now();
+                let answer = ask(&address).await;
+                // It may have renewed meanwhile: then taking it fails.
+                seen.unchanged += asked.elapsed();
+                answer
+            }
             false => Answer::NotAsked,
         };
         if is_free(&seen, answer) {

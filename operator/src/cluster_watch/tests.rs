@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use thalweg_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use thalweg_proto::cluster::v1::{
-    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, TriggerSavepointRequest,
-    TriggerSavepointResponse, submit_job_response,
+    CancelJobRequest, CancelJobResponse, RetireRequest, RetireResponse, SubmitJobRequest, SubmitJobResponse,
+    TriggerSavepointRequest, TriggerSavepointResponse, submit_job_response,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -62,6 +62,10 @@ impl Cluster for JobManager {
         Ok(Response::new(TriggerSavepointResponse {
             failure: Some(failure),
         }))
+    }
+
+    async fn retire(&self, _: Request<RetireRequest>) -> Result<Response<RetireResponse>, Status> {
+        Err(Status::unimplemented("an engine of yesterday"))
     }
 }
 
@@ -336,6 +340,12 @@ async fn jobs_are_submitted_and_cancelled_by_grpc() {
         .await
         .unwrap();
     assert_eq!(answer.failure.unwrap().message, "stop");
+    let retired = GrpcJobClient.retire(&harness.address).await;
+    assert_eq!(
+        retired,
+        Ok(RetireResponse::default()),
+        "there is nothing to wait for"
+    );
 }
 
 #[tokio::test]

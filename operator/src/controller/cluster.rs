@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use thalweg_crds::{ClusterStatus, JobKind, LifecycleState, RequestedSnapshots};
-use thalweg_proto::cluster::v1::{CancelJobRequest, TriggerSavepointRequest};
+use thalweg_proto::cluster::v1::{CancelJobRequest, RetireResponse, TriggerSavepointRequest};
 use thalweg_proto::control::v1::FailureClass;
 
 use super::departure::{Departure, Leaving, depart, is_active};
@@ -39,7 +39,7 @@ use crate::dereference::dereference;
 use crate::events::{LEADER_CHANGED, Recovery, Visible, event, of_state, transitions};
 use crate::job_client::NoAnswer;
 use crate::observe::{Facts, observe};
-use crate::plan::cleanup::{Ending, plan_cleanup, plan_ending};
+use crate::plan::cleanup::{ENDING_RECHECK, Ending, plan_cleanup, plan_ending};
 use crate::plan::deletion::Deleted;
 use crate::plan::snapshots::{Requests, request};
 use crate::plan::state::{Hold, job_manager};
@@ -408,14 +408,16 @@ async fn end_jobs(
     {
         follow(context, key, facts);
     }
-    let Ending::Wait {
-        cancel,
-        recheck_after,
-    } = plan_ending(facts, since)
-    else {
-        return None;
-    };
+    let ending = plan_ending(facts, since);
     let address = facts.view.as_ref().map_or("", |view| view.address.as_str());
+    let (cancel, recheck_after) = match ending {
+        Ending::Go => return None,
+        Ending::Retire => return retire(context, address).await,
+        Ending::Wait {
+            cancel,
+            recheck_after,
+        } => (cancel, recheck_after),
+    };
     for job_id in cancel {
         let request = CancelJobRequest {
             job_id: job_id.clone(),
@@ -426,6 +428,22 @@ async fn end_jobs(
         }
     }
     Some(recheck_after)
+}
+
+/// What the cluster left in storage goes, by the hand of its leader: the operator has no right to it. When to try again, if it didn't.
+async fn retire(context: &Context, address: &str) -> Option<Duration> {
+    let reason = match context.jobs.retire(address).await {
+        Ok(RetireResponse { failure: None }) => return None,
+        Ok(RetireResponse {
+            failure: Some(failure),
+        }) => failure.message,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(
+        reason,
+        "what a deleted cluster left in high-availability.storageDir can't be deleted yet"
+    );
+    Some(ENDING_RECHECK)
 }
 
 async fn clean_up<K: ClusterResource>(resource: &K, context: &Context) -> Result<Action, ReconcileError> {

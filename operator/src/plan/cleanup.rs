@@ -14,13 +14,15 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// A job that takes longer to end than this ends with its pods; what it has in storage stays.
 const ENDING_MAX: Duration = Duration::from_secs(60);
 /// The end of a job is pushed; this is for a JobManager that says nothing.
-const ENDING_RECHECK: Duration = Duration::from_secs(2);
+pub(crate) const ENDING_RECHECK: Duration = Duration::from_secs(2);
 
 /// Whether jobs are to end before their pods go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// None has to.
     Go,
+    /// They have: what JobManagers left for each other in storage is to go, while one of them is there to do it.
+    Retire,
     Wait {
         /// Ids of jobs to be cancelled.
         cancel: Vec<String>,
@@ -48,7 +50,7 @@ pub(crate) fn plan_ending(facts: &Facts, since: Duration) -> Ending {
             let running = snapshot.jobs.iter().filter(|job| !is_terminal(job));
             let cancel: Vec<String> = running.map(|job| job.job_id.clone()).collect();
             if cancel.is_empty() {
-                Ending::Go
+                Ending::Retire
             } else {
                 wait(cancel)
             }

@@ -440,11 +440,13 @@ fn jobs_with_a_log_in_storage_end_before_their_pods() {
     let soon = Duration::from_secs(1);
     let waits_with = |facts: &Facts| match plan_ending(facts, soon) {
         Ending::Wait { cancel, .. } => Some(cancel.len()),
-        Ending::Go => None,
+        Ending::Go | Ending::Retire => None,
     };
     let jobs = |states: [&str; 2]| Some(states.map(|state| pushed_job("op", state)).to_vec());
     assert_eq!(waits_with(&with(jobs(["RUNNING", "FINISHED"]))), Some(1));
-    assert_eq!(waits_with(&with(jobs(["CANCELED", "FINISHED"]))), None);
+    let ended = with(jobs(["CANCELED", "FINISHED"]));
+    assert_eq!(plan_ending(&ended, soon), Ending::Retire);
+    assert_eq!(plan_ending(&ended, Duration::from_secs(60)), Ending::Go);
     assert_eq!(waits_with(&with(None)), Some(0), "its JobManager is asked first");
     let mut gone = with(None);
     gone.job_managers.clear();

@@ -21,6 +21,8 @@ pub struct ConnectorContext {
     pub subtask: u32,
     /// How many subtasks there are.
     pub parallelism: u32,
+    /// Which attempt of the subtask this is.
+    pub attempt: AttemptOrder,
     /// The shared runtime for I/O.
     pub io: Handle,
     /// Folders and buckets, with the job's configuration.
@@ -30,6 +32,18 @@ pub struct ConnectorContext {
     /// What the reader or writer is restored with, see [`SourceReader::snapshot`] and [`SinkWriter::snapshot`]; `None` if the job
     /// starts empty or its checkpoint knows nothing of this operator.
     pub restored: Option<RestoredConnector>,
+}
+
+/// Which of two attempts of a subtask was deployed later, whoever deployed it and in whichever run of the job: the greater one. So an attempt
+/// that stood still can leave alone what a later one has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptOrder {
+    /// When the job was submitted, in Unix milliseconds by the clock of whoever took it.
+    pub job_started_ms: u64,
+    /// The leader that deployed the attempt.
+    pub leader_epoch: u64,
+    /// Its number under that leader.
+    pub attempt: u32,
 }
 
 /// A reader's or writer's state in the checkpoint that the job is restored from.

@@ -13,6 +13,7 @@
 //! Readers send a closure through the same mailbox, so what they see is never half a change.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thalweg_proto::cluster::v1 as cluster;
@@ -26,8 +27,9 @@ use tonic::Status;
 
 use crate::dispatcher::{Begin, Dispatcher, Effect, Submission};
 use crate::error::ShuttingDown;
-use crate::high_availability::{Fence, HighAvailability, RecoveredJob};
-use crate::job_master::SnapshotRequest;
+use crate::high_availability::{Fence, HighAvailability, RecoveredJob, RetirementError};
+use crate::job_master::{News, SnapshotRequest};
+use crate::package::Package;
 use crate::resource_manager::ConnectionId;
 use crate::storage_work::{StorageOutcome, StorageTasks};
 
@@ -118,6 +120,13 @@ pub(crate) enum Event {
     Recovered(Box<RecoveredJob>),
     /// There is no more job in it.
     RecoveryDone,
+    /// The package of such a job is here, or can't be had.
+    PackageFetched {
+        job: JobId,
+        outcome: Result<Arc<Package>, Failure>,
+    },
+    /// A job's log has what was to be told.
+    Logged { job: JobId, news: News },
     /// Look at the state.
     Read(Reader),
     /// A sender of a job's status.
@@ -135,9 +144,15 @@ pub(crate) struct Control {
     events: mpsc::Sender<Event>,
     versions: watch::Receiver<u64>,
     high_availability: Option<HighAvailability>,
+    clock: Clock,
 }
 
 impl Control {
+    /// Unix milliseconds by this JobManager's clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
     pub(crate) async fn send(&self, event: Event) -> Result<(), ShuttingDown> {
         self.events.send(event).await.map_err(|_| ShuttingDown)
     }
@@ -192,6 +207,19 @@ impl Control {
         answered.await.map_err(|_| ShuttingDown)
     }
 
+    /// The cluster does not come back: with high availability, its folder goes.
+    pub(crate) async fn retire(&self) -> Result<Result<(), RetirementError>, ShuttingDown> {
+        let Some(high_availability) = &self.high_availability else {
+            return Ok(Ok(()));
+        };
+        high_availability.until_recovered().await;
+        let running = |dispatcher: &Dispatcher, _| dispatcher.jobs().filter(|job| !job.shows_end()).count();
+        Ok(match self.read(running).await? {
+            0 => high_availability.retire().await,
+            running => Err(RetirementError::JobsRun(running)),
+        })
+    }
+
     /// Begins a snapshot of a job: the operation's id or why it can't begin; nothing if there is no such job.
     pub(crate) async fn trigger_snapshot(
         &self,
@@ -233,6 +261,7 @@ pub(crate) fn start(
         events,
         versions,
         high_availability,
+        clock,
     };
     (control, task)
 }
@@ -319,6 +348,8 @@ impl Actor {
             Event::Lead { epoch } => self.dispatcher.lead(epoch),
             Event::Recovered(job) => self.dispatcher.recovered(*job, now_ms),
             Event::RecoveryDone => self.dispatcher.all_recovered(now_ms),
+            Event::PackageFetched { job, outcome } => self.dispatcher.package_fetched(job, outcome, now_ms),
+            Event::Logged { job, news } => self.dispatcher.logged(job, &news),
             Event::Read(look) => look(&self.dispatcher, now_ms),
             Event::WatchJob { job, answer } => {
                 answer.send(self.watch_job(job)).ok();
@@ -341,11 +372,7 @@ impl Actor {
                         self.connections.remove(&connection);
                     }
                     Effect::Storage(job, work) => self.storage.start(job, *work),
-                    Effect::Log(job, record) => {
-                        if let Some(high_availability) = &self.high_availability {
-                            high_availability.log(job, *record);
-                        }
-                    }
+                    Effect::Log(job, record, news) => self.storage.log(job, *record, news),
                     Effect::Forget(job) => {
                         if let Some(high_availability) = &self.high_availability {
                             high_availability.forget(job);

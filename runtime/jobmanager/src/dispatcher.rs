@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: an operation id leads to one job, however often it is submitted; a job's slots return to the pool when it has
-//! ended, and its package is let go; a message over a connection that another has replaced is not looked at.
+//! ended, and its package is let go; where there is a log, an end is told when that has it.
 
 mod leading;
 mod recovered;
@@ -14,27 +14,25 @@ mod recovery;
 mod reports;
 mod state;
 mod submission;
+mod task_managers;
 mod timers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use thalweg_graph::execution::{TaskReport, TaskState, execution_id};
 use thalweg_proto::cluster::v1 as cluster;
-use thalweg_proto::control::v1::{
-    ExecutionAttempt, HeartbeatRequest, RegisterTaskManager, Registered, RegistrationRefused, ReleaseJob,
-    TaskManagerMessage, job_manager_command::Command, task_manager_message::Message,
-};
+use thalweg_proto::control::v1::{HeartbeatRequest, ReleaseJob, job_manager_command::Command};
 use thalweg_proto::ha::v1::record::Content;
-use thalweg_types::{ExecutionId, Failure, FailureClass, JobId, TaskManagerId};
+use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::oneshot;
 
 use crate::config::Settings;
-use crate::failure::{failure_from_proto, failure_of, failure_to_proto};
-use crate::high_availability::{operation_done, result_record};
-use crate::job_master::{JobAction, JobMaster, JobTimer, SnapshotRequest};
-use crate::resource_manager::{ConnectionId, RegistrationError, ResourceManager};
-pub(crate) use recovered::RecoveryRequest;
+use crate::failure::failure_to_proto;
+use crate::high_availability::{attempts_record, operation_done, result_record};
+use crate::job_master::{JobAction, JobMaster, JobTimer, News, SnapshotRequest};
+use crate::package::Package;
+use crate::resource_manager::{ConnectionId, ResourceManager};
+pub(crate) use recovered::{KeptPackage, RecoveryRequest};
 pub(crate) use state::RestoredState;
 pub use submission::{JobRequest, RestoreRequest};
 pub(crate) use submission::{
@@ -58,8 +56,8 @@ pub(crate) enum Effect {
     Close(ConnectionId),
     /// In storage, for a job, which is told how it ended.
     Storage(JobId, Box<StorageWork>),
-    /// Into the job's high-availability log, before what follows in storage.
-    Log(JobId, Box<Content>),
+    /// Into the job's high-availability log, before what follows in storage; then [`Dispatcher::logged`] tells the news.
+    Log(JobId, Box<Content>, News),
     /// The job's log is not needed any more.
     Forget(JobId),
 }
@@ -203,163 +201,6 @@ impl Dispatcher {
         Some(status)
     }
 
-    // ---- TaskManagers ----
-
-    pub(crate) fn connected(
-        &mut self,
-        connection: ConnectionId,
-        register: &RegisterTaskManager,
-        epoch: u64,
-        now_ms: u64,
-    ) {
-        if epoch > self.epoch {
-            let id = register.task_manager_id.clone();
-            let error = RegistrationError::LaterLeader {
-                id,
-                theirs: epoch,
-                ours: self.epoch,
-            };
-            return self.refuse(connection, &error);
-        }
-        let id = TaskManagerId(register.task_manager_id.clone());
-        if let Some(old) = self.resources.registry.get(&id).map(|old| old.connection) {
-            self.effects.push(Effect::Close(old));
-            self.lose(&id, "it registered again", now_ms);
-        }
-        match self.resources.register(connection, register, now_ms) {
-            Ok(id) => {
-                tracing::info!(task_manager = %id, host = register.host, slots = register.slots, "TaskManager registered");
-                let greeting = Registered {
-                    heartbeat_interval_ms: self.settings.heartbeat_interval.as_millis() as u64,
-                    heartbeat_timeout_ms: self.settings.heartbeat_timeout.as_millis() as u64,
-                };
-                self.effects
-                    .push(Effect::Send(connection, Box::new(Command::Registered(greeting))));
-                self.settle_reports(now_ms);
-                self.changed = true;
-                self.grant(now_ms);
-            }
-            Err(error) => self.refuse(connection, &error),
-        }
-    }
-
-    fn refuse(&mut self, connection: ConnectionId, error: &RegistrationError) {
-        tracing::warn!(%error, "a TaskManager was refused");
-        let refused = RegistrationRefused {
-            reason: error.to_string(),
-        };
-        self.effects
-            .push(Effect::Send(connection, Box::new(Command::Refused(refused))));
-        self.effects.push(Effect::Close(connection));
-    }
-
-    pub(crate) fn disconnected(&mut self, connection: ConnectionId, now_ms: u64) {
-        if let Some(id) = self.resources.registry.of(connection).cloned() {
-            self.lose(&id, "its connection broke", now_ms);
-            self.grant(now_ms);
-        }
-    }
-
-    /// The TaskManager is gone, with its slots and workers.
-    fn lose(&mut self, id: &TaskManagerId, reason: &str, now_ms: u64) {
-        tracing::warn!(task_manager = %id, reason, "TaskManager lost");
-        self.resources.remove(id);
-        self.changed = true;
-        for job in self.running_jobs() {
-            self.with_job(job, now_ms, |master, now_ms| {
-                master.task_manager_lost(id, reason, now_ms)
-            });
-        }
-    }
-
-    pub(crate) fn message(&mut self, connection: ConnectionId, message: TaskManagerMessage, now_ms: u64) {
-        let Some(id) = self.resources.registry.of(connection).cloned() else {
-            return;
-        };
-        if message.epoch != self.epoch {
-            tracing::warn!(task_manager = %id, theirs = message.epoch, ours = self.epoch, "a message of another epoch was refused");
-            let reason = format!(
-                "epoch {} is not this leader's epoch {}",
-                message.epoch, self.epoch
-            );
-            self.effects.push(Effect::Send(
-                connection,
-                Box::new(Command::Refused(RegistrationRefused { reason })),
-            ));
-            self.effects.push(Effect::Close(connection));
-            self.lose(&id, "it follows another leader", now_ms);
-            return self.grant(now_ms);
-        }
-        if let Some(news) = &message.message
-            && self.note_in_report(&id, news)
-        {
-            return;
-        }
-        match message.message {
-            Some(Message::Heartbeat(heartbeat)) => {
-                self.resources.registry.heartbeat(&id, &heartbeat, now_ms);
-                for task in &heartbeat.tasks {
-                    let Some(Ok(execution)) = task.execution.as_ref().map(execution_id) else {
-                        continue;
-                    };
-                    if let Some(master) = self.jobs.get_mut(&execution.job) {
-                        master.note_metrics(execution, task);
-                    }
-                }
-            }
-            Some(Message::WorkerReady(ready)) => self.for_job(&ready.job_id, now_ms, |master, now_ms| {
-                master.worker_ready(&id, ready.worker_generation, &ready.data_address, now_ms)
-            }),
-            Some(Message::WorkerFailed(failed)) => self.for_job(&failed.job_id, now_ms, |master, now_ms| {
-                let failure = failure_of(failed.failure.as_ref());
-                master.worker_failed(&id, failed.worker_generation, &failure, now_ms)
-            }),
-            Some(Message::TaskState(update)) => {
-                let execution = update.execution.as_ref().map(execution_id);
-                let (Some(Ok(execution)), Some(state)) = (execution, TaskState::from_proto(update.state()))
-                else {
-                    return tracing::error!(task_manager = %id, ?update, "a malformed task state was dropped");
-                };
-                let failure = update.failure.as_ref().map(failure_from_proto);
-                let report = TaskReport {
-                    execution,
-                    state,
-                    failure,
-                };
-                self.with_job(execution.job, now_ms, |master, now_ms| {
-                    if let Some(metrics) = &update.metrics {
-                        master.note_metrics(execution, metrics);
-                    }
-                    master.task_state(report, update.final_snapshot, now_ms)
-                });
-            }
-            Some(Message::AcknowledgeCheckpoint(acknowledge)) => {
-                if let Some(execution) = attempt(&id, acknowledge.execution.as_ref()) {
-                    self.with_job(execution.job, now_ms, |master, now_ms| {
-                        master.checkpoint_acknowledged(acknowledge, now_ms)
-                    });
-                }
-            }
-            Some(Message::DeclineCheckpoint(decline)) => {
-                if let Some(execution) = attempt(&id, decline.execution.as_ref()) {
-                    self.with_job(execution.job, now_ms, |master, now_ms| {
-                        master.checkpoint_declined(decline, now_ms)
-                    });
-                }
-            }
-            Some(Message::ReportWatermark(report)) => {
-                // Nothing that anybody watches changes by it.
-                if let Some(execution) = attempt(&id, report.execution.as_ref())
-                    && let Some(master) = self.jobs.get_mut(&execution.job)
-                {
-                    master.watermark_reported(execution, &report);
-                }
-            }
-            Some(Message::Register(_)) | None => {}
-        }
-        self.grant(now_ms);
-    }
-
     // ---- jobs ----
 
     /// Whether the submission of this operation is to be done, is under way, or was done.
@@ -429,7 +270,7 @@ impl Dispatcher {
             ));
         }
         let operation_id = submission.operation_id.clone();
-        let (master, actions) = JobMaster::start(submission, &self.settings, now_ms)?;
+        let (master, actions) = JobMaster::start(submission, &self.settings, self.epoch, now_ms)?;
         tracing::info!(%job, name = master.name(), slots = master.slots_required(), "job submitted");
         self.jobs.insert(job, master);
         self.remember(operation_id, job);
@@ -485,6 +326,28 @@ impl Dispatcher {
         self.grant(now_ms);
     }
 
+    /// The job's log has it: it may be told.
+    pub(crate) fn logged(&mut self, job: JobId, news: &News) {
+        if let Some(master) = self.jobs.get_mut(&job) {
+            master.show(news);
+            self.changed = true;
+        }
+    }
+
+    /// The package of a job that was recovered without it is here, or can't be had.
+    pub(crate) fn package_fetched(
+        &mut self,
+        job: JobId,
+        outcome: Result<Arc<Package>, Failure>,
+        now_ms: u64,
+    ) {
+        self.with_job(job, now_ms, |master, now_ms| match outcome {
+            Ok(package) => master.package_is_here(package),
+            Err(failure) => master.give_up(failure, now_ms),
+        });
+        self.grant(now_ms);
+    }
+
     fn running_jobs(&self) -> Vec<JobId> {
         self.jobs
             .iter()
@@ -519,7 +382,10 @@ impl Dispatcher {
     }
 
     fn carry_out(&mut self, job: JobId, actions: Vec<JobAction>, now_ms: u64) {
-        for action in actions {
+        // A job that ends behind its savepoint: the log must know of that when it has the end.
+        let is_operation = |action: &JobAction| matches!(action, JobAction::OperationEnded(_));
+        let (operations, others): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_operation);
+        for action in operations.into_iter().chain(others) {
             match action {
                 JobAction::Send(task_manager, command) => {
                     if let Some(task_manager) = self.resources.registry.get(&task_manager) {
@@ -535,8 +401,16 @@ impl Dispatcher {
                 JobAction::ReleaseSlots(slots) => self.resources.pool.release_slots(job, &slots),
                 JobAction::Storage(work) => self.effects.push(Effect::Storage(job, work)),
                 JobAction::OperationEnded(operation) => {
-                    if let Some(record) = operation_done(&operation).filter(|_| self.is_durable()) {
-                        self.effects.push(Effect::Log(job, Box::new(record)));
+                    let news = News::Operation(operation.id.clone());
+                    match operation_done(&operation).filter(|_| self.is_durable()) {
+                        Some(record) => self.effects.push(Effect::Log(job, Box::new(record), news)),
+                        None => self.logged(job, &news),
+                    }
+                }
+                JobAction::AttemptsBegin(regions) => {
+                    if self.is_durable() && !regions.is_empty() {
+                        let record = Box::new(attempts_record(&regions));
+                        self.effects.push(Effect::Log(job, record, News::Attempts));
                     }
                 }
                 JobAction::Ended => self.job_ended(job),
@@ -549,12 +423,14 @@ impl Dispatcher {
         self.release_copies(job);
         self.timers
             .retain(|timer| !matches!(timer, Timer::Job(owner, _) if *owner == job));
-        if let Some(master) = self.jobs.get(&job) {
+        let is_durable = self.is_durable();
+        if let Some(master) = self.jobs.get_mut(&job) {
             tracing::info!(%job, name = master.name(), state = master.state_name(), "job ended");
-            if self.is_durable() && master.is_over() {
+            if is_durable && master.is_over() {
                 let failure = master.last_failure().filter(|_| master.state_name() == "FAILED");
                 let record = result_record(master.state_name(), failure, master.state_since_ms());
-                self.effects.push(Effect::Log(job, Box::new(record)));
+                master.hide_end();
+                self.effects.push(Effect::Log(job, Box::new(record), News::End));
             }
         }
         self.ended.push_back(job);
@@ -610,7 +486,7 @@ impl Dispatcher {
                     let actions = master.map_or_else(Vec::new, |master| master.timer(timer, now_ms));
                     self.carry_out(job, actions, now_ms);
                 }
-                Timer::Job(job, JobTimer::Unclaimed) => self.start_unclaimed(job, now_ms),
+                Timer::Job(job, JobTimer::Missing) => self.look_for_missing(job, now_ms),
                 Timer::Job(job, timer) => {
                     self.with_job(job, now_ms, |master, now_ms| master.timer(timer, now_ms));
                 }
@@ -652,15 +528,6 @@ impl Dispatcher {
             self.forget_oldest();
         }
     }
-}
-
-/// The attempt that a message is about.
-fn attempt(from: &TaskManagerId, attempt: Option<&ExecutionAttempt>) -> Option<ExecutionId> {
-    let id = attempt.and_then(|attempt| execution_id(attempt).ok());
-    if id.is_none() {
-        tracing::error!(task_manager = %from, ?attempt, "a message about a malformed attempt was dropped");
-    }
-    id
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub struct JobManagerHandle {
     metrics_address: SocketAddr,
     role: Role,
     fence: Option<Fence>,
+    high_availability: Option<HighAvailability>,
     control: Control,
     submitter: Arc<Submitter>,
     stop: CancellationToken,
@@ -133,6 +134,7 @@ impl JobManager {
         ];
         let application = config.application;
         let fence = high_availability.as_ref().map(|ha| ha.fence().clone());
+        let kept = high_availability.clone();
         let serving = match high_availability.zip(role_sender) {
             Some((high_availability, sender)) => {
                 let (elected, campaign) = high_availability.campaign(election, sender.clone())?;
@@ -162,6 +164,7 @@ impl JobManager {
             metrics_address,
             role,
             fence,
+            high_availability: kept,
             control,
             submitter,
             stop,
@@ -318,11 +321,21 @@ impl JobManagerHandle {
         }
     }
 
+    /// Whether its cluster was deleted: then nobody is to take its place.
+    pub fn is_retired(&self) -> bool {
+        self.high_availability
+            .as_ref()
+            .is_some_and(HighAvailability::is_retired)
+    }
+
     /// Stops serving and waits until everything has stopped. TaskManagers lose their streams.
     pub async fn shutdown(mut self) {
         self.control.send(Event::Shutdown).await.ok();
         if !self.control_plane.is_finished() {
             (&mut self.control_plane).await.ok();
+        }
+        if let Some(high_availability) = &self.high_availability {
+            high_availability.leave_nothing().await;
         }
         self.stop.cancel();
         for mut task in std::mem::take(&mut self.tasks) {

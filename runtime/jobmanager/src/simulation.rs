@@ -10,7 +10,7 @@
 
 mod durable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use thalweg_proto::cluster::v1::JobStatus;
@@ -26,7 +26,8 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 use crate::dispatcher::{Begin, Dispatcher, Effect, RestoredState, Submission};
 use crate::extraction::ExtractedJob;
-use crate::high_availability::RecoveredJob;
+use crate::high_availability::{JobHistory, RecoveredJob, completed_record, operations_of};
+use crate::job_master::{Operation, OperationKind, Recovered, SnapshotRequest};
 use crate::package::{Entry, EntryKind, Manifest, Package};
 use crate::resource_manager::ConnectionId;
 use crate::snapshot::StoredSnapshot;
@@ -49,9 +50,26 @@ pub struct Job {
 pub struct Found {
     /// Its completed checkpoints by their folders, oldest first.
     pub checkpoints: Vec<(String, SnapshotMetadata)>,
+    /// Whether the newest is none of its own: the savepoint that it was started from, or that was to stop it.
+    pub newest_is_foreign: bool,
     /// The highest number of a checkpoint that anything was seen of.
     pub highest_checkpoint: u64,
 }
+
+/// A snapshot that somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A savepoint.
+    Savepoint,
+    /// The end of the job behind one.
+    Stop {
+        /// Event time runs to its end first.
+        drain: bool,
+    },
+}
+
+/// How an operation ended, as it is told: the folder of what it made, or why it made nothing.
+pub type OperationEnd = Result<String, String>;
 
 /// Something to do, or to know.
 #[derive(Debug)]
@@ -78,6 +96,10 @@ pub enum Output {
     Superseded(String),
 }
 
+/// The operation that a snapshot is made for, if there is one.
+#[derive(Debug, Clone)]
+pub struct Asked(Option<Box<Operation>>);
+
 /// Something to do in storage.
 #[derive(Debug, Clone)]
 pub enum Store {
@@ -87,8 +109,12 @@ pub enum Store {
         checkpoint_id: u64,
         /// As a URI.
         folder: String,
+        /// A file to write the folder's URI into; of a savepoint that is to stop the job.
+        pointer: Option<String>,
         /// Its content.
         metadata: Arc<SnapshotMetadata>,
+        /// Who asked for it; for [`Leader::metadata_stored`].
+        asked: Asked,
     },
     /// By their URIs.
     DeleteFiles(Vec<String>),
@@ -109,6 +135,9 @@ pub struct Leader {
     configuration: Configuration,
     durable: Durable,
     outputs: Vec<Output>,
+    /// Of the jobs whose logs it took over.
+    histories: HashMap<JobId, JobHistory>,
+    tells_at_once: bool,
 }
 
 impl Leader {
@@ -128,7 +157,14 @@ impl Leader {
             configuration,
             durable: Durable::new(instance),
             outputs: Vec::new(),
+            histories: HashMap::new(),
+            tells_at_once: false,
         })
+    }
+
+    /// A mistake: what has ended is told before the log has it.
+    pub fn tell_at_once(&mut self) {
+        self.tells_at_once = true;
     }
 
     /// What it leads with; 0 = it does not.
@@ -168,7 +204,12 @@ impl Leader {
                     }
                     self.outputs.push(Output::Claimed(epoch));
                 }
-                Finished::TakenOver(job, logged) => self.outputs.push(Output::TakenOver(job, logged)),
+                Finished::TakenOver(job, history) => {
+                    let logged = history.as_deref().map(Logged::of);
+                    self.histories.extend(history.map(|history| (job, *history)));
+                    self.outputs.push(Output::TakenOver(job, logged));
+                }
+                Finished::Logged(job, news) => self.dispatcher.logged(job, &news),
                 Finished::Unusable(job, why) => self.outputs.push(Output::Unusable(job, why)),
                 Finished::Begun(job, submission) => {
                     self.start(*submission, now_ms);
@@ -191,12 +232,12 @@ impl Leader {
 
     // ---- jobs ----
 
-    /// Submits a job: first into its log, then it starts.
+    /// Submits a job: first into its log, then it starts, from what was found if that is anything.
     ///
     /// # Errors
     /// It can't run as it is.
-    pub fn submit(&mut self, job: &Job) -> Result<(), Failure> {
-        let submission = self.submission(job, Found::default())?;
+    pub fn submit(&mut self, job: &Job, found: Found, now_ms: u64) -> Result<(), Failure> {
+        let submission = self.submission(job, found, now_ms)?;
         self.durable.begin(submission, &self.configuration);
         Ok(())
     }
@@ -209,19 +250,89 @@ impl Leader {
         }
     }
 
-    /// A job of the log goes on, from the newest checkpoint if there is one.
+    /// A job of the log goes on, from the newest checkpoint if there is one. Its package is still on its way.
     ///
     /// # Errors
     /// It can't run as it is.
     pub fn recovered(&mut self, job: &Job, found: Found, cancel: bool, now_ms: u64) -> Result<(), Failure> {
-        let submission = Box::new(self.submission(job, found)?);
+        let submission = self.submission(job, found, now_ms)?;
+        let submission = Box::new(Submission {
+            package: None,
+            package_follows: true,
+            ..submission
+        });
+        let history = self.histories.get(&job.id);
         let recovered = RecoveredJob::Unfinished {
             submission,
-            started_ms: now_ms,
+            recovered: Recovered {
+                started_ms: now_ms,
+                stop_given_up: history.and_then(JobHistory::stop_given_up),
+                begun: history.map(JobHistory::begun).unwrap_or_default(),
+            },
             cancel,
         };
         self.dispatcher.recovered(recovered, now_ms);
         Ok(())
+    }
+
+    /// The package of a job that was recovered is here.
+    pub fn package_is_here(&mut self, job: &Job, now_ms: u64) {
+        let package = Arc::new(Package::without_files(manifest(&job.graph.job_name)));
+        self.dispatcher.package_fetched(job.id, Ok(package), now_ms);
+    }
+
+    /// A job whose log has its result is shown as it ended.
+    ///
+    /// # Errors
+    /// It can't be shown.
+    pub fn ended(&mut self, job: &Job, now_ms: u64) -> Result<(), Failure> {
+        let submission = Box::new(self.submission(job, Found::default(), now_ms)?);
+        let history = self.histories.get(&job.id);
+        let result = history.and_then(|history| history.result.as_ref());
+        let state = result.map(|result| result.state.clone()).unwrap_or_default();
+        let logged = history.and_then(JobHistory::logged_end);
+        let ended = RecoveredJob::Ended {
+            submission,
+            state,
+            failure: None,
+            started_ms: now_ms,
+            ended_ms: now_ms,
+            logged,
+        };
+        self.dispatcher.recovered(ended, now_ms);
+        Ok(())
+    }
+
+    /// Asks for a snapshot; the same id again is the same operation. Nothing if there is no such job.
+    pub fn ask_for(
+        &mut self,
+        job: JobId,
+        operation_id: &str,
+        wish: Wish,
+        directory: &str,
+        now_ms: u64,
+    ) -> Option<Result<(), Failure>> {
+        let request = SnapshotRequest {
+            operation_id: operation_id.to_owned(),
+            kind: match wish {
+                Wish::Savepoint => OperationKind::Savepoint,
+                Wish::Stop { .. } => OperationKind::Stop,
+            },
+            target: Some(directory.to_owned()),
+            drain: wish == Wish::Stop { drain: true },
+            full: true,
+        };
+        let begun = self.dispatcher.trigger_snapshot(job, request, now_ms)?;
+        Some(begun.map(drop))
+    }
+
+    /// How an operation is doing; `None`: it is not known here, or there is no such job.
+    pub fn operation(&self, job: JobId, operation_id: &str) -> Option<Option<OperationEnd>> {
+        let operation = self.dispatcher.job(job)?.operation(operation_id)?;
+        Some(operation.end.as_ref().map(|(_, end)| match end {
+            Ok(made) => Ok(made.path.clone()),
+            Err(failure) => Err(failure.message.clone()),
+        }))
     }
 
     /// All jobs of the logs are here.
@@ -229,21 +340,28 @@ impl Leader {
         self.dispatcher.all_recovered(now_ms);
     }
 
-    fn submission(&self, job: &Job, found: Found) -> Result<Submission, Failure> {
+    fn submission(&self, job: &Job, found: Found, now_ms: u64) -> Result<Submission, Failure> {
         let configuration = self.configuration.clone();
         let job_graph = thalweg_graph::job_graph(&job.graph, job.id, &configuration)
             .map_err(|error| Failure::from_error(&error))?;
         let mut checkpoints: Vec<_> = found.checkpoints.into_iter().map(stored).collect();
         let restored = checkpoints.pop().map(|snapshot| RestoredState {
             snapshot,
-            claim_mode: ClaimMode::Claim,
+            claim_mode: match found.newest_is_foreign {
+                true => ClaimMode::NoClaim,
+                false => ClaimMode::Claim,
+            },
             earlier: checkpoints,
         });
+        let history = self.histories.get(&job.id);
+        let operations = history.map_or_else(Vec::new, operations_of);
         Ok(Submission {
             job_id: job.id,
             operation_id: String::new(),
             is_application: false,
             package: Some(Arc::new(Package::without_files(manifest(&job.graph.job_name)))),
+            package_follows: false,
+            submitted_ms: history.map_or(now_ms, |history| history.submitted.submitted_ms),
             extracted: ExtractedJob {
                 fingerprint: thalweg_graph::fingerprint(&job.graph),
                 stream_graph: job.graph.clone(),
@@ -258,7 +376,7 @@ impl Leader {
             earlier_checkpoint: (found.highest_checkpoint > 0).then_some(found.highest_checkpoint),
             earlier_files: Vec::new(),
             recoverable: true,
-            operations: Vec::new(),
+            operations,
         })
     }
 
@@ -304,9 +422,18 @@ impl Leader {
 
     // ---- storage ----
 
-    /// `_metadata` is in storage: the log is next.
-    pub fn metadata_stored(&mut self, job: JobId, folder: &str, metadata: &SnapshotMetadata, now_ms: u64) {
-        self.durable.completed(job, folder, metadata);
+    /// `_metadata` is in storage, and the pointer to it if there is to be one: the log is next.
+    pub fn metadata_stored(
+        &mut self,
+        job: JobId,
+        folder: &str,
+        stops_job: bool,
+        metadata: &SnapshotMetadata,
+        asked: &Asked,
+        now_ms: u64,
+    ) {
+        let completed = completed_record(folder, stops_job, metadata, asked.0.as_deref(), now_ms);
+        self.durable.completed(job, metadata.checkpoint_id, completed);
         self.go_on(now_ms);
     }
 
@@ -332,7 +459,12 @@ impl Leader {
                 }
                 Effect::Close(ConnectionId(connection)) => self.outputs.push(Output::Close(connection)),
                 Effect::Storage(job, work) => self.store(job, work.request),
-                Effect::Log(job, record) => self.durable.log(job, *record),
+                Effect::Log(job, record, news) => {
+                    if self.tells_at_once {
+                        self.dispatcher.logged(job, &news);
+                    }
+                    self.durable.log(job, *record, news);
+                }
                 Effect::Forget(job) => self.durable.forget(job),
             }
         }
@@ -352,13 +484,16 @@ impl Leader {
             StorageRequest::WriteMetadata {
                 checkpoint_id,
                 folder,
-                pointer: _,
+                pointer,
                 metadata,
+                operation,
             } => {
                 let store = Store::WriteMetadata {
                     checkpoint_id,
                     folder,
+                    pointer,
                     metadata,
+                    asked: Asked(operation),
                 };
                 self.outputs.push(Output::Store(job, store));
             }

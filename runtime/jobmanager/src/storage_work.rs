@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use thalweg_checkpoint::metadata;
+use thalweg_proto::ha::v1::record::Content;
 use thalweg_proto::state::v1::SnapshotMetadata;
 use thalweg_storage::{FileSystems, StorageError};
 use thalweg_types::{Failure, FailureClass, JobId};
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::control_plane::Event;
 use crate::high_availability::HighAvailability;
+use crate::job_master::{News, Operation};
 use crate::snapshot::METADATA_FILE;
 
 /// Deletions at one time, of all jobs.
@@ -50,6 +52,8 @@ pub(crate) enum StorageRequest {
         /// A file to write the folder's URI into, once it is a checkpoint.
         pointer: Option<String>,
         metadata: Arc<SnapshotMetadata>,
+        /// That asked for it.
+        operation: Option<Box<Operation>>,
     },
     /// Deletes files by their URIs.
     DeleteFiles(Vec<String>),
@@ -104,17 +108,25 @@ impl StorageWork {
             folder,
             pointer,
             metadata,
+            operation,
             ..
         } = &self.request
         else {
             return Some(self.done(deletions).await);
         };
         let (folder, metadata, stops_job) = (folder.clone(), metadata.clone(), pointer.is_some());
+        let operation = operation.clone();
         let mut outcome = self.done(deletions).await;
         if let StorageOutcome::MetadataWritten { result, .. } = &mut outcome
             && result.is_ok()
         {
-            let completed = high_availability.checkpoint_completed(job, &folder, stops_job, &metadata);
+            let completed = high_availability.checkpoint_completed(
+                job,
+                &folder,
+                stops_job,
+                &metadata,
+                operation.as_deref(),
+            );
             if let Err(failure) = completed.await? {
                 *result = Err(failure);
             }
@@ -130,6 +142,7 @@ impl StorageWork {
                 folder,
                 pointer,
                 metadata,
+                operation: _,
             } => {
                 let written = write_metadata(&self.file_systems, &folder, pointer.as_deref(), &metadata);
                 let result = std::panic::AssertUnwindSafe(written).catch_unwind().await;
@@ -266,6 +279,23 @@ impl StorageTasks {
         });
     }
 
+    /// Puts a record into the job's log, and then says that it is there; never if it won't be.
+    pub(crate) fn log(&self, job: JobId, record: Content, news: News) {
+        let Some(high_availability) = &self.high_availability else {
+            return;
+        };
+        // In the order of the decisions: asked here, answered in the task.
+        let appended = high_availability.append(job, record);
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            if let Ok(Ok(())) = appended.await
+                && let Some(events) = events.upgrade()
+            {
+                events.send(Event::Logged { job, news }).await.ok();
+            }
+        });
+    }
+
     /// Waits for what is under way, for a while.
     pub(crate) async fn drain(&self) {
         self.tasks.close();
@@ -305,6 +335,7 @@ mod tests {
             folder: format!("{base}/chk-7"),
             pointer: Some(format!("{base}/job/chk-7/_savepoint")),
             metadata: Arc::new(metadata),
+            operation: None,
         });
         let StorageOutcome::MetadataWritten {
             checkpoint_id: 7,
@@ -346,6 +377,7 @@ mod tests {
                 folder: "file:///proc/none/chk-1".to_owned(),
                 pointer: None,
                 metadata: Arc::default(),
+                operation: None,
             },
         };
         let StorageOutcome::MetadataWritten {

@@ -160,6 +160,8 @@ pub(crate) async fn submission_of(
         operation_id: String::new(),
         is_application: false,
         package: Some(package),
+        package_follows: false,
+        submitted_ms: 1,
         extracted,
         job_graph,
         file_systems: thalweg_storage::FileSystems::new(configuration.clone()),

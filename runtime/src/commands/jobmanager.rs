@@ -45,20 +45,23 @@ pub(crate) async fn run(
     };
     let election = lease.clone().map(|lease| lease as Arc<dyn Election>);
     let mut job_manager = JobManager::start_with(config, election).await?;
-    let release = async {
-        if let Some(lease) = &lease {
+    // Nobody is to lead a cluster that was deleted.
+    let release = async |is_retired: bool| {
+        if let Some(lease) = lease.as_ref().filter(|_| !is_retired) {
             lease.release().await;
         }
     };
     let ended = tokio::select! {
         asked = signals::shutdown() => {
+            let is_retired = job_manager.is_retired();
             // At once: a standby that leads while this one still closes its streams fences it.
-            tokio::join!(job_manager.shutdown(), release);
+            tokio::join!(job_manager.shutdown(), release(is_retired));
             asked.map_err(anyhow::Error::from)
         }
         reason = job_manager.ended() => {
+            let is_retired = job_manager.is_retired();
             drop(job_manager);
-            release.await;
+            release(is_retired).await;
             Err(anyhow::anyhow!(reason))
         }
     };

@@ -191,6 +191,7 @@ fn connector_context(
         operator_id: node.operator_id,
         subtask: plan.execution.subtask,
         parallelism: plan.parallelism,
+        attempt: plan.order,
         io: io.clone(),
         files: FileSystems::new(plan.configuration.clone()),
         checkpointing: plan.checkpointing,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_connectors::AttemptOrder;
 use thalweg_operators::KeySelector;
 use thalweg_proto::control::v1 as control;
 use thalweg_proto::graph::v1::{self as graph, Partitioner};
@@ -76,6 +77,8 @@ pub(crate) struct ChannelPlan {
 pub(crate) struct TaskPlan {
     pub(crate) execution: ExecutionId,
     pub(crate) attempt: control::ExecutionAttempt,
+    /// The attempt among all others of its subtask.
+    pub(crate) order: AttemptOrder,
     /// The vertex's name.
     pub(crate) vertex_name: String,
     /// "Flat Map -> Map (1/4)"
@@ -154,7 +157,13 @@ impl TaskPlan {
         let has_source = matches!(nodes[0].factory, NodeFactory::Source(_));
         let alignment = AlignmentPlan::of(vertex, has_source, &configuration)
             .map_err(|message| TaskError::Configuration { message })?;
+        let order = AttemptOrder {
+            job_started_ms: deployment.job_started_ms,
+            leader_epoch: deployment.leader_epoch,
+            attempt: attempt.attempt,
+        };
         Ok(Self {
+            order,
             alignment,
             execution,
             restore: deployment.restore.clone().unwrap_or_default(),

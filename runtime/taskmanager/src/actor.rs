@@ -211,6 +211,7 @@ impl Actor {
             Some(Command::StartWorker(start)) => self.start_worker(Box::new(start)),
             Some(Command::StopWorker(stop)) => self.stop_worker(&stop.job_id, stop.worker_generation),
             Some(Command::ReleaseJob(release)) => self.release_job(&release.job_id),
+            Some(Command::ReleaseSlots(release)) => self.release_slots(&release),
             Some(Command::Deploy(deploy)) => self.deploy(deploy),
             Some(Command::Cancel(cancel)) => self.cancel(cancel),
             Some(Command::TriggerCheckpoint(trigger)) => {
@@ -305,6 +306,23 @@ impl Actor {
             // A killed process is as good as gone: the next job need not wait for the kernel.
             let key = worker.key;
             self.forget(key);
+        }
+    }
+
+    /// Its worker goes on in fewer slots; the memory that it was started with stays its own.
+    fn release_slots(&mut self, release: &control::ReleaseSlots) {
+        let Ok(job) = release.job_id.parse::<JobId>() else {
+            tracing::error!(
+                job_id = release.job_id,
+                "slots of a malformed job id were released"
+            );
+            return;
+        };
+        let generation = release.worker_generation;
+        let key = WorkerKey { job, generation };
+        if let Some(worker) = self.workers.get(key) {
+            worker.start.slots.retain(|slot| !release.slots.contains(slot));
+            self.slots.release(job, &release.slots);
         }
     }
 

@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 
 use crate::actor::Event;
 use crate::gateway::MAX_MESSAGE_BYTES;
-use crate::leader::{JobManagers, Leader, NoLeader, endpoint};
+use crate::leader::{JobManagers, Leader, NoLeader, SEARCH_INTERVAL, WATCH_INTERVAL, endpoint};
 
 /// Messages on their way to the JobManager.
 pub(crate) const MESSAGE_QUEUE: usize = 1024;
@@ -38,6 +38,8 @@ const LONGEST_PAUSE_IF_ELECTED: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE_IF_SOON: Duration = Duration::from_millis(200);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the dial to the greeting.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Keeps a TaskManager connected.
 pub(crate) struct ConnectionLoop {
@@ -128,7 +130,7 @@ impl ConnectionLoop {
                 tokio::select! {
                     end = pass_on(&self.events, accepted.commands, silence) => end,
                     () = given_up.notified() => ConnectionEnd::Stuck,
-                    Leader { address, epoch } = self.job_managers.newer_than(epoch) => {
+                    Leader { address, epoch } = self.job_managers.newer_than(epoch, WATCH_INTERVAL) => {
                         ConnectionEnd::NewLeader { address, epoch }
                     }
                 }
@@ -137,58 +139,75 @@ impl ConnectionLoop {
         }
     }
 
+    /// Finds the leader and registers there. Others know its address also when it is gone, or hangs: the next one may be there before it has
+    /// been given up.
     async fn register(&mut self) -> Result<Accepted, ConnectionEnd> {
         let leader = self.job_managers.leader(self.followed).await?;
-        let endpoint = endpoint(&leader.address).map_err(ConnectionEnd::Dial)?;
-        let channel = endpoint.connect_timeout(DIAL_TIMEOUT).connect().await;
-        let mut client = JobManagerClient::new(channel.map_err(ConnectionEnd::Dial)?)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let (messages, outgoing) = mpsc::channel(MESSAGE_QUEUE);
-        let mut registration = self.registration.clone();
-        let (answer, workers) = oneshot::channel();
-        let asked = self.events.send(Event::Registering { answer }).await;
-        asked.map_err(|_| ConnectionEnd::Closed)?;
-        registration.workers = workers.await.map_err(|_| ConnectionEnd::Closed)?;
-        let register = task_manager_message::Message::Register(registration);
-        let first = TaskManagerMessage {
-            // One that leads no longer refuses this TaskManager.
-            epoch: if self.job_managers.elect() {
-                self.followed
-            } else {
-                0
-            },
-            message: Some(register),
-        };
-        messages.try_send(first).map_err(|_| ConnectionEnd::Closed)?;
-        let stream_error = |status: tonic::Status| ConnectionEnd::Stream(Box::new(status));
-        let response = client
-            .connect_task_manager(ReceiverStream::new(outgoing))
-            .await
-            .map_err(stream_error)?;
-        let mut commands = response.into_inner();
-        let answer = tokio::time::timeout(DIAL_TIMEOUT, commands.message()).await;
-        let answer = answer
-            .map_err(|_| ConnectionEnd::Silent(DIAL_TIMEOUT))?
-            .map_err(stream_error)?;
-        let JobManagerCommand { epoch, command } = answer.ok_or(ConnectionEnd::Closed)?;
-        if self.job_managers.elect() && epoch < self.followed {
-            let followed = self.followed;
-            return Err(ConnectionEnd::EarlierLeader { epoch, followed });
-        }
-        match command {
-            Some(job_manager_command::Command::Registered(greeting)) => Ok(Accepted {
-                greeting,
-                epoch,
-                messages,
-                client,
-                commands,
-            }),
-            Some(job_manager_command::Command::Refused(refused)) => {
-                Err(ConnectionEnd::Refused(refused.reason))
+        let epoch = self.followed.max(leader.epoch);
+        let (elects, followed) = (self.job_managers.elect(), self.followed);
+        let registered = tokio::time::timeout(
+            REGISTRATION_TIMEOUT,
+            register_at(&leader, elects, followed, &self.registration, &self.events),
+        );
+        tokio::select! {
+            registered = registered => registered.unwrap_or(Err(ConnectionEnd::Silent(REGISTRATION_TIMEOUT))),
+            Leader { address, epoch } = self.job_managers.newer_than(epoch, SEARCH_INTERVAL) => {
+                Err(ConnectionEnd::NewLeader { address, epoch })
             }
-            _ => Err(ConnectionEnd::Protocol),
         }
+    }
+}
+
+/// Dials a JobManager and registers there; `followed`: the highest epoch so far.
+async fn register_at(
+    leader: &Leader,
+    elects: bool,
+    followed: u64,
+    registration: &RegisterTaskManager,
+    events: &mpsc::Sender<Event>,
+) -> Result<Accepted, ConnectionEnd> {
+    let endpoint = endpoint(&leader.address).map_err(ConnectionEnd::Dial)?;
+    let channel = endpoint.connect_timeout(DIAL_TIMEOUT).connect().await;
+    let mut client = JobManagerClient::new(channel.map_err(ConnectionEnd::Dial)?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (messages, outgoing) = mpsc::channel(MESSAGE_QUEUE);
+    let mut registration = registration.clone();
+    let (answer, workers) = oneshot::channel();
+    let asked = events.send(Event::Registering { answer }).await;
+    asked.map_err(|_| ConnectionEnd::Closed)?;
+    registration.workers = workers.await.map_err(|_| ConnectionEnd::Closed)?;
+    let register = task_manager_message::Message::Register(registration);
+    let first = TaskManagerMessage {
+        // One that leads no longer refuses this TaskManager.
+        epoch: if elects { followed } else { 0 },
+        message: Some(register),
+    };
+    messages.try_send(first).map_err(|_| ConnectionEnd::Closed)?;
+    let stream_error = |status: tonic::Status| ConnectionEnd::Stream(Box::new(status));
+    let response = client
+        .connect_task_manager(ReceiverStream::new(outgoing))
+        .await
+        .map_err(stream_error)?;
+    let mut commands = response.into_inner();
+    let answer = tokio::time::timeout(DIAL_TIMEOUT, commands.message()).await;
+    let answer = answer
+        .map_err(|_| ConnectionEnd::Silent(DIAL_TIMEOUT))?
+        .map_err(stream_error)?;
+    let JobManagerCommand { epoch, command } = answer.ok_or(ConnectionEnd::Closed)?;
+    if elects && epoch < followed {
+        return Err(ConnectionEnd::EarlierLeader { epoch, followed });
+    }
+    match command {
+        Some(job_manager_command::Command::Registered(greeting)) => Ok(Accepted {
+            greeting,
+            epoch,
+            messages,
+            client,
+            commands,
+        }),
+        Some(job_manager_command::Command::Refused(refused)) => Err(ConnectionEnd::Refused(refused.reason)),
+        _ => Err(ConnectionEnd::Protocol),
     }
 }
 

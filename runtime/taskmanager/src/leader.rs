@@ -6,11 +6,15 @@
 //! ```
 //!
 //! A single JobManager without high availability is not asked: it is the leader, whatever its epoch.
+//!
+//! Invariants: who is gone or hangs holds nobody up: once somebody says that it leads later than whoever was followed, the others have
+//! [`GRACE`] to say better; and while one is dialed, a later one is looked out for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_proto::control::v1::{LeaderRequest, LeaderResponse};
 use tokio::time::timeout;
@@ -19,9 +23,13 @@ use tonic::transport::{Channel, Endpoint};
 use crate::TaskManagerError;
 
 /// Between two looks for a newer leader.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The same, while there is none.
+pub(crate) const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
 /// For the answer of one JobManager: one that hangs is none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// For others to answer when one says that it leads.
+const GRACE: Duration = Duration::from_millis(50);
 /// More addresses than this are a mistake, or somebody else's.
 const MOST_ADDRESSES: usize = 64;
 
@@ -86,31 +94,37 @@ impl JobManagers {
             let address = self.names.first().cloned().unwrap_or_default();
             return Ok(Leader { address, epoch: 0 });
         }
-        let (answers, asked) = self.ask().await;
-        choose(&answers, followed).ok_or(NoLeader {
+        self.search(followed, followed).await
+    }
+
+    /// The leader of the highest epoch, none below `lowest`.
+    async fn search(&mut self, lowest: u64, followed: u64) -> Result<Leader, NoLeader> {
+        let (answers, asked) = self.ask(followed).await;
+        choose(&answers, lowest).ok_or(NoLeader {
             asked,
             silent: asked - answers.len(),
         })
     }
 
-    /// Waits until there is a leader of a higher epoch.
-    pub(crate) async fn newer_than(&mut self, epoch: u64) -> Leader {
+    /// Waits until there is a leader of a higher epoch; looks that often.
+    pub(crate) async fn newer_than(&mut self, epoch: u64, every: Duration) -> Leader {
         loop {
             if !self.elects {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(WATCH_INTERVAL).await;
-            if let Ok(leader) = self.leader(epoch.saturating_add(1)).await {
+            tokio::time::sleep(every).await;
+            if let Ok(leader) = self.search(epoch.saturating_add(1), epoch).await {
                 return leader;
             }
         }
     }
 
-    /// What those say that answer, by address, and how many were asked.
-    async fn ask(&mut self) -> (Vec<(String, LeaderResponse)>, usize) {
+    /// What those say that answer, by address, and how many were asked. One that leads with a later epoch than `followed` is waited for,
+    /// and nobody for long after it.
+    async fn ask(&mut self, followed: u64) -> (Vec<(String, LeaderResponse)>, usize) {
         let addresses = self.resolve().await;
         self.clients.retain(|address, _| addresses.contains(address));
-        let mut questions = Vec::with_capacity(addresses.len());
+        let mut questions = FuturesUnordered::new();
         for address in addresses {
             let Some(mut client) = self.client(&address) else {
                 continue;
@@ -128,14 +142,27 @@ impl JobManagers {
             });
         }
         let asked = questions.len();
-        (join_all(questions).await.into_iter().flatten().collect(), asked)
+        let (mut answers, mut patience) = (Vec::with_capacity(asked), ANSWER_TIMEOUT);
+        while let Ok(Some(answer)) = timeout(patience, questions.next()).await {
+            if let Some((address, answer)) = answer {
+                if answer.is_leader && answer.epoch > followed {
+                    patience = GRACE;
+                }
+                answers.push((address, answer));
+            }
+        }
+        (answers, asked)
     }
 
     /// All addresses of all names, bounded.
     async fn resolve(&self) -> BTreeSet<String> {
         let mut addresses = BTreeSet::new();
-        for name in &self.names {
-            match timeout(ANSWER_TIMEOUT, tokio::net::lookup_host(name)).await {
+        let lookups = self.names.iter().map(|name| async move {
+            let found = timeout(ANSWER_TIMEOUT, tokio::net::lookup_host(name)).await;
+            (name, found)
+        });
+        for (name, found) in futures::future::join_all(lookups).await {
+            match found {
                 Ok(Ok(found)) => addresses.extend(found.map(|address| address.to_string())),
                 Ok(Err(error)) => tracing::debug!(name, %error, "a JobManager's name can't be resolved"),
                 Err(_) => tracing::debug!(name, "a JobManager's name was not resolved in time"),

@@ -59,6 +59,19 @@ impl SlotTable {
         Ok(())
     }
 
+    /// Frees these slots, those that are the job's.
+    pub(crate) fn release(&mut self, job: JobId, slots: &[u32]) {
+        for &slot in slots {
+            if let Some(owner) = self
+                .owners
+                .get_mut(slot as usize)
+                .filter(|owner| **owner == Some(job))
+            {
+                *owner = None;
+            }
+        }
+    }
+
     /// Frees the job's slots.
     pub(crate) fn free(&mut self, job: JobId) {
         for owner in &mut self.owners {
@@ -105,6 +118,15 @@ mod tests {
         table.free(A);
         table.allocate(B, &[0, 1]).unwrap();
         assert_eq!(table.by_job(), BTreeMap::from([(B, vec![0, 1])]));
+    }
+
+    #[test]
+    fn a_job_gives_back_its_own_slots_only() {
+        let mut table = SlotTable::new(3);
+        table.allocate(A, &[0, 1]).unwrap();
+        table.allocate(B, &[2]).unwrap();
+        table.release(A, &[1, 2, 7]);
+        assert_eq!(table.by_job(), BTreeMap::from([(A, vec![0]), (B, vec![2])]));
     }
 
     #[test]

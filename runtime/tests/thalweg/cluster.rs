@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::package::package;
 
 mod high_availability;
+mod lease;
 mod rescaling;
 mod samples;
 mod takeover;

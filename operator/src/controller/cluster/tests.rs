@@ -5,7 +5,7 @@ mod snapshots;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use thalweg_crds::FlinkApplication;
-use thalweg_proto::cluster::v1::TriggerSavepointResponse;
+use thalweg_proto::cluster::v1::{RetireResponse, TriggerSavepointResponse};
 
 use super::*;
 use crate::cluster::ClusterKind;
@@ -341,6 +341,33 @@ async fn a_deleted_application_goes_when_its_pods_are_gone() {
     );
     assert_eq!(played.body("PATCH", "/wc")["metadata"]["finalizers"], json!([]));
     assert_eq!(played.reasons(), ["Cleanup"]);
+}
+
+#[tokio::test]
+async fn what_a_deleted_cluster_left_in_storage_is_asked_for_until_it_is_gone() {
+    let busy = thalweg_proto::control::v1::Failure {
+        message: "storage is away".into(),
+        ..Default::default()
+    };
+    let answers = [
+        Err(NoAnswer("Unavailable: gone".into())),
+        Ok(RetireResponse { failure: Some(busy) }),
+        Ok(RetireResponse { failure: None }),
+    ];
+    let jobs = Arc::new(FakeJobs::default());
+    jobs.retirements.lock().unwrap().extend(answers);
+    let script = Script::new(&application(json!({})));
+    let (waits, _) = script
+        .play(async move |client| {
+            let context = context(client, ClusterWatches::new(), jobs);
+            let mut waits = Vec::new();
+            for _ in 0..3 {
+                waits.push(retire(&context, "jm:6123").await);
+            }
+            waits
+        })
+        .await;
+    assert_eq!(waits, [Some(ENDING_RECHECK), Some(ENDING_RECHECK), None]);
 }
 
 #[tokio::test]

@@ -21,12 +21,7 @@ impl CheckpointCoordinator {
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
             self.give_up(id, &Cause::JobEnded, actions);
         }
-        let keep = match (end, self.config.retention) {
-            (JobEnd::Finished, _) | (_, CheckpointRetention::None) => false,
-            (JobEnd::Canceled, CheckpointRetention::DeleteOnCancellation) => false,
-            (JobEnd::Failed | JobEnd::Canceled | JobEnd::Suspended, _) => true,
-        };
-        if !keep {
+        if !self.keeps(end) {
             for checkpoint in std::mem::take(&mut self.completed) {
                 self.discard(&checkpoint, actions);
             }
@@ -40,6 +35,27 @@ impl CheckpointCoordinator {
             delete_files(self.pointer.take().into_iter().collect(), actions);
         }
         self.clear_folder(actions);
+    }
+
+    /// The same for a job that ended under an earlier JobManager, which may have been lost before it had deleted all; behind the savepoint
+    /// with this number, if that stopped it. Of checkpoints that are kept nothing is known here: they are left alone.
+    pub fn ended_before(&mut self, end: JobEnd, stopped_with: Option<u64>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.ended.replace(end).is_none() && !self.keeps(end) {
+            let stopped_with = stopped_with.filter(|_| end == JobEnd::Finished);
+            self.pointer = stopped_with.and_then(|id| self.pointer_of(id));
+            self.clear_folder(&mut actions);
+        }
+        actions
+    }
+
+    /// Whether checkpoints stay behind such an end.
+    fn keeps(&self, end: JobEnd) -> bool {
+        match (end, self.config.retention) {
+            (JobEnd::Finished, _) | (_, CheckpointRetention::None) => false,
+            (JobEnd::Canceled, CheckpointRetention::DeleteOnCancellation) => false,
+            (JobEnd::Failed | JobEnd::Canceled | JobEnd::Suspended, _) => true,
+        }
     }
 
     /// What tasks wrote and nobody heard of: uploads of checkpoints that were given up, merged runs that came too late. What says

@@ -172,6 +172,17 @@ impl CheckpointCoordinator {
         self.recoverable && pending.phase == Phase::Metadata && !pending.is_savepoint()
     }
 
+    /// The operation that asked for a snapshot that is under way.
+    pub fn operation_of(&self, checkpoint_id: u64) -> Option<&str> {
+        let request = self.pending.get(&checkpoint_id)?.request.as_ref()?;
+        Some(&request.operation_id)
+    }
+
+    /// Whether the savepoint to stop with is complete, and the job about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// The newest completed checkpoint that is the job's own.
     pub fn latest_completed(&self) -> Option<&CompletedCheckpoint> {
         self.completed.back()

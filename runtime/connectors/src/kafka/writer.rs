@@ -26,7 +26,7 @@ use super::producer::transaction::{Recovery, Transaction, writer_state};
 use super::rows::NO_TIMESTAMP;
 use super::sink::{DeliveryGuarantee, SinkSettings};
 use crate::columns::BytesColumn;
-use crate::{Committable, ConnectorContext, ConnectorError, Gauge, SinkWriter};
+use crate::{AttemptOrder, Committable, ConnectorContext, ConnectorError, Gauge, SinkWriter};
 
 /// Writes the rows of one subtask.
 pub(crate) struct KafkaWriter {
@@ -39,6 +39,7 @@ pub(crate) struct KafkaWriter {
     assigned: Vec<u32>,
     records: u64,
     bytes: u64,
+    order: AttemptOrder,
     /// Ids of what is prepared and not known to be committed.
     prepared: Vec<String>,
     /// Also those that were left out.
@@ -57,14 +58,15 @@ impl KafkaWriter {
             .map_or("", |transactions| &transactions.prefix);
         let recovery = Recovery::new(
             prefix,
-            context.subtask,
-            context.parallelism,
+            (context.subtask, context.parallelism),
+            context.attempt,
             context.restored.as_ref(),
         )?;
         let limits = settings.producer.limits.clone();
         let partitioner = Partitioner::new(limits.batch_bytes, context.subtask);
         let handover = Arc::new(Handover::new(Accumulator::new(limits)));
         let prepared = recovery.own.iter().cloned().collect();
+        let order = recovery.order;
         let driver = Driver::new(
             Arc::clone(&settings),
             Arc::clone(&handover),
@@ -72,6 +74,7 @@ impl KafkaWriter {
             Instant::now(),
         );
         Ok(Self {
+            order,
             prepared,
             transactions_committed: 0,
             driver: context.io.spawn(driver.run()).abort_handle(),
@@ -214,7 +217,7 @@ impl SinkWriter for KafkaWriter {
     fn snapshot(&mut self, _checkpoint_id: u64) -> Result<Vec<Vec<u8>>, ConnectorError> {
         let transactions = self.settings.transactions.as_ref();
         Ok(transactions.map_or_else(Vec::new, |transactions| {
-            writer_state(&transactions.prefix, &self.prepared)
+            writer_state(&transactions.prefix, self.order, &self.prepared)
         }))
     }
 

@@ -16,7 +16,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use proptest::prelude::*;
 use thalweg_connectors::kafka::ExpiredTransaction;
-use thalweg_connectors::{Committable, ConnectorError, RestoredConnector, Sink, SinkWriter};
+use thalweg_connectors::{AttemptOrder, Committable, ConnectorError, RestoredConnector, Sink, SinkWriter};
 use tokio::runtime::Runtime;
 
 use self::job::{Fate, Job, Step, sink_of};
@@ -63,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..4_u32).prop_map(Step::Restart),
         1 => Just(Step::Pause),
         1 => Just(Step::Wake),
+        1 => Just(Step::StartLate),
         3 => fault.prop_map(|(after, fault)| Step::Fault(after, fault)),
     ]
 }
@@ -128,8 +129,7 @@ fn a_transaction_that_expired_fails_the_restore_with_its_records_and_is_left_out
     for _ in 0..2 {
         let error = restored(&io, &broker, &prepared).unwrap_err();
         assert!(matches!(error, ConnectorError::Refused(_)), "{error}");
-        let expected =
-            "Kafka topic \"out\" partition 0 offsets 0..=9: the brokers have aborted transaction \"job-0-0\"";
+        let expected = "Kafka topic \"out\" partition 0 offsets 0..=9: the brokers have aborted transaction \"job-0-0.0.0-0\"";
         assert!(error.to_string().starts_with(expected), "{error}");
         let way_on = "by the sink's `on_expired_transaction(ExpiredTransaction::Skip)`";
         assert!(error.to_string().contains(way_on), "{error}");
@@ -227,7 +227,7 @@ fn what_another_parallelism_and_a_longer_pool_left_open_is_aborted_and_foreign_t
     let mut writer = start(&io, &broker, "job", Vec::new(), ExpiredTransaction::FailJob);
     write(&io, writer.as_mut(), &numbers(7..8)).unwrap();
     flush(&io, writer.as_mut()).unwrap();
-    assert_eq!(broker.lock().open(), ["job-0-0", "job-2-0-0"]);
+    assert_eq!(broker.lock().open(), ["job-0-0.0.0-0", "job-2-0-0.0.0-0"]);
 }
 
 #[test]
@@ -262,6 +262,50 @@ fn a_writer_that_was_replaced_takes_nothing_back_from_the_one_that_replaced_it()
     commit(&io, new.as_mut(), &prepared).unwrap();
     broker.lock().settle();
     assert_eq!(broker.lock().committed(), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn an_attempt_that_starts_late_takes_nothing_from_a_later_one_which_puts_away_what_it_left() {
+    let io = runtime();
+    let broker = Broker::start(&io, 1, 0);
+    let attempt = |attempt: u32| {
+        let context = thalweg_connectors::ConnectorContext {
+            checkpointing: true,
+            attempt: AttemptOrder {
+                attempt,
+                ..AttemptOrder::default()
+            },
+            ..context(&io, 0, 1)
+        };
+        let sink = sink_of(&broker.servers, "job").build().unwrap();
+        sink.create_writer(context).unwrap()
+    };
+    let put = |writer: &mut dyn SinkWriter, number: i64| {
+        write(&io, writer, &numbers(number..number + 1)).unwrap();
+        flush(&io, writer).unwrap();
+    };
+    let mut newer = attempt(2);
+    put(newer.as_mut(), 0);
+    let prepared = newer.prepare_commit(1).unwrap();
+    put(newer.as_mut(), 1);
+    // both were told to start at the same time, and this one was slow
+    let mut older = attempt(1);
+    put(older.as_mut(), -1);
+    commit(&io, newer.as_mut(), &prepared).unwrap();
+    put(newer.as_mut(), 2);
+    let prepared = newer.prepare_commit(2).unwrap();
+    commit(&io, newer.as_mut(), &prepared).unwrap();
+    broker.lock().settle();
+    assert_eq!(broker.lock().open(), ["job-0-0.0.1-0"]);
+    put(attempt(3).as_mut(), 3);
+    assert_eq!(broker.lock().open(), ["job-0-0.0.3-0"]);
+    assert!(
+        write(&io, older.as_mut(), &numbers(-1..0))
+            .and_then(|()| flush(&io, older.as_mut()))
+            .is_err()
+    );
+    broker.lock().settle();
+    assert_eq!(broker.lock().committed(), [0, 1, 2]);
 }
 
 #[test]

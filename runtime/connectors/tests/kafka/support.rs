@@ -10,8 +10,8 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use futures::future::poll_fn;
 use thalweg_connectors::kafka::{KafkaSinkBuilder, KafkaSourceBuilder, OffsetsInitializer};
 use thalweg_connectors::{
-    ConnectorContext, ConnectorError, KafkaSink, KafkaSource, RestoredConnector, Sink, SinkWriter,
-    SourceEvent, SourceReader,
+    AttemptOrder, ConnectorContext, ConnectorError, KafkaSink, KafkaSource, RestoredConnector, Sink,
+    SinkWriter, SourceEvent, SourceReader,
 };
 use thalweg_storage::FileSystems;
 use thalweg_types::config::Configuration;
@@ -35,6 +35,7 @@ pub(crate) fn context(io: &Runtime, subtask: u32, parallelism: u32) -> Connector
         operator_id: OperatorId::from_u128(1),
         subtask,
         parallelism,
+        attempt: AttemptOrder::default(),
         io: io.handle().clone(),
         files: FileSystems::new(Configuration::default()),
         checkpointing: false,

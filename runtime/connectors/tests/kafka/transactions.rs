@@ -255,7 +255,7 @@ fn a_second_job_with_the_prefix_takes_the_transactions_and_the_first_says_so_wit
     let error = commit(&io, first.as_mut(), &prepared).unwrap_err();
     assert!(matches!(error, ConnectorError::Refused(_)), "{error}");
     let expected = format!(
-        "Kafka topic {topic:?} partition 0 offsets 0..=9: the brokers have aborted transaction \"{prefix}-0-0\""
+        "Kafka topic {topic:?} partition 0 offsets 0..=9: the brokers have aborted transaction \"{prefix}-0-0.0.0-0\""
     );
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
@@ -301,7 +301,7 @@ fn a_transaction_that_expired_fails_each_restore_with_its_records_and_is_left_ou
         let error = commit(&io, writer.as_mut(), &complete.prepared).unwrap_err();
         assert!(matches!(error, ConnectorError::Refused(_)), "{error}");
         let expected = format!(
-            "Kafka topic {topic:?} partition 0 offsets 0..=99: the brokers have aborted transaction \"{prefix}-0-0\""
+            "Kafka topic {topic:?} partition 0 offsets 0..=99: the brokers have aborted transaction \"{prefix}-0-0.0.0-0\""
         );
         assert!(error.to_string().starts_with(&expected), "{error}");
     }

@@ -62,8 +62,9 @@ pub enum Fact {
         /// What.
         worker: ReportedWorker,
     },
-    /// The TaskManagers that are there run nothing of a job that is reconciled, and have room for all of it.
-    Unclaimed,
+    /// What nobody has reported of a job that is reconciled is not waited for any longer: there is room to run it, or it would have to be
+    /// started again anyway.
+    MissingGivenUp,
     /// A task says in what state it is.
     TaskState(TaskReport),
     /// The user or the operator wants the job to end.

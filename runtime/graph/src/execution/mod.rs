@@ -53,7 +53,7 @@ use thalweg_types::{ExecutionId, Failure, JobId, TaskManagerId, VertexId};
 pub use crate::channels::{channels_into, channels_out};
 pub use failure::FailureEntry;
 pub use message::{Action, Fact, ReportedTask, ReportedWorker, TaskReport, TimerId};
-pub use reconcile::Reconciliation;
+pub use reconcile::{Missing, Reconciliation};
 pub use restart::{Backoff, RestartBackoff, RestartStrategy};
 pub use state::{
     AttemptRecord, Execution, JobStatus, StateTimestamps, TaskState, execution_attempt, execution_id,
@@ -291,7 +291,7 @@ impl ExecutionGraph {
             Fact::WorkerReported { task_manager, worker } => {
                 self.worker_reported(&task_manager, worker, &mut step);
             }
-            Fact::Unclaimed => self.unclaimed(&mut step),
+            Fact::MissingGivenUp => self.missing_given_up(&mut step),
             Fact::TaskState(report) => self.task_state(report, &mut step),
             Fact::CancelRequested => self.cancel(&mut step),
             Fact::JobFailed { failure } => {

@@ -14,12 +14,14 @@
 //! a region grow together. Whichever of the two reports comes first, the outdated worker is stopped.
 //!
 //! Missing is what nobody reported within the time-out, or before that, what is in no slot though all of the job's slots were
-//! reported, or everything, if those that are there have nothing of it and room for it. A restart for that reason is the leader's doing: the restart strategy is not asked.
+//! reported. Whoever knows how much room there is may give it up earlier ([`ExecutionGraph::missing`]). A restart for that reason is the
+//! leader's doing: the restart strategy is not asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_proto::graph::v1::JobGraph;
-use thalweg_types::{Failure, FailureClass, TaskManagerId, VertexId};
+use thalweg_types::config::FailoverStrategy;
+use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId, VertexId};
 
 use super::message::{ReportedTask, ReportedWorker};
 use super::state::{Execution, JobStatus, StateTimestamps, TaskState};
@@ -35,6 +37,19 @@ pub struct Reconciliation {
     pub newest_checkpoint: u64,
     /// The subtasks that it holds as finished.
     pub finished: BTreeSet<(VertexId, u32)>,
+    /// The newest attempt that was begun of a region, by one of its subtasks: older ones don't go on, whoever reports them.
+    pub begun: BTreeMap<(VertexId, u32), u32>,
+}
+
+/// What nobody has reported yet of a job that is RECONCILING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Slots that it would need.
+    pub slots: u32,
+    /// Whether a part of the job was reported.
+    pub is_part: bool,
+    /// Whether it has to be started again whoever reports it: a task beside each that is missing has failed.
+    pub restarts_anyway: bool,
 }
 
 /// What of it lasts while the job is RECONCILING.
@@ -42,6 +57,8 @@ pub struct Reconciliation {
 pub(super) struct Reports {
     newest_checkpoint: u64,
     finished: BTreeSet<(VertexId, u32)>,
+    /// The newest attempt that was begun, by region.
+    begun: BTreeMap<usize, u32>,
     /// Slots of the workers that were adopted or are known to be gone.
     slots: BTreeMap<TaskManagerId, usize>,
 }
@@ -60,9 +77,11 @@ impl ExecutionGraph {
         for execution in graph.executions.iter_mut().flatten() {
             execution.enter(TaskState::Reconciling, now_ms);
         }
+        graph.attempt_floor = known.begun.values().copied().max().unwrap_or(0);
         graph.reports = Reports {
             newest_checkpoint: known.newest_checkpoint,
             finished: known.finished,
+            begun: graph.by_region(known.begun),
             slots: BTreeMap::new(),
         };
         let mut step = Step {
@@ -75,6 +94,8 @@ impl ExecutionGraph {
     }
 
     pub(super) fn worker_reported(&mut self, at: &TaskManagerId, worker: ReportedWorker, step: &mut Step) {
+        // Also of one that is sent away: what is started in its place comes after it, by whichever clock it was numbered.
+        self.last_generation = self.last_generation.max(worker.generation);
         if self.workers.contains_key(at) {
             // known already: a worker's own news come as other facts
             return;
@@ -107,12 +128,35 @@ impl ExecutionGraph {
         })
     }
 
-    /// The newest attempt that was reported of a region.
+    fn by_region(&self, attempts: impl IntoIterator<Item = ((VertexId, u32), u32)>) -> BTreeMap<usize, u32> {
+        let mut newest = BTreeMap::new();
+        for ((vertex, subtask), attempt) in attempts {
+            let regions = self.vertex_position(vertex).map(|vertex| &self.region_of[vertex]);
+            if let Some(region) = regions.and_then(|regions| regions.get(subtask as usize)) {
+                let known = newest.entry(*region).or_default();
+                *known = attempt.max(*known);
+            }
+        }
+        newest
+    }
+
+    /// The newest attempts of the regions of these tasks, each by a subtask that names the region.
+    pub fn regions_of(&self, tasks: impl IntoIterator<Item = ExecutionId>) -> BTreeMap<(VertexId, u32), u32> {
+        let attempts = tasks.into_iter().map(|id| ((id.vertex, id.subtask), id.attempt));
+        let named = |(region, attempt): (usize, u32)| {
+            let (vertex, subtask) = *self.regions[region].subtasks.first()?;
+            Some(((self.vertices[vertex].id, subtask), attempt))
+        };
+        self.by_region(attempts).into_iter().filter_map(named).collect()
+    }
+
+    /// The newest attempt that was begun or reported of a region.
     fn newest_attempt(&self, region: usize) -> Option<u32> {
         let subtasks = self.regions[region].subtasks.iter();
         let executions = subtasks.map(|subtask| self.execution(*subtask));
         let reported = executions.filter(|execution| execution.state != TaskState::Reconciling);
-        reported.map(|execution| execution.attempt).max()
+        let reported = reported.map(|execution| execution.attempt);
+        reported.chain(self.reports.begun.get(&region).copied()).max()
     }
 
     /// Where this worker's regions were reported with older attempts: what runs with one is stopped, what ended does not count.
@@ -238,7 +282,6 @@ impl ExecutionGraph {
         let slots: BTreeSet<u32> = places.into_values().collect();
         let mut unused = worker.slots;
         unused.retain(|slot| !slots.contains(slot));
-        self.last_generation = self.last_generation.max(worker.generation);
         self.workers.insert(
             at.clone(),
             Worker {
@@ -297,15 +340,36 @@ impl ExecutionGraph {
         }
     }
 
-    pub(super) fn unclaimed(&mut self, step: &mut Step) {
-        if self.is_unclaimed() {
-            self.give_up_missing("no TaskManager ran the task, and there is room to run it", step);
+    pub(super) fn missing_given_up(&mut self, step: &mut Step) {
+        if self.status == JobStatus::Reconciling {
+            self.give_up_missing(
+                "no TaskManager reported the task, and it need not be waited for",
+                step,
+            );
         }
     }
 
-    /// Whether nobody has reported anything of the job yet.
-    pub fn is_unclaimed(&self) -> bool {
-        self.status == JobStatus::Reconciling && self.reports.slots.is_empty()
+    /// What is waited for; nothing if the job is not RECONCILING.
+    pub fn missing(&self) -> Option<Missing> {
+        if self.status != JobStatus::Reconciling {
+            return None;
+        }
+        let is_any = |region: usize, states: &[TaskState]| {
+            let mut subtasks = self.regions[region].subtasks.iter();
+            subtasks.any(|subtask| states.contains(&self.execution(*subtask).state))
+        };
+        let over = [TaskState::Failed, TaskState::Canceled];
+        let restarts_anyway = match self.settings.failover {
+            FailoverStrategy::Full => (0..self.regions.len()).any(|region| is_any(region, &over)),
+            FailoverStrategy::Region => (0..self.regions.len())
+                .filter(|region| is_any(*region, &[TaskState::Reconciling]))
+                .all(|region| is_any(region, &over)),
+        };
+        Some(Missing {
+            slots: self.placement.iter().filter(|place| place.is_none()).count() as u32,
+            is_part: !self.reports.slots.is_empty(),
+            restarts_anyway,
+        })
     }
 
     fn give_up_missing(&mut self, message: &str, step: &mut Step) {

@@ -364,6 +364,9 @@ impl ExecutionGraph {
                 .collect(),
             configuration: self.job.configuration.clone(),
             restore: None,
+            // which the leader fills in as it fills in what is restored
+            job_started_ms: 0,
+            leader_epoch: 0,
         };
         Some((slot.clone(), deployment))
     }

@@ -91,6 +91,12 @@ impl ExecutionGraph {
         last.map(|slot| (&slot.task_manager, slot.slot))
     }
 
+    /// Whether the job has this worker there.
+    pub fn has_worker(&self, task_manager: &TaskManagerId, generation: u64) -> bool {
+        let worker = self.workers.get(task_manager);
+        worker.is_some_and(|worker| worker.generation == generation)
+    }
+
     /// TaskManagers and the slots held there.
     pub fn held_slots(&self) -> BTreeMap<TaskManagerId, Vec<u32>> {
         let mut held = BTreeMap::<TaskManagerId, Vec<u32>>::new();

@@ -11,7 +11,7 @@ use thalweg_types::JobId;
 use super::{Dispatcher, Leading};
 use crate::config::Settings;
 use crate::high_availability::RecoveredJob;
-use crate::job_master::{JobMaster, JobOver, Recovered};
+use crate::job_master::{JobMaster, JobOver};
 
 impl Dispatcher {
     /// One that decides nothing until [`Dispatcher::lead`].
@@ -39,11 +39,11 @@ impl Dispatcher {
         match job {
             RecoveredJob::Unfinished {
                 submission,
-                started_ms,
+                recovered,
                 cancel,
             } => {
                 let job = submission.job_id;
-                if let Err(failure) = self.recover_job(*submission, Recovered { started_ms }, now_ms) {
+                if let Err(failure) = self.recover_job(*submission, recovered, now_ms) {
                     tracing::error!(%job, reason = failure.message, "a job can't be recovered");
                     self.unreadable.insert(job, failure);
                 } else if cancel {
@@ -56,6 +56,7 @@ impl Dispatcher {
                 failure,
                 started_ms,
                 ended_ms,
+                logged,
             } => {
                 let (job, operation_id) = (submission.job_id, submission.operation_id.clone());
                 let end = JobOver {
@@ -63,12 +64,14 @@ impl Dispatcher {
                     failure,
                     started_ms,
                     ended_ms,
+                    logged,
                 };
                 match JobMaster::ended(*submission, end, &self.settings) {
-                    Ok(master) => {
+                    Ok((master, deletions)) => {
                         self.jobs.insert(job, master);
                         self.remember(operation_id, job);
                         self.ended.push_back(job);
+                        self.carry_out(job, deletions, now_ms);
                     }
                     Err(failure) => {
                         self.unreadable.insert(job, failure);

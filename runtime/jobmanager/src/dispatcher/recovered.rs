@@ -1,6 +1,7 @@
 //! A job of the high-availability log as a submission.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thalweg_proto::graph::v1::JobGraph;
 use thalweg_storage::FileSystems;
@@ -11,13 +12,22 @@ use super::state::{earlier_checkpoint, open, restored_state};
 use super::submission::{JobRequest, Plan, StartState, Submission, Submitter};
 use crate::extraction::ExtractedJob;
 use crate::job_master::Operation;
+use crate::package::Package;
 use crate::snapshot::{self, SnapshotError};
+
+/// A package in the high-availability folder.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptPackage {
+    pub(crate) uri: String,
+    pub(crate) sha256: String,
+}
 
 /// What the log knows of a job.
 pub(crate) struct RecoveryRequest {
     pub(crate) job_id: JobId,
     pub(crate) operation_id: String,
     pub(crate) is_application: bool,
+    pub(crate) submitted_ms: u64,
     /// Whether this engine made the graphs: if not, the package is asked again.
     pub(crate) same_engine: bool,
     pub(crate) extracted: ExtractedJob,
@@ -32,19 +42,26 @@ pub(crate) struct RecoveryRequest {
 }
 
 impl Submitter {
-    /// Makes it ready to go on. What the log counts on has to be there.
+    /// Makes it ready to go on. What the log counts on has to be there; its package may follow, if it isn't needed to know what runs.
     pub(crate) async fn recover(
         &self,
         request: RecoveryRequest,
-        package_uri: &str,
-        package_sha256: &str,
+        package: &KeptPackage,
     ) -> Result<Submission, Failure> {
-        let imported = self.packages.import(package_uri, package_sha256).await;
-        let package = imported.map_err(|error| Failure::from_error(&error))?;
         let mut submission = self.as_it_was(request.without_state());
         let files = submission.file_systems.clone();
-        let start = request.start_state(&files).await?;
+        let (start, listed) = futures::try_join!(
+            request.start_state(&files),
+            earlier_checkpoint(&submission.configuration, &files, request.job_id),
+        )?;
+        let (listed, earlier_files) = listed;
+        submission.earlier_files = earlier_files;
+        submission.earlier_checkpoint = listed
+            .max(Some(request.highest_checkpoint_id))
+            .filter(|id| *id > 0);
         if !request.same_engine {
+            let package = self.kept(package).await?;
+            submission.package = Some(package.clone());
             let asked = request.asked();
             let plan = self.plan_from(&package, &asked, request.job_id, start);
             let Plan {
@@ -64,14 +81,14 @@ impl Submitter {
             let restored = restored_state(start, &submission.job_graph, &submission.configuration)?;
             submission.restored = Some(restored);
         }
-        submission.package = Some(package);
-        let listed = earlier_checkpoint(&submission.configuration, &files, request.job_id).await?;
-        let (listed, earlier_files) = listed;
-        submission.earlier_files = earlier_files;
-        submission.earlier_checkpoint = listed
-            .max(Some(request.highest_checkpoint_id))
-            .filter(|id| *id > 0);
+        submission.package_follows = submission.package.is_none();
         Ok(submission)
+    }
+
+    /// The package of a job of the log.
+    pub(crate) async fn kept(&self, package: &KeptPackage) -> Result<Arc<Package>, Failure> {
+        let imported = self.packages.import(&package.uri, &package.sha256).await;
+        imported.map_err(|error| Failure::from_error(&error))
     }
 
     /// To be shown: without package and state.
@@ -81,6 +98,8 @@ impl Submitter {
             operation_id: request.operation_id,
             is_application: request.is_application,
             package: None,
+            package_follows: false,
+            submitted_ms: request.submitted_ms,
             extracted: request.extracted,
             job_graph: request.job_graph,
             file_systems: FileSystems::new(request.configuration.clone()),

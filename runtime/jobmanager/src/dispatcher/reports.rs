@@ -8,11 +8,8 @@ use thalweg_proto::control::v1::{
 use thalweg_types::{Failure, FailureClass, JobId, TaskManagerId};
 
 use super::{Dispatcher, Effect, Submission, Timer};
-use crate::job_master::{JobMaster, JobTimer, Recovered};
+use crate::job_master::{Dispensable, JobMaster, JobTimer, LOOK_AGAIN_MS, Recovered};
 use crate::resource_manager::SlotId;
-
-/// Between two looks whether there is room for a job that nobody runs.
-const UNCLAIMED_AGAIN_MS: u64 = 500;
 
 impl Dispatcher {
     /// Hands reports to the jobs that are there. After each registration, and after each recovered job.
@@ -25,7 +22,7 @@ impl Dispatcher {
             for (task_manager, worker) in self.resources.take_reported(job) {
                 if is_there == Some(true) {
                     self.with_job(job, now_ms, |master, now_ms| {
-                        master.worker_reported(&task_manager, worker, now_ms)
+                        master.worker_reported(&task_manager, &worker, now_ms)
                     });
                 } else {
                     self.stop_reported(job, &task_manager, &worker);
@@ -63,7 +60,8 @@ impl Dispatcher {
             let message = format!("there is a job {job} already");
             return Err(Failure::new(FailureClass::Fatal, message));
         }
-        let (master, actions) = JobMaster::recover(submission, recovered, &self.settings, now_ms)?;
+        let (master, actions) =
+            JobMaster::recover(submission, recovered, &self.settings, self.epoch, now_ms)?;
         tracing::info!(%job, name = master.name(), "job recovered: its tasks are waited for");
         self.jobs.insert(job, master);
         self.remember(operation_id, job);
@@ -86,16 +84,17 @@ impl Dispatcher {
         self.grant(now_ms);
     }
 
-    /// A job that is reconciled need not wait if there is room for it and nobody has a part of it.
-    pub(super) fn start_unclaimed(&mut self, job: JobId, now_ms: u64) {
-        let Some(slots) = self.jobs.get(&job).and_then(JobMaster::unclaimed) else {
-            return;
-        };
-        if self.resources.pool.free() >= slots {
-            self.with_job(job, now_ms, JobMaster::start_unclaimed);
-        } else {
-            self.timers
-                .set(now_ms + UNCLAIMED_AGAIN_MS, Timer::Job(job, JobTimer::Unclaimed));
+    /// A job that is reconciled need not wait for what nobody reports if there is room for it, or if it has to start again anyway.
+    pub(super) fn look_for_missing(&mut self, job: JobId, now_ms: u64) {
+        let dispensable = self.jobs.get(&job).map(|master| master.dispensable(now_ms));
+        match dispensable {
+            None | Some(Dispensable::Nothing) => {}
+            Some(Dispensable::WithSlots(slots)) if self.resources.pool.free() >= slots => {
+                self.with_job(job, now_ms, JobMaster::give_up_missing);
+            }
+            Some(Dispensable::WithSlots(_) | Dispensable::NotYet) => self
+                .timers
+                .set(now_ms + LOOK_AGAIN_MS, Timer::Job(job, JobTimer::Missing)),
         }
     }
 

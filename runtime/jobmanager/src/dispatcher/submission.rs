@@ -88,6 +88,10 @@ pub(crate) struct Submission {
     pub(crate) is_application: bool,
     /// None of a job that is only shown.
     pub(crate) package: Option<Arc<Package>>,
+    /// It is fetched meanwhile: no worker is started before it is here.
+    pub(crate) package_follows: bool,
+    /// In Unix milliseconds, by the clock of whoever took it.
+    pub(crate) submitted_ms: u64,
     pub(crate) extracted: ExtractedJob,
     pub(crate) job_graph: JobGraph,
     pub(crate) configuration: Configuration,
@@ -226,6 +230,8 @@ impl Submitter {
             operation_id,
             is_application,
             package: Some(package),
+            package_follows: false,
+            submitted_ms: self.control.now_ms(),
             extracted,
             job_graph,
             configuration,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use thalweg_graph::execution::execution_attempt;
+use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::control::v1::{
-    self as control, ExecutionAttempt, TaskDeployment, TaskManagerHeartbeat, TaskStateUpdate, WorkerFailed,
-    WorkerReady,
+    self as control, ExecutionAttempt, RegisterTaskManager, TaskDeployment, TaskManagerHeartbeat,
+    TaskManagerMessage, TaskStateUpdate, WorkerFailed, WorkerReady,
 };
-use thalweg_types::ExecutionId;
 use thalweg_types::config::Configuration;
+use thalweg_types::{ExecutionId, TaskManagerId};
 
 use super::*;
 use crate::storage_work::StorageRequest;
@@ -30,6 +31,8 @@ struct Cluster {
     closed: Vec<ConnectionId>,
     storage: Vec<(JobId, StorageWork)>,
     records: Vec<(JobId, Content)>,
+    /// What is not told yet.
+    unlogged: Vec<(JobId, News)>,
     forgotten: Vec<JobId>,
     packages: Packages,
 }
@@ -47,9 +50,18 @@ fn cluster(configuration: &[(&str, &str)]) -> Cluster {
         closed: Vec::new(),
         storage: Vec::new(),
         records: Vec::new(),
+        unlogged: Vec::new(),
         forgotten: Vec::new(),
         packages: Packages::new(),
     }
+}
+
+/// One that leads, and has a log of each job.
+fn durable_cluster() -> Cluster {
+    let mut cluster = cluster(&[]);
+    cluster.dispatcher.lead(EPOCH);
+    cluster.dispatcher.all_recovered(0);
+    cluster
 }
 
 impl Cluster {
@@ -63,7 +75,10 @@ impl Cluster {
                 }
                 Effect::Close(connection) => self.closed.push(connection),
                 Effect::Storage(job, work) => self.storage.push((job, *work)),
-                Effect::Log(job, record) => self.records.push((job, *record)),
+                Effect::Log(job, record, news) => {
+                    self.records.push((job, *record));
+                    self.unlogged.push((job, news));
+                }
                 Effect::Forget(job) => self.forgotten.push(job),
             }
         }
@@ -74,6 +89,13 @@ impl Cluster {
         }
         if was_asked {
             self.settle();
+        }
+    }
+
+    /// The logs have what was to be told.
+    fn log(&mut self) {
+        for (job, news) in std::mem::take(&mut self.unlogged) {
+            self.dispatcher.logged(job, &news);
         }
     }
 
@@ -678,4 +700,33 @@ fn an_execution_without_a_job_is_dropped() {
         control::TaskState::Running,
     );
     assert_eq!(cluster.dispatcher.jobs().count(), 0);
+}
+
+#[tokio::test]
+async fn how_a_job_ended_is_told_when_its_log_has_it() {
+    for canceled in [false, true] {
+        let mut cluster = durable_cluster();
+        let (job, connection, tasks) = cluster.running(1, &[]).await;
+        let (state, before, after) = match canceled {
+            false => (control::TaskState::Finished, "RUNNING", "FINISHED"),
+            true => (control::TaskState::Canceled, "CANCELLING", "CANCELED"),
+        };
+        if canceled {
+            let told = cluster.dispatcher.cancel(job, cluster.now_ms);
+            assert_eq!(told.as_deref(), Some(before));
+        }
+        cluster.report(connection, &tasks, state);
+        assert_eq!(cluster.state(job), before);
+        assert_eq!(cluster.dispatcher.resources().pool.free(), 2, "it has ended");
+        let [(_, Content::Result(result))] = &cluster.records[..] else {
+            panic!("{:?}", cluster.records)
+        };
+        assert_eq!(result.state, after);
+        let master = cluster.dispatcher.job(job).unwrap();
+        let entered = |master: &JobMaster| master.timestamps().find(|(name, _)| *name == after);
+        assert_eq!((master.end_ms(), entered(master)), (None, Some((after, 0))));
+        cluster.log();
+        assert_eq!(cluster.state(job), after);
+        assert!(cluster.dispatcher.job(job).unwrap().end_ms().is_some());
+    }
 }

@@ -3,13 +3,17 @@
 //! Pure: records in, state out. Invariants: the newest of `retained` and `foreign` has not been deleted; what is older may have been,
 //! but what the coordinator that wrote the log would go on from if newer ones were given up is among it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thalweg_proto::ha::v1::record::Content;
 use thalweg_proto::ha::v1::{
-    Base, CheckpointCompleted, OperationDone, Record, Result as JobResult, Submitted,
+    AttemptsBegun, Base, CheckpointCompleted, OperationDone, Record, RegionAttempt, Result as JobResult,
+    Submitted, operation_done::Kind,
 };
+use thalweg_types::VertexId;
 use thalweg_types::config::{Configuration, options};
+
+use crate::job_master::LoggedEnd;
 
 /// Ended operations that are remembered.
 const OPERATIONS: usize = 64;
@@ -29,6 +33,8 @@ pub(crate) struct JobHistory {
     pub(crate) operations: VecDeque<OperationDone>,
     pub(crate) cancel_requested: bool,
     pub(crate) result: Option<JobResult>,
+    /// The newest attempts that were begun, of regions by one of their tasks.
+    attempts: BTreeMap<(String, u32), u32>,
     keep: usize,
 }
 
@@ -51,6 +57,7 @@ impl JobHistory {
             operations: VecDeque::new(),
             cancel_requested: false,
             result: None,
+            attempts: BTreeMap::new(),
             keep: keep.map_or(1, |keep| (keep as usize).max(1)),
             submitted,
         }
@@ -80,6 +87,7 @@ impl JobHistory {
         history.operations = base.operations.into();
         history.cancel_requested = base.cancel_requested;
         history.result = base.result;
+        history.attempts_begun(base.attempts);
         Some(history)
     }
 
@@ -93,6 +101,7 @@ impl JobHistory {
             cancel_requested: self.cancel_requested,
             result: self.result.clone(),
             newest_is_foreign: self.foreign.is_some(),
+            attempts: self.attempts.iter().map(region_attempt).collect(),
         }
     }
 
@@ -106,19 +115,68 @@ impl JobHistory {
                 self.retained.retain(kept);
                 self.foreign = self.foreign.take().filter(kept);
             }
-            Content::OperationDone(done) => {
-                if self.operations.len() == OPERATIONS {
-                    self.operations.pop_front();
-                }
-                self.operations.push_back(done);
-            }
+            Content::OperationDone(done) => self.operation_done(done),
+            Content::AttemptsBegun(begun) => self.attempts_begun(begun.regions),
             Content::CancelRequested(_) => self.cancel_requested = true,
             Content::Result(result) => self.result = Some(result),
-            Content::Leader(_) | Content::LeadershipTaken(_) | Content::Submitted(_) | Content::Base(_) => {}
+            Content::Leader(_)
+            | Content::Retired(_)
+            | Content::LeadershipTaken(_)
+            | Content::Submitted(_)
+            | Content::Base(_) => {}
         }
     }
 
+    fn attempts_begun(&mut self, regions: Vec<RegionAttempt>) {
+        for region in regions {
+            let known = self
+                .attempts
+                .entry((region.vertex_id, region.subtask))
+                .or_default();
+            *known = region.attempt.max(*known);
+        }
+    }
+
+    /// The same, as the graph names vertices.
+    pub(crate) fn begun(&self) -> BTreeMap<(VertexId, u32), u32> {
+        let regions = self.attempts.iter();
+        let named = regions.filter_map(|((vertex, subtask), attempt)| {
+            let vertex = vertex.parse().ok()?;
+            Some(((vertex, *subtask), *attempt))
+        });
+        named.collect()
+    }
+
+    /// The newest word on it counts. A stop succeeds when the job has finished behind its savepoint: who is told so may go on from there
+    /// with another job.
+    fn operation_done(&mut self, done: OperationDone) {
+        if done.kind() == Kind::Stop && done.failure.is_none() {
+            self.result.get_or_insert_with(|| JobResult {
+                state: "FINISHED".to_owned(),
+                ended_ms: done.ended_ms,
+                ..JobResult::default()
+            });
+        }
+        self.operations
+            .retain(|known| known.operation_id != done.operation_id);
+        if self.operations.len() == OPERATIONS {
+            self.operations.pop_front();
+        }
+        self.operations.push_back(done);
+    }
+
+    /// The stop whose savepoint is complete, if the job has not ended with it yet.
+    pub(crate) fn stop_under_way(&self) -> Option<&OperationDone> {
+        let (newest, _) = self.newest()?;
+        let stop = newest.operation.as_ref().filter(|_| newest.stops_job)?;
+        let has_ended = |known: &OperationDone| known.operation_id == stop.operation_id;
+        (!self.operations.iter().any(has_ended)).then_some(stop)
+    }
+
     fn completed(&mut self, completed: CheckpointCompleted) {
+        if let Some(done) = completed.operation.clone().filter(|_| !completed.stops_job) {
+            self.operation_done(done);
+        }
         self.highest_checkpoint_id = self.highest_checkpoint_id.max(completed.checkpoint_id);
         if completed.stops_job {
             self.foreign = Some(completed);
@@ -142,6 +200,26 @@ impl JobHistory {
             .max_by_key(|(completed, _)| completed.checkpoint_id)
     }
 
+    /// The savepoint that was to stop the job, if it was told that this failed: the job goes on from there, whatever its tasks know.
+    pub(crate) fn stop_given_up(&self) -> Option<u64> {
+        let (newest, _) = self.newest()?;
+        let stop = newest.operation.as_ref().filter(|_| newest.stops_job)?;
+        let has_failed =
+            |known: &OperationDone| known.operation_id == stop.operation_id && known.failure.is_some();
+        let is_given_up = self.operations.iter().any(has_failed);
+        is_given_up.then_some(newest.checkpoint_id)
+    }
+
+    /// How it ended, if it has; what it left is deleted by that.
+    pub(crate) fn logged_end(&self) -> Option<LoggedEnd> {
+        self.result.as_ref()?;
+        let newest = self.newest().map(|(newest, _)| newest);
+        let stopped_with = newest.filter(|newest| newest.stops_job);
+        Some(LoggedEnd {
+            stopped_with: stopped_with.map(|savepoint| savepoint.checkpoint_id),
+        })
+    }
+
     /// Its own before that, oldest first, as many as the job keeps. Some may have been deleted.
     pub(crate) fn earlier(&self) -> impl Iterator<Item = &CheckpointCompleted> {
         let newest = self.newest().map(|(newest, _)| newest.checkpoint_id);
@@ -163,6 +241,24 @@ impl JobHistory {
             all.find(|completed| completed.folder.trim_end_matches('/') == folder.trim_end_matches('/'));
         found.map(|completed| completed.checkpoint_id)
     }
+}
+
+fn region_attempt(((vertex_id, subtask), attempt): (&(String, u32), &u32)) -> RegionAttempt {
+    RegionAttempt {
+        vertex_id: vertex_id.clone(),
+        subtask: *subtask,
+        attempt: *attempt,
+    }
+}
+
+/// Attempts that are about to be deployed, as a record.
+pub(crate) fn attempts_record(regions: &BTreeMap<(VertexId, u32), u32>) -> Content {
+    let region = |((vertex, subtask), attempt): (&(VertexId, u32), &u32)| {
+        region_attempt((&(vertex.to_string(), *subtask), attempt))
+    };
+    Content::AttemptsBegun(AttemptsBegun {
+        regions: regions.iter().map(region).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -229,6 +325,67 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_is_done_with_its_snapshot_and_a_stop_with_the_jobs_end() {
+        let done = |id: &str| OperationDone {
+            operation_id: id.to_owned(),
+            ..OperationDone::default()
+        };
+        let with = |operation: &str, completed: CheckpointCompleted| CheckpointCompleted {
+            operation: Some(done(operation)),
+            ..completed
+        };
+        let mut history = history([
+            completed(7),
+            with("save", savepoint(8, false)),
+            with("stop", savepoint(9, true)),
+        ]);
+        let known = |history: &JobHistory| -> Vec<String> {
+            let operations = history.operations.iter();
+            operations.map(|done| done.operation_id.clone()).collect()
+        };
+        assert_eq!(known(&history), ["save"]);
+        assert_eq!(history.stop_under_way(), Some(&done("stop")));
+        for id in ["save", "stop"] {
+            history.apply(Content::OperationDone(done(id)));
+        }
+        assert_eq!(
+            (known(&history), history.stop_under_way()),
+            (vec!["save".to_owned(), "stop".to_owned()], None)
+        );
+    }
+
+    #[test]
+    fn a_stop_that_succeeded_is_the_jobs_end_though_no_result_follows() {
+        let stop = |failure: Option<&str>| OperationDone {
+            operation_id: "stop".to_owned(),
+            kind: Kind::Stop.into(),
+            ended_ms: 7,
+            failure: failure.map(|message| thalweg_proto::control::v1::Failure {
+                message: message.to_owned(),
+                ..Default::default()
+            }),
+            ..OperationDone::default()
+        };
+        let complete = CheckpointCompleted {
+            operation: Some(stop(None)),
+            ..savepoint(8, true)
+        };
+        let mut failed = history([completed(7), complete]);
+        assert_eq!(failed.stop_given_up(), None);
+        failed.apply(Content::OperationDone(stop(Some("a task failed"))));
+        assert_eq!((failed.result.clone(), failed.logged_end()), (None, None));
+        assert_eq!(failed.stop_given_up(), Some(8));
+        let mut stopped = history([completed(7), savepoint(8, true)]);
+        stopped.apply(Content::OperationDone(stop(None)));
+        let result = stopped.result.clone().unwrap();
+        assert_eq!((result.state.as_str(), result.ended_ms), ("FINISHED", 7));
+        let end = LoggedEnd {
+            stopped_with: Some(8),
+        };
+        assert_eq!(stopped.logged_end(), Some(end));
+    }
+
+    #[test]
     fn a_checkpoint_that_was_given_up_after_all_is_not_gone_on_from() {
         let mut history = history([completed(7)]);
         history.keep = 2;
@@ -263,6 +420,19 @@ mod tests {
                 operation_id: "op".to_owned(),
                 ..OperationDone::default()
             }));
+            for attempt in [2, 1] {
+                history.apply(Content::AttemptsBegun(AttemptsBegun {
+                    regions: vec![RegionAttempt {
+                        vertex_id: VertexId::from_u128(7).to_string(),
+                        subtask: 3,
+                        attempt,
+                    }],
+                }));
+            }
+            assert_eq!(
+                history.begun(),
+                BTreeMap::from([((VertexId::from_u128(7), 3), 2)])
+            );
             history.apply(Content::Result(JobResult {
                 state: "CANCELED".to_owned(),
                 ..JobResult::default()

@@ -205,6 +205,11 @@ impl JobLogs {
         self.lock().remove(&job);
     }
 
+    /// Leaves all logs as they are.
+    pub(crate) fn leave_all(&self) {
+        self.lock().clear();
+    }
+
     /// Deletes a log.
     pub(crate) fn forget(&self, job: JobId) {
         self.ask(job, Work::Forget);

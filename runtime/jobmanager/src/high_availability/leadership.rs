@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::election::{Candidate, Election, ElectionEvent, leader_of, newest_leader};
 use super::fence::Fence;
 use super::log::{LogError, RecordLog, Writer};
+use super::retirement::is_retired;
 use super::role::{KnownLeader, RoleSender};
 use crate::control_plane::Clock;
 
@@ -138,6 +139,9 @@ impl Leadership {
 
     fn looked(&mut self, state: State, newest: Option<Box<Record>>) -> Vec<Action> {
         let number = newest.as_ref().map_or(0, |newest| newest.number);
+        if newest.as_deref().is_some_and(is_retired) {
+            return self.retired(state, number);
+        }
         match state {
             State::Leading(epoch) if number > epoch => {
                 let of = newest.as_deref().and_then(leader_of);
@@ -165,6 +169,18 @@ impl Leadership {
                 }
             }
             State::Leading(_) | State::Taking | State::Stopped => Vec::new(),
+        }
+    }
+
+    /// Nobody leads any more. Who led last, and wrote that, shows how its jobs ended until it is told to end itself.
+    fn retired(&mut self, state: State, number: u64) -> Vec<Action> {
+        match state {
+            State::Leading(epoch) if number == epoch + 1 => Vec::new(),
+            State::Taking | State::Stopped => Vec::new(),
+            State::Leading(_) | State::Standby => self.stop(
+                "this JobManager has nothing to lead: its cluster was deleted, and what it left in high-availability.storageDir with it"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -277,9 +293,13 @@ impl Campaign {
             .await
         {
             Ok(()) => {
-                if let Err(error) = self.leaders.delete_before(number.saturating_sub(KEPT)).await {
-                    tracing::debug!(%error, "old records of leaders stay");
-                }
+                let leaders = self.leaders.clone();
+                // Jobs wait for this leader: it does not wait for that.
+                tokio::spawn(async move {
+                    if let Err(error) = leaders.delete_before(number.saturating_sub(KEPT)).await {
+                        tracing::debug!(%error, "old records of leaders stay");
+                    }
+                });
                 Fact::Took(number)
             }
             Err(LogError::Superseded { instance, .. }) => {

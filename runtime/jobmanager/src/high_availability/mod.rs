@@ -9,6 +9,8 @@
 //!   a new leader: leader/<n+1> --> per job: LeadershipTaken (fences), read, fold (history) --> recovery --> Dispatcher
 //! ```
 //!
+//! When the cluster is deleted for good, its last leader deletes the folder ([`retirement`]).
+//!
 //! Invariants: every record is made by create-if-absent, which is [`probe`]d at start; who was overtaken fails at its next append, raises
 //! the [`fence`] and ends, before it commands or commits anything; without `high-availability.type` nothing of this is there.
 
@@ -22,12 +24,14 @@ mod packages;
 mod probe;
 pub(crate) mod record;
 mod recovery;
+mod retirement;
 mod role;
 mod submitted;
 #[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use thalweg_proto::ha::v1::record::Content;
@@ -42,23 +46,27 @@ use tokio::task::JoinHandle;
 use election::StorageElection;
 pub use election::{Candidate, Election, ElectionEvent, ElectionEvents};
 pub(crate) use fence::Fence;
+pub(crate) use history::{JobHistory, attempts_record};
 pub(crate) use job_log::{AppendError, JobLogs};
 use leadership::Campaign;
 pub(crate) use log::{LogError, RecordLog, RecordStore, Writer};
 pub use probe::ProbeError;
 pub(crate) use recovery::{RecoveredJob, recover_jobs, result_record};
+pub(crate) use retirement::RetirementError;
 pub(crate) use role::{KnownLeader, Role, RoleSender};
-pub(crate) use submitted::submitted_of;
+pub(crate) use submitted::{operations_of, submitted_of};
 
 use crate::control_plane::Clock;
 use crate::dispatcher::Submission;
 use crate::failure::failure_to_proto;
-use crate::job_master::{Operation, OperationKind};
+use crate::job_master::{Made, Operation, OperationKind};
 
 /// Of one request for a record; a whole append is tried for `thalweg.high-availability.log-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_RETRIES: usize = 3;
 const RETRY_FOR: Duration = Duration::from_secs(20);
+/// A store that is away at the start is waited for, but not so long that nobody sees why nothing starts.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why high availability can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +131,7 @@ pub(crate) struct HighAvailability {
     clock: Clock,
     log_timeout: Duration,
     recovered: Arc<watch::Sender<bool>>,
+    retired: Arc<AtomicBool>,
 }
 
 impl HighAvailability {
@@ -151,8 +160,8 @@ impl HighAvailability {
         let folder = file_systems.open_folder(&directory)?.folder(&cluster_id);
         let store: Arc<dyn RecordStore> = Arc::new(folder.clone());
         let candidate = candidate()?;
-        probe::probe(&store).await?;
         let log_timeout = configuration.get(&options::HA_LOG_TIMEOUT)?;
+        probe::probe_within(&store, log_timeout.min(START_PATIENCE)).await?;
         let fence = Fence::default();
         let (sender, role) = Role::standby();
         tracing::info!(
@@ -171,6 +180,7 @@ impl HighAvailability {
             clock,
             log_timeout,
             recovered: Arc::new(watch::Sender::new(false)),
+            retired: Arc::default(),
         };
         Ok(Some((opened, sender)))
     }
@@ -233,22 +243,26 @@ impl HighAvailability {
 
     /// Makes a job outlive this JobManager: its package and its submission are in storage after this.
     pub(crate) async fn persist(&self, submission: &Submission) -> Result<(), Failure> {
+        if self.is_retired() {
+            let message = "no job can be submitted: the cluster was deleted";
+            return Err(Failure::new(FailureClass::Fatal, message));
+        }
         if let Some(package) = &submission.package {
             packages::keep(&self.folder, package).await?;
         }
-        let submitted = submitted::submitted_of(submission, &self.cluster, self.clock.now_ms());
+        let submitted = submitted::submitted_of(submission, &self.cluster);
         let writer = self.writer();
         Ok(self.logs.begin(&writer, submission.job_id, submitted).await?)
     }
 
-    /// Puts a record in its turn.
-    pub(crate) fn log(&self, job: JobId, content: Content) {
-        drop(self.logs.append(job, content));
+    /// Puts a record in its turn, at once; the answer comes when it is in the log, or won't be.
+    pub(crate) fn append(&self, job: JobId, content: Content) -> oneshot::Receiver<Result<(), AppendError>> {
+        self.logs.append(job, content)
     }
 
     /// The same, and waits for it.
     pub(crate) async fn logged(&self, job: JobId, content: Content) -> Result<(), AppendError> {
-        let answer = self.logs.append(job, content).await;
+        let answer = self.append(job, content).await;
         answer.unwrap_or(Err(AppendError::Fenced))
     }
 
@@ -259,13 +273,10 @@ impl HighAvailability {
         folder: &str,
         stops_job: bool,
         metadata: &SnapshotMetadata,
+        operation: Option<&Operation>,
     ) -> Option<Result<(), Failure>> {
-        let completed = Content::CheckpointCompleted(CheckpointCompleted {
-            checkpoint_id: metadata.checkpoint_id,
-            folder: folder.to_owned(),
-            is_savepoint: metadata.savepoint,
-            stops_job,
-        });
+        let now_ms = self.clock.now_ms();
+        let completed = completed_record(folder, stops_job, metadata, operation, now_ms);
         match self.logged(job, completed).await {
             Err(AppendError::Fenced) => None,
             result => Some(result.map_err(Failure::from)),
@@ -299,8 +310,34 @@ fn cluster_id(configuration: &Configuration) -> Result<String, HighAvailabilityE
     }
 }
 
+/// A complete snapshot, as a record.
+pub(crate) fn completed_record(
+    folder: &str,
+    stops_job: bool,
+    metadata: &SnapshotMetadata,
+    operation: Option<&Operation>,
+    now_ms: u64,
+) -> Content {
+    let made = Made {
+        path: folder.to_owned(),
+        checkpoint_id: metadata.checkpoint_id,
+    };
+    let done = operation.and_then(|operation| done_of(&operation.ended(now_ms, Ok(made))));
+    Content::CheckpointCompleted(CheckpointCompleted {
+        checkpoint_id: metadata.checkpoint_id,
+        folder: folder.to_owned(),
+        is_savepoint: metadata.savepoint,
+        stops_job,
+        operation: done,
+    })
+}
+
 /// An operation's end, as a record; nothing while it is under way.
 pub(crate) fn operation_done(operation: &Operation) -> Option<Content> {
+    done_of(operation).map(Content::OperationDone)
+}
+
+fn done_of(operation: &Operation) -> Option<OperationDone> {
     let (ended_ms, result) = operation.end.as_ref()?;
     let kind = match operation.kind {
         OperationKind::Checkpoint => operation_done::Kind::Checkpoint,
@@ -322,7 +359,7 @@ pub(crate) fn operation_done(operation: &Operation) -> Option<Content> {
         }
         Err(failure) => done.failure = Some(failure_to_proto(failure)),
     }
-    Some(Content::OperationDone(done))
+    Some(done)
 }
 
 #[cfg(test)]

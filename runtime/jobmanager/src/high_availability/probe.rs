@@ -2,16 +2,20 @@
 //! replaces one that is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join;
 use thalweg_storage::StorageError;
 use thalweg_types::{Classify, FailureClass};
+use tokio::time::Instant;
 
 use super::log::RecordStore;
 
 /// Races.
 const ROUNDS: usize = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Why a store can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +34,50 @@ pub enum ProbeError {
     /// It can't be written or read.
     #[error("high availability needs high-availability.storageDir: {0}")]
     Storage(#[from] StorageError),
+    /// It does not answer.
+    #[error(
+        "high availability needs high-availability.storageDir: the store {uri} could not be used for {patience:?}: {source}"
+    )]
+    Away {
+        /// The folder.
+        uri: String,
+        /// For how long it was tried.
+        patience: Duration,
+        /// What it said last.
+        #[source]
+        source: StorageError,
+    },
 }
 
 impl Classify for ProbeError {
     fn class(&self) -> FailureClass {
         match self {
             Self::NotExclusive { .. } => FailureClass::Fatal,
-            Self::Storage(error) => error.class(),
+            Self::Storage(error) | Self::Away { source: error, .. } => error.class(),
         }
+    }
+}
+
+/// [`probe`] of a store that may be away for a while: a JobManager that ends because of it would be back later than the store.
+pub(super) async fn probe_within(store: &Arc<dyn RecordStore>, patience: Duration) -> Result<(), ProbeError> {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let source = match probe(store).await {
+            Err(ProbeError::Storage(error)) if error.class() == FailureClass::Retryable => error,
+            probed => return probed,
+        };
+        let uri = store.uri();
+        if begun.elapsed() + pause > patience {
+            return Err(ProbeError::Away {
+                uri,
+                patience,
+                source,
+            });
+        }
+        tracing::warn!(%source, uri, "the high-availability folder can't be used yet, trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -118,6 +158,28 @@ mod tests {
         memory.lose_answers(3, true);
         let store: Arc<dyn RecordStore> = memory;
         probe(&store).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_away_at_the_start_is_waited_for_and_named_when_it_stays_away() {
+        let memory = Memory::new();
+        memory.lose_answers(4, false);
+        let store: Arc<dyn RecordStore> = memory.clone();
+        probe_within(&store, Duration::from_secs(30)).await.unwrap();
+        memory.lose_answers(usize::MAX, false);
+        let begun = Instant::now();
+        let error = probe_within(&store, Duration::from_secs(30)).await.unwrap_err();
+        assert!(
+            (20..=30).contains(&begun.elapsed().as_secs()),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(error.class(), FailureClass::Retryable);
+        let message = error.to_string();
+        assert!(
+            message.contains("the store memory:// could not be used for 30s"),
+            "{message}"
+        );
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   jobs/<id>/  --take_over--> JobHistory --no result--> Submission --> Dispatcher::recover_job: its tasks are waited for
+//!                    |                              `--> its package is fetched meanwhile: what runs needs none
 //!                    |                    --result-----> shown until it expires
 //!                    `-- missing, foreign record; package or checkpoint that is not there --> shown as FAILED, its log stays as it is
 //! ```
@@ -23,10 +24,11 @@ use super::HighAvailability;
 use super::history::JobHistory;
 use super::log::{LogError, RecordLog};
 use super::packages;
-use super::submitted::{configuration_of, extracted_of, operation_of, with_secrets};
+use super::submitted::{configuration_of, extracted_of, operations_of, with_secrets};
 use crate::control_plane::Event;
-use crate::dispatcher::{RecoveryRequest, Submission, Submitter};
+use crate::dispatcher::{KeptPackage, RecoveryRequest, Submission, Submitter};
 use crate::failure::failure_of;
+use crate::job_master::{LoggedEnd, Recovered};
 
 /// Jobs that are recovered at one time.
 const PARALLEL: usize = 8;
@@ -38,7 +40,7 @@ pub(crate) enum RecoveredJob {
     /// It goes on.
     Unfinished {
         submission: Box<Submission>,
-        started_ms: u64,
+        recovered: Recovered,
         cancel: bool,
     },
     /// It is over, or can't be recovered: then its state is FAILED here, and nothing of that is in its log.
@@ -48,6 +50,7 @@ pub(crate) enum RecoveredJob {
         failure: Option<Failure>,
         started_ms: u64,
         ended_ms: u64,
+        logged: Option<LoggedEnd>,
     },
     /// Nothing can be said of it but why.
     Unreadable { job: JobId, failure: Failure },
@@ -73,6 +76,7 @@ pub(crate) async fn recover_jobs(
         .buffer_unordered(PARALLEL);
     let mut recovered = std::pin::pin!(recovered);
     let mut used = Some(BTreeSet::new());
+    let mut packages = Vec::new();
     while let Some(found) = recovered.next().await {
         match (&mut used, found.package) {
             (Some(used), Some(sha256)) => {
@@ -85,6 +89,7 @@ pub(crate) async fn recover_jobs(
         if let Some(job) = found.job {
             submitter.control.send(Event::Recovered(Box::new(job))).await.ok();
         }
+        packages.extend(found.to_fetch);
     }
     if let Some(used) = used.filter(|_| !ha.fence.is_raised())
         && let Err(error) = packages::delete_unused(&ha.folder, &used).await
@@ -93,6 +98,10 @@ pub(crate) async fn recover_jobs(
     }
     submitter.control.send(Event::RecoveryDone).await.ok();
     ha.recovered.send_replace(true);
+    let fetched = futures::stream::iter(packages)
+        .map(|(job, package)| ha.fetch_package(job, package, submitter))
+        .buffer_unordered(PARALLEL);
+    fetched.collect::<()>().await;
 }
 
 /// What became of one log.
@@ -100,6 +109,18 @@ struct Found {
     job: Option<RecoveredJob>,
     /// That it uses; `None` = not known.
     package: Option<String>,
+    /// What it goes on without for now.
+    to_fetch: Option<(JobId, KeptPackage)>,
+}
+
+impl Found {
+    fn new(job: Option<RecoveredJob>, package: Option<String>) -> Self {
+        Self {
+            job,
+            package,
+            to_fetch: None,
+        }
+    }
 }
 
 impl HighAvailability {
@@ -120,54 +141,46 @@ impl HighAvailability {
     }
 
     async fn recovered(&self, job: JobId, submitter: &Arc<Submitter>, application: Option<&str>) -> Found {
-        let nothing = Found {
-            job: None,
-            package: None,
-        };
         let writer = self.writer();
         let taken = self.until_answered("a job's log", || self.logs.take_over(&writer, job));
         let history = match taken.await {
             Some(Ok(history)) => history,
             Some(Err(error)) => return self.unreadable(job, &error, submitter).await,
-            None => return nothing,
+            None => return Found::new(None, None),
         };
         let submitted = &history.submitted;
         if submitted.is_application && application.is_some_and(|current| current != submitted.operation_id) {
             tracing::info!(%job, operation_id = submitted.operation_id, "the log of an earlier application is deleted");
             self.logs.forget(job);
-            return Found {
-                job: None,
-                package: Some(submitted.package_sha256.clone()),
-            };
+            return Found::new(None, Some(submitted.package_sha256.clone()));
         }
         let package = Some(submitted.package_sha256.clone());
         if let Some(result) = &history.result {
             let failure = result.failure.as_ref().map(|failure| failure_of(Some(failure)));
             let job = self.ended(job, submitter, &history, &result.state, failure, result.ended_ms);
-            return Found {
-                job: Some(job),
-                package,
-            };
+            return Found::new(Some(job), package);
         }
+        let kept = self.kept_package(&history);
+        let mut to_fetch = None;
         let prepared = self.until_answered("a job's package and state", || {
-            self.submission(job, submitter, &history)
+            submitter.recover(self.request(job, &history), &kept)
         });
         let recovered = match prepared.await {
-            None => return nothing,
-            Some(Ok(submission)) => RecoveredJob::Unfinished {
-                submission: Box::new(submission),
-                started_ms: submitted.submitted_ms,
-                cancel: history.cancel_requested,
-            },
+            None => return Found::new(None, None),
+            Some(Ok(submission)) => {
+                to_fetch = submission.package_follows.then_some((job, kept));
+                RecoveredJob::Unfinished {
+                    submission: Box::new(submission),
+                    recovered: Recovered {
+                        started_ms: submitted.submitted_ms,
+                        stop_given_up: history.stop_given_up(),
+                        begun: history.begun(),
+                    },
+                    cancel: history.cancel_requested,
+                }
+            }
             Some(Err(failure)) => {
-                let message = format!(
-                    "the job can't be recovered from the high-availability log: {}",
-                    failure.message
-                );
-                tracing::error!(%job, reason = message, "a job can't be recovered");
-                let failure = Failure { message, ..failure };
-                // It is there for the next leader, to whom it may be of use again.
-                self.logs.leave(job);
+                let failure = self.not_recovered(job, failure);
                 self.ended(
                     job,
                     submitter,
@@ -181,6 +194,35 @@ impl HighAvailability {
         Found {
             job: Some(recovered),
             package,
+            to_fetch,
+        }
+    }
+
+    /// Brings a job its package, which it goes on without meanwhile.
+    async fn fetch_package(&self, job: JobId, package: KeptPackage, submitter: &Arc<Submitter>) {
+        let fetched = self.until_answered("a job's package", || submitter.kept(&package));
+        let Some(fetched) = fetched.await else { return };
+        let outcome = fetched.map_err(|failure| self.not_recovered(job, failure));
+        let fetched = Event::PackageFetched { job, outcome };
+        submitter.control.send(fetched).await.ok();
+    }
+
+    /// A job of which something is missing: its log is there for the next leader, to whom it may be of use again.
+    fn not_recovered(&self, job: JobId, failure: Failure) -> Failure {
+        let message = format!(
+            "the job can't be recovered from the high-availability log: {}",
+            failure.message
+        );
+        tracing::error!(%job, reason = message, "a job can't be recovered");
+        self.logs.leave(job);
+        Failure { message, ..failure }
+    }
+
+    fn kept_package(&self, history: &JobHistory) -> KeptPackage {
+        let sha256 = history.submitted.package_sha256.clone();
+        KeptPackage {
+            uri: self.folder.uri_of(&packages::path_of(&sha256)),
+            sha256,
         }
     }
 
@@ -206,15 +248,9 @@ impl HighAvailability {
                 let history = JobHistory::new(submitted);
                 let now_ms = self.clock.now_ms();
                 let job = self.ended(job, submitter, &history, "FAILED", Some(failure), now_ms);
-                Found {
-                    job: Some(job),
-                    package,
-                }
+                Found::new(Some(job), package)
             }
-            None => Found {
-                job: Some(RecoveredJob::Unreadable { job, failure }),
-                package: None,
-            },
+            None => Found::new(Some(RecoveredJob::Unreadable { job, failure }), None),
         }
     }
 
@@ -234,18 +270,8 @@ impl HighAvailability {
             failure,
             started_ms: history.submitted.submitted_ms,
             ended_ms,
+            logged: history.logged_end(),
         }
-    }
-
-    async fn submission(
-        &self,
-        job: JobId,
-        submitter: &Arc<Submitter>,
-        history: &JobHistory,
-    ) -> Result<Submission, Failure> {
-        let sha256 = &history.submitted.package_sha256;
-        let uri = self.folder.uri_of(&packages::path_of(sha256));
-        submitter.recover(self.request(job, history), &uri, sha256).await
     }
 
     fn request(&self, job_id: JobId, history: &JobHistory) -> RecoveryRequest {
@@ -257,6 +283,7 @@ impl HighAvailability {
             job_id,
             operation_id: submitted.operation_id.clone(),
             is_application: submitted.is_application,
+            submitted_ms: submitted.submitted_ms,
             same_engine: submitted.engine_version == env!("CARGO_PKG_VERSION"),
             extracted: extracted_of(submitted),
             job_graph,
@@ -264,7 +291,7 @@ impl HighAvailability {
             newest: newest.map(|(newest, own)| (newest.folder.clone(), own)),
             earlier: history.earlier().map(|own| own.folder.clone()).collect(),
             highest_checkpoint_id: history.highest_checkpoint_id,
-            operations: history.operations.iter().filter_map(operation_of).collect(),
+            operations: operations_of(history),
         }
     }
 

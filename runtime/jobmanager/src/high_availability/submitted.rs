@@ -15,7 +15,9 @@ use crate::job_master::{Made, Operation, OperationKind};
 use crate::rest::is_secret;
 use crate::snapshot::StoredSnapshot;
 
-pub(crate) fn submitted_of(submission: &Submission, cluster: &Configuration, now_ms: u64) -> Submitted {
+use super::history::JobHistory;
+
+pub(crate) fn submitted_of(submission: &Submission, cluster: &Configuration) -> Submitted {
     let mut configuration = submission.configuration.to_map();
     let mut job_graph = submission.job_graph.clone();
     let is_clusters = |(key, value): &(&str, &str)| {
@@ -33,6 +35,7 @@ pub(crate) fn submitted_of(submission: &Submission, cluster: &Configuration, now
         folder: snapshot.folder.clone(),
         is_savepoint: snapshot.metadata.savepoint,
         stops_job: false,
+        operation: None,
     };
     let extracted = submission.extracted.clone();
     Submitted {
@@ -65,7 +68,7 @@ pub(crate) fn submitted_of(submission: &Submission, cluster: &Configuration, now
             .unwrap_or_default(),
         newest_is_foreign: restored.is_some_and(|restored| restored.claim_mode == ClaimMode::NoClaim),
         highest_checkpoint_id: submission.earlier_checkpoint.unwrap_or(0),
-        submitted_ms: now_ms,
+        submitted_ms: submission.submitted_ms,
     }
 }
 
@@ -97,7 +100,15 @@ pub(super) fn extracted_of(submitted: &Submitted) -> ExtractedJob {
     }
 }
 
-pub(super) fn operation_of(done: &OperationDone) -> Option<Operation> {
+/// What was asked of its snapshots: the ended ones, and the stop whose savepoint is complete while the job has not ended.
+pub(crate) fn operations_of(history: &JobHistory) -> Vec<Operation> {
+    let ended = history.operations.iter().filter_map(operation_of);
+    let stop = history.stop_under_way().and_then(operation_of);
+    let stop = stop.map(|stop| Operation { end: None, ..stop });
+    ended.chain(stop).collect()
+}
+
+fn operation_of(done: &OperationDone) -> Option<Operation> {
     let kind = match done.kind() {
         operation_done::Kind::Unspecified => return None,
         operation_done::Kind::Checkpoint => OperationKind::Checkpoint,
@@ -139,7 +150,7 @@ mod tests {
             let entries = [("s3.secret-key", secret), ("my.password", "another")];
             Configuration::from_map(entries.map(|(key, value)| (key.to_owned(), value.to_owned())))
         };
-        let submitted = submitted_of(&job, &cluster("clusters"), 7);
+        let submitted = submitted_of(&job, &cluster("clusters"));
         assert!(!format!("{submitted:?}").contains("clusters\""), "{submitted:?}");
         let configuration = configuration_of(&submitted, &cluster("rotated"));
         assert_eq!(configuration.get_raw("s3.secret-key"), Some("rotated"));

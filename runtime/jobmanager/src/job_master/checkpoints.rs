@@ -79,6 +79,8 @@ struct Restores {
 pub(crate) struct Checkpoints {
     coordinator: CheckpointCoordinator,
     operations: Operations,
+    /// The stop that an earlier leader did not see the end of.
+    inherited_stop: Option<String>,
     file_systems: FileSystems,
     /// What the coordinator was told of each task, in the order of the graph's; `None` = it does not count.
     known: Vec<Option<Known>>,
@@ -119,6 +121,7 @@ impl Checkpoints {
                 Some(open(options::CHECKPOINTING_DIR.key, directory)?.uri_of(&submission.job_id.to_string()))
             }
         };
+        let operations = Operations::from(std::mem::take(&mut submission.operations));
         let history_size = configuration.get(&options::WEB_CHECKPOINTS_HISTORY);
         let setup = CoordinatorSetup {
             graph: submission.job_graph.clone(),
@@ -134,7 +137,8 @@ impl Checkpoints {
         };
         Ok(Self {
             coordinator: CheckpointCoordinator::new(setup),
-            operations: Operations::from(std::mem::take(&mut submission.operations)),
+            inherited_stop: operations.inherited_stop().map(str::to_owned),
+            operations,
             file_systems: submission.file_systems.clone(),
             known: Vec::new(),
             finishing: HashMap::new(),
@@ -151,6 +155,18 @@ impl Checkpoints {
             ended: true,
             ..Self::new(submission)?
         })
+    }
+
+    /// What the leader that the job ended under may not have come to.
+    pub(super) fn ended_before(&mut self, status: JobStatus, stopped_with: Option<u64>) -> Vec<JobAction> {
+        let actions = self.coordinator.ended_before(job_end(status), stopped_with);
+        let of_storage = |action| match action {
+            Action::DeleteFolder(folder) => Some(StorageRequest::DeleteFolder(folder)),
+            Action::Sweep { folder, keep } => Some(StorageRequest::Sweep { folder, keep }),
+            _ => None,
+        };
+        let requests = actions.into_iter().filter_map(of_storage);
+        requests.map(|request| self.work(request)).collect()
     }
 
     // ---- what happens in the job ----
@@ -206,6 +222,7 @@ impl Checkpoints {
         }
         self.known = now_known;
         self.finishing.clear();
+        let took_over = takeover.is_some();
         let mut events: Vec<Event> = takeover.map(Event::TookOver).into_iter().collect();
         if !stopped.is_empty() {
             events.push(Event::TasksStopped {
@@ -222,7 +239,27 @@ impl Checkpoints {
         for event in events {
             consequences.extend(self.handle(event, graph, now_ms));
         }
+        if took_over {
+            consequences.extend(self.end_inherited_stop(now_ms));
+        }
         consequences
+    }
+
+    /// A stop that an earlier leader had begun, and that the job does not end with.
+    fn end_inherited_stop(&mut self, now_ms: u64) -> Vec<Consequence> {
+        if self.coordinator.is_stopping() {
+            return Vec::new();
+        }
+        let Some(id) = self.inherited_stop.take() else {
+            return Vec::new();
+        };
+        let savepoint = self.coordinator.restore_point();
+        let (number, folder) = savepoint.map_or((0, String::new()), |point| (point.id, point.folder.clone()));
+        let message = format!(
+            "the savepoint {folder} is complete, but the JobManager was lost before the job had stopped as asked: it goes on from there"
+        );
+        let failure = Failure::new(FailureClass::Retryable, message);
+        self.operation_ended(&id, number, Err(failure), now_ms)
     }
 
     /// Gives deployments what they restore. An error is a bug: whether the snapshot fits was found out when the job came.
@@ -406,12 +443,17 @@ impl Checkpoints {
                 folder,
                 pointer,
                 metadata,
-            } => self.storage(StorageRequest::WriteMetadata {
-                checkpoint_id,
-                folder,
-                pointer,
-                metadata,
-            }),
+            } => {
+                let asked = self.coordinator.operation_of(checkpoint_id);
+                let operation = asked.and_then(|id| self.operations.get(id)).cloned();
+                self.storage(StorageRequest::WriteMetadata {
+                    checkpoint_id,
+                    folder,
+                    pointer,
+                    metadata,
+                    operation: operation.map(Box::new),
+                })
+            }
             Action::DeleteFiles(files) => self.storage(StorageRequest::DeleteFiles(files)),
             Action::DeleteFolder(folder) => self.storage(StorageRequest::DeleteFolder(folder)),
             Action::Sweep { folder, keep } => self.storage(StorageRequest::Sweep { folder, keep }),
@@ -454,20 +496,25 @@ impl Checkpoints {
                 );
             }
         }
+        // Who asks under an earlier leader is that one's secret, and the log's.
+        let inherited = self.inherited_stop.take_if(|_| operation_id.is_empty());
+        let operation_id = inherited.as_deref().unwrap_or(operation_id);
         let result = result.map(|path| Made { path, checkpoint_id });
         let succeeded = result.is_ok();
-        let ended = self.operations.end(operation_id, result, now_ms);
-        let record = self
-            .operations
-            .get(operation_id)
-            .filter(|_| ended.is_some())
-            .cloned();
-        let record = record.map(|operation| Consequence::Do(JobAction::OperationEnded(Box::new(operation))));
-        let cancel = ended == Some(OperationKind::SavepointAndCancel) && succeeded;
-        record
+        let Some(ended) = self.operations.end(operation_id, result, now_ms) else {
+            return Vec::new();
+        };
+        let cancel = ended.kind == OperationKind::SavepointAndCancel && succeeded;
+        let ended = Consequence::Do(JobAction::OperationEnded(Box::new(ended)));
+        [ended]
             .into_iter()
             .chain(cancel.then_some(Consequence::Cancel))
             .collect()
+    }
+
+    /// How the operation ended may be told.
+    pub(super) fn show(&mut self, operation_id: &str) {
+        self.operations.show(operation_id);
     }
 
     // ---- what REST, metrics and the operator read ----

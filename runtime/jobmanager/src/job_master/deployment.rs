@@ -1,4 +1,7 @@
 //! The job's worker processes: what they are started with, and how often a start was tried.
+//!
+//! Invariants: all workers of a job have one exchange token, since each refuses those with another: a worker gets that of those that are
+//! there; while the job's package is still on its way, none is started.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,7 +10,7 @@ use prost::Message as _;
 use thalweg_graph::execution::execution_attempt;
 use thalweg_proto::control::v1::job_manager_command::Command;
 use thalweg_proto::control::v1::{
-    CancelTasks, DeployTasks, RunningWorker, StartWorker, StopWorker, TaskDeployment,
+    CancelTasks, DeployTasks, ReleaseSlots, RunningWorker, StartWorker, StopWorker, TaskDeployment,
 };
 use thalweg_proto::graph::v1::{JobGraph, StreamGraph};
 use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
@@ -35,6 +38,7 @@ pub(super) enum StartOutcome {
 struct Worker {
     generation: u64,
     slots: Vec<u32>,
+    exchange_token: String,
     /// 0 = it was ready once.
     attempt: u32,
 }
@@ -44,12 +48,13 @@ pub(super) struct Workers {
     job_id: String,
     /// Let go when the job has ended.
     package: Option<Arc<Package>>,
+    /// The package is on its way.
+    awaits_package: bool,
     stream_graph: StreamGraph,
     arguments: Vec<String>,
     environment: HashMap<String, String>,
-    exchange_token: String,
-    /// Of the worker that the token is of, if an earlier leader made it.
-    token_generation: u64,
+    /// Of a worker that is the first.
+    own_token: String,
     workers: BTreeMap<TaskManagerId, Worker>,
 }
 
@@ -57,46 +62,82 @@ impl Workers {
     pub(super) fn new(submission: Submission) -> Self {
         Self {
             job_id: submission.job_id.to_string(),
+            awaits_package: submission.package.is_none() && submission.package_follows,
             package: submission.package,
             stream_graph: submission.extracted.stream_graph,
             arguments: submission.extracted.arguments,
             environment: submission.extracted.environment.into_iter().collect(),
-            exchange_token: hex::encode(rand::random::<[u8; 16]>()),
-            token_generation: 0,
+            own_token: hex::encode(rand::random::<[u8; 16]>()),
             workers: BTreeMap::new(),
         }
     }
 
+    /// The command, unless the package is still to come: then [`Workers::package_is_here`] gives it.
     pub(super) fn start(
         &mut self,
         task_manager: &TaskManagerId,
         generation: u64,
         slots: Vec<u32>,
         job_graph: &JobGraph,
-    ) -> Box<Command> {
+    ) -> Option<Box<Command>> {
+        // Of the one whose place it takes, too: the others have it.
+        let known = self
+            .workers
+            .values()
+            .filter(|worker| !worker.exchange_token.is_empty());
+        let newest = known.max_by_key(|worker| worker.generation);
+        let exchange_token = newest.map_or(&self.own_token, |newest| &newest.exchange_token);
         let worker = Worker {
             generation,
             slots,
+            exchange_token: exchange_token.clone(),
             attempt: 1,
         };
-        let command = self.command(&worker, job_graph);
+        let command = (!self.awaits_package).then(|| self.command(&worker, job_graph));
         self.workers.insert(task_manager.clone(), worker);
         command
     }
 
-    /// A worker that an earlier leader started, and that is ready. Those that are started beside it have its token.
-    pub(super) fn adopt(&mut self, task_manager: &TaskManagerId, running: &RunningWorker) {
-        let generation = running.worker_generation;
-        if generation > self.token_generation && !running.exchange_token.is_empty() {
-            self.token_generation = generation;
-            self.exchange_token.clone_from(&running.exchange_token);
+    /// What could not be started without the package, and is still wanted.
+    pub(super) fn package_is_here(
+        &mut self,
+        package: Arc<Package>,
+        job_graph: &JobGraph,
+    ) -> Vec<(TaskManagerId, u64, Box<Command>)> {
+        if !std::mem::take(&mut self.awaits_package) {
+            return Vec::new();
         }
+        self.package = Some(package);
+        let starting = self.workers.iter().filter(|(_, worker)| worker.attempt > 0);
+        let start = |(at, worker): (&TaskManagerId, &Worker)| {
+            (at.clone(), worker.generation, self.command(worker, job_graph))
+        };
+        starting.map(start).collect()
+    }
+
+    /// A worker that an earlier leader started, and that goes on.
+    pub(super) fn adopt(&mut self, task_manager: &TaskManagerId, running: &RunningWorker) {
         let worker = Worker {
-            generation,
+            generation: running.worker_generation,
             slots: running.slots.clone(),
+            exchange_token: running.exchange_token.clone(),
             attempt: 0,
         };
         self.workers.insert(task_manager.clone(), worker);
+    }
+
+    /// The job gives slots back: a worker that has some of them and stays is told, or they would be its for ever.
+    pub(super) fn release(&mut self, task_manager: &TaskManagerId, slots: &[u32]) -> Option<Box<Command>> {
+        let worker = self.workers.get_mut(task_manager)?;
+        if !worker.slots.iter().any(|slot| slots.contains(slot)) {
+            return None;
+        }
+        worker.slots.retain(|slot| !slots.contains(slot));
+        Some(Box::new(Command::ReleaseSlots(ReleaseSlots {
+            job_id: self.job_id.clone(),
+            worker_generation: worker.generation,
+            slots: slots.to_vec(),
+        })))
     }
 
     fn command(&self, worker: &Worker, job_graph: &JobGraph) -> Box<Command> {
@@ -115,7 +156,7 @@ impl Workers {
             entry_path: package
                 .map(|package| package.manifest.entry.path.clone())
                 .unwrap_or_default(),
-            exchange_token: self.exchange_token.clone(),
+            exchange_token: worker.exchange_token.clone(),
         }))
     }
 
@@ -198,6 +239,7 @@ impl Workers {
     /// The job has ended: its package may go, its graph is the JobGraph.
     pub(super) fn let_go(&mut self) {
         self.package = None;
+        self.awaits_package = false;
         self.stream_graph = StreamGraph::default();
         self.workers.clear();
     }

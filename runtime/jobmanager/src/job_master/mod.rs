@@ -32,7 +32,7 @@ use thalweg_proto::control::v1::{
 use thalweg_proto::graph::v1::JobGraph;
 use thalweg_proto::state::v1::TaskSnapshot;
 use thalweg_types::config::{Configuration, options};
-use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId};
+use thalweg_types::{ExecutionId, Failure, FailureClass, TaskManagerId, VertexId};
 
 use crate::config::Settings;
 use crate::dispatcher::Submission;
@@ -42,9 +42,9 @@ use alignment::Alignment;
 use checkpoints::Consequence;
 pub(crate) use checkpoints::{Checkpoints, SnapshotRequest};
 use deployment::{StartOutcome, Workers};
-pub(crate) use ended::JobOver;
+pub(crate) use ended::{JobOver, LoggedEnd};
 pub(crate) use operations::{Made, Operation, OperationKind};
-pub(crate) use recovery::Recovered;
+pub(crate) use recovery::{Dispensable, LOOK_AGAIN_MS, Recovered};
 
 const WAIT_FOR_EVER: &str = "36500 d";
 
@@ -61,10 +61,23 @@ pub(crate) enum JobAction {
     SetTimer(u64, JobTimer),
     /// In storage; the job is told how it ended.
     Storage(Box<StorageWork>),
-    /// An operation on its snapshots has ended.
+    /// An operation on its snapshots has ended; [`JobMaster::show`] tells it.
     OperationEnded(Box<Operation>),
+    /// These attempts of regions, each named by one of its tasks, will be deployed when storage has confirmed it.
+    AttemptsBegin(BTreeMap<(VertexId, u32), u32>),
     /// It has reached a terminal state.
     Ended,
+}
+
+/// What is told once the job's log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// How an operation on its snapshots ended, by its id.
+    Operation(String),
+    /// Its own end.
+    End,
+    /// Nothing: attempts were about to be deployed.
+    Attempts,
 }
 
 /// What a job waits for.
@@ -82,8 +95,8 @@ pub(crate) enum JobTimer {
         task_manager: TaskManagerId,
         generation: u64,
     },
-    /// Somebody should have reported a part of it by then, if any of it runs.
-    Unclaimed,
+    /// Time to look whether what nobody has reported is waited for any longer.
+    Missing,
     /// Its checkpoints' next one.
     Checkpoints,
     /// An aligned vertex, by its place, is told how far it may go.
@@ -106,6 +119,20 @@ pub(crate) struct JobMaster {
     operation_id: String,
     is_application: bool,
     started_ms: u64,
+    /// By the clock of the leader that took it first: the same under each that follows.
+    submitted_ms: u64,
+    /// Of the leader that this is.
+    epoch: u64,
+    /// When this leader took it over; 0 = it began here.
+    recovered_ms: u64,
+    /// The newest attempts of regions that were begun, as the log has them.
+    begun: BTreeMap<(VertexId, u32), u32>,
+    /// The savepoint that an earlier leader did not stop it with after all.
+    stop_given_up: Option<u64>,
+    /// It has ended, and the log does not have that yet.
+    end_is_hidden: bool,
+    /// Why this leader can't go on with it.
+    given_up: Option<Failure>,
     /// By vertex and subtask: the newest counters of the current or the last attempt.
     metrics: HashMap<(usize, u32), TaskMetrics>,
     /// Whether another JobManager may have to go on with it.
@@ -121,12 +148,13 @@ impl JobMaster {
     pub(crate) fn start(
         mut submission: Submission,
         settings: &Arc<Settings>,
+        epoch: u64,
         now_ms: u64,
     ) -> Result<(Self, Vec<JobAction>), Failure> {
         let graph = ExecutionGraph::new(patient(submission.job_graph.clone()), now_ms);
         let graph = graph.map_err(|error| Failure::from_error(&error))?;
         let checkpoints = Checkpoints::new(&mut submission)?;
-        let mut master = Self::new(graph, checkpoints, submission, settings, now_ms);
+        let mut master = Self::new(graph, checkpoints, submission, settings, epoch, now_ms);
         let mut actions = master.alignment.start();
         actions.extend(master.apply(Fact::Start, now_ms));
         Ok((master, actions))
@@ -137,11 +165,19 @@ impl JobMaster {
         checkpoints: Checkpoints,
         submission: Submission,
         settings: &Arc<Settings>,
+        epoch: u64,
         started_ms: u64,
     ) -> Self {
         Self {
             alignment: Alignment::new(&graph),
             graph,
+            epoch,
+            submitted_ms: submission.submitted_ms,
+            recovered_ms: 0,
+            begun: BTreeMap::new(),
+            stop_given_up: None,
+            end_is_hidden: false,
+            given_up: None,
             checkpoints,
             settings: settings.clone(),
             configuration: submission.configuration.clone(),
@@ -305,6 +341,20 @@ impl JobMaster {
         }
     }
 
+    /// It has ended, which is not to be told before [`JobMaster::show`].
+    pub(crate) fn hide_end(&mut self) {
+        self.end_is_hidden = true;
+    }
+
+    /// What was held back may be told.
+    pub(crate) fn show(&mut self, news: &News) {
+        match news {
+            News::Operation(id) => self.checkpoints.show(id),
+            News::End => self.end_is_hidden = false,
+            News::Attempts => {}
+        }
+    }
+
     fn carry_out(&mut self, consequences: Vec<Consequence>, now_ms: u64) -> Vec<JobAction> {
         let mut actions = Vec::new();
         for consequence in consequences {
@@ -329,7 +379,7 @@ impl JobMaster {
         match timer {
             JobTimer::Graph(timer) => self.apply(Fact::TimerElapsed { timer }, now_ms),
             // The Dispatcher's: it knows how much room there is.
-            JobTimer::Unclaimed => Vec::new(),
+            JobTimer::Missing => Vec::new(),
             JobTimer::Checkpoints => {
                 let consequences = self.checkpoints.tick(&self.graph, now_ms);
                 self.carry_out(consequences, now_ms)
@@ -419,6 +469,10 @@ impl JobMaster {
 
     fn apply(&mut self, fact: Fact, now_ms: u64) -> Vec<JobAction> {
         let actions = self.graph.apply(fact, now_ms, rand::random());
+        self.consequences_of(actions, now_ms)
+    }
+
+    fn consequences_of(&mut self, actions: Vec<Action>, now_ms: u64) -> Vec<JobAction> {
         // Before anything is deployed; what follows for the graph comes after this fact's own actions.
         let consequences = self.checkpoints.observe(&self.graph, now_ms);
         let (held, actions) = actions.into_iter().partition(|action| self.is_held(action));
@@ -443,6 +497,10 @@ impl JobMaster {
                 } => match self.checkpoints.fill_restores(&mut tasks, self.graph.job_graph()) {
                     Ok(()) => {
                         deployed = true;
+                        for task in &mut tasks {
+                            task.job_started_ms = self.submitted_ms;
+                            task.leader_epoch = self.epoch;
+                        }
                         let deploy = |command| JobAction::Send(task_manager.clone(), command);
                         translated.extend(deployment::deploy(tasks).map(deploy));
                     }
@@ -475,7 +533,24 @@ impl JobMaster {
             return Vec::new();
         }
         self.confirmations += 1;
-        vec![self.checkpoints.work(StorageRequest::Confirm)]
+        let begin = JobAction::AttemptsBegin(self.begin_held());
+        vec![begin, self.checkpoints.work(StorageRequest::Confirm)]
+    }
+
+    /// Of what is held back the regions that begin anew.
+    fn begin_held(&mut self) -> BTreeMap<(VertexId, u32), u32> {
+        let deployments = self.held.iter().filter_map(|action| match action {
+            Action::Deploy { tasks, .. } => Some(tasks),
+            _ => None,
+        });
+        let tasks = deployments.flatten().filter_map(|task| task.execution.as_ref());
+        let mut regions = self
+            .graph
+            .regions_of(tasks.filter_map(|task| execution_id(task).ok()));
+        // There is none before the first.
+        regions.retain(|region, attempt| *attempt > self.begun.get(region).copied().unwrap_or(0));
+        self.begun.extend(regions.clone());
+        regions
     }
 
     /// What waited for it goes on, as far as it still holds.
@@ -514,12 +589,14 @@ impl JobMaster {
                 vec![JobAction::DeclareSlots(required.saturating_sub(held), wanted)]
             }
             Action::ReleaseSlots { task_manager, slots } => {
-                let slots = slots.into_iter();
-                let slots = slots.map(|index| SlotId {
+                let unused = self.workers.release(&task_manager, &slots);
+                let slots = slots.into_iter().map(|index| SlotId {
                     task_manager: task_manager.clone(),
                     index,
                 });
-                vec![JobAction::ReleaseSlots(slots.collect())]
+                let release = JobAction::ReleaseSlots(slots.collect());
+                let unused = unused.map(|command| JobAction::Send(task_manager, command));
+                unused.into_iter().chain([release]).collect()
             }
             Action::StartWorker {
                 task_manager,
@@ -529,16 +606,8 @@ impl JobMaster {
                 let start = self
                     .workers
                     .start(&task_manager, generation, slots, self.graph.job_graph());
-                // The TaskManager itself watches the process; this is for one that says nothing at all.
-                let limit_ms = self.settings.worker_start_timeout.as_millis() as u64 * 2;
-                let timer = JobTimer::WorkerStart {
-                    task_manager: task_manager.clone(),
-                    generation,
-                };
-                vec![
-                    JobAction::Send(task_manager, start),
-                    JobAction::SetTimer(limit_ms, timer),
-                ]
+                let start = start.map(|command| self.start_of(task_manager, generation, command));
+                start.into_iter().flatten().collect()
             }
             Action::StopWorker {
                 task_manager,
@@ -558,6 +627,24 @@ impl JobMaster {
             }
             Action::StatusChanged { from, to } => self.status_changed(from, to),
         }
+    }
+
+    fn start_of(
+        &self,
+        task_manager: TaskManagerId,
+        generation: u64,
+        command: Box<Command>,
+    ) -> [JobAction; 2] {
+        // The TaskManager itself watches the process; this is for one that says nothing at all.
+        let limit_ms = self.settings.worker_start_timeout.as_millis() as u64 * 2;
+        let timer = JobTimer::WorkerStart {
+            task_manager: task_manager.clone(),
+            generation,
+        };
+        [
+            JobAction::Send(task_manager, command),
+            JobAction::SetTimer(limit_ms, timer),
+        ]
     }
 
     fn cancel_tasks(&self, task_manager: TaskManagerId, executions: Vec<ExecutionId>) -> Vec<JobAction> {

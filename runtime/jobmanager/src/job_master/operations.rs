@@ -1,6 +1,7 @@
 //! What people and the operator asked of a job's snapshots, by operation id: what is under way, and how the rest ended.
 //!
-//! Invariant: an id names one operation, however often it is asked for; of the ended ones the newest are kept.
+//! Invariants: an id names one operation, however often it is asked for; of the ended ones the newest are kept; how one ended is shown when
+//! [`Operations::show`] says that it may be: where there is a log, when that has it.
 
 use std::collections::VecDeque;
 
@@ -34,42 +35,66 @@ pub(crate) struct Made {
 }
 
 /// One operation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Operation {
     pub(crate) id: String,
     pub(crate) kind: OperationKind,
     pub(crate) triggered_ms: u64,
-    /// When and how it ended; `None` = it is under way.
+    /// When and how it ended, as it may be told; `None` = it is under way.
     pub(crate) end: Option<(u64, Result<Made, Failure>)>,
+}
+
+impl Operation {
+    /// The same, ended.
+    pub(crate) fn ended(&self, now_ms: u64, result: Result<Made, Failure>) -> Self {
+        Self {
+            end: Some((now_ms, result)),
+            ..self.clone()
+        }
+    }
 }
 
 /// A job's operations, in the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct Operations(VecDeque<Operation>);
+pub(crate) struct Operations {
+    known: VecDeque<Operation>,
+    /// Ended, and not to be told yet.
+    held: Vec<Operation>,
+}
 
 impl From<Vec<Operation>> for Operations {
     fn from(operations: Vec<Operation>) -> Self {
-        Self(operations.into())
+        Self {
+            known: operations.into(),
+            held: Vec::new(),
+        }
     }
 }
 
 impl Operations {
     pub(crate) fn get(&self, id: &str) -> Option<&Operation> {
-        self.0.iter().find(|operation| operation.id == id)
+        self.known.iter().find(|operation| operation.id == id)
+    }
+
+    /// The stop of an earlier leader whose savepoint is complete, and that had not ended yet.
+    pub(crate) fn inherited_stop(&self) -> Option<&str> {
+        let is_stop = |known: &&Operation| known.kind == OperationKind::Stop && known.end.is_none();
+        self.known.iter().find(is_stop).map(|stop| stop.id.as_str())
     }
 
     pub(crate) fn under_way(&self) -> usize {
-        self.0.iter().filter(|operation| operation.end.is_none()).count()
+        let under_way = self.known.iter().filter(|operation| operation.end.is_none());
+        under_way.count()
     }
 
     pub(crate) fn begin(&mut self, id: String, kind: OperationKind, now_ms: u64) {
         let ended = |operation: &Operation| operation.end.is_some();
-        if self.0.iter().filter(|operation| ended(operation)).count() >= KEPT
-            && let Some(oldest) = self.0.iter().position(ended)
+        if self.known.iter().filter(|operation| ended(operation)).count() >= KEPT
+            && let Some(oldest) = self.known.iter().position(ended)
         {
-            self.0.remove(oldest);
+            self.known.remove(oldest);
         }
-        self.0.push_back(Operation {
+        self.known.push_back(Operation {
             id,
             kind,
             triggered_ms: now_ms,
@@ -77,17 +102,24 @@ impl Operations {
         });
     }
 
-    /// Notes how one ended; its kind, if it was under way.
-    pub(crate) fn end(
-        &mut self,
-        id: &str,
-        result: Result<Made, Failure>,
-        now_ms: u64,
-    ) -> Option<OperationKind> {
-        let mut under_way = self.0.iter_mut();
-        let operation = under_way.find(|operation| operation.id == id && operation.end.is_none())?;
-        operation.end = Some((now_ms, result));
-        Some(operation.kind)
+    /// Notes how one ended; the operation with its end, if it was under way. It is told by [`Operations::show`].
+    pub(crate) fn end(&mut self, id: &str, result: Result<Made, Failure>, now_ms: u64) -> Option<Operation> {
+        let is_held = self.held.iter().any(|held| held.id == id);
+        let under_way = self.get(id).filter(|known| known.end.is_none() && !is_held)?;
+        let ended = under_way.ended(now_ms, result);
+        self.held.push(ended.clone());
+        Some(ended)
+    }
+
+    /// How it ended may be told.
+    pub(crate) fn show(&mut self, id: &str) {
+        let Some(place) = self.held.iter().position(|held| held.id == id) else {
+            return;
+        };
+        let ended = self.held.swap_remove(place);
+        if let Some(known) = self.known.iter_mut().find(|known| known.id == id) {
+            known.end = ended.end;
+        }
     }
 
     /// The savepoints among them as the operator sees them: those under way, and of each kind the newest that ended.
@@ -95,10 +127,10 @@ impl Operations {
         let savepoint = |operation: &&Operation| operation.kind != OperationKind::Checkpoint;
         let newest = |operation: &&Operation| {
             let same = |other: &&Operation| other.kind == operation.kind && other.end.is_some();
-            let newest = self.0.iter().rev().find(same);
+            let newest = self.known.iter().rev().find(same);
             operation.end.is_none() || newest.is_some_and(|newest| newest.id == operation.id)
         };
-        self.0
+        self.known
             .iter()
             .filter(savepoint)
             .filter(newest)
@@ -151,7 +183,12 @@ mod tests {
         for id in ["checkpoint", "old", "new", "stop"] {
             assert!(operations.end(id, made(id), 2).is_some());
         }
-        assert_eq!(operations.end("new", made("again"), 3), None, "it ends once");
+        assert!(operations.end("new", made("again"), 3).is_none(), "it ends once");
+        let is_told = |operations: &Operations| operations.savepoints().iter().any(|told| told.ended_ms > 0);
+        assert!(!is_told(&operations), "nothing is told before it may be");
+        for id in ["checkpoint", "old", "new", "stop", "never there"] {
+            operations.show(id);
+        }
         let seen: Vec<_> = operations
             .savepoints()
             .into_iter()
@@ -183,8 +220,9 @@ mod tests {
             let id = number.to_string();
             operations.begin(id.clone(), OperationKind::Savepoint, 0);
             operations.end(&id, Err(Failure::new(FailureClass::Retryable, "no")), 0);
+            operations.show(&id);
         }
         assert!(operations.get("first").is_some() && operations.get("0").is_none());
-        assert_eq!((operations.0.len(), operations.under_way()), (KEPT + 1, 1));
+        assert_eq!((operations.known.len(), operations.under_way()), (KEPT + 1, 1));
     }
 }

@@ -39,8 +39,23 @@ impl JobMaster {
         self.is_application
     }
 
+    /// As it is shown: an end that the log does not have yet is none.
     pub(crate) fn state_name(&self) -> &'static str {
-        self.graph.status().as_str()
+        if self.given_up.is_some() {
+            return JobStatus::Failed.as_str();
+        }
+        let status = match (self.graph.status(), self.end_is_hidden) {
+            (JobStatus::Finished, true) => JobStatus::Running,
+            (JobStatus::Canceled, true) => JobStatus::Cancelling,
+            (JobStatus::Failed, true) => JobStatus::Failing,
+            (status, _) => status,
+        };
+        status.as_str()
+    }
+
+    /// Whether its end may be told.
+    pub(crate) fn shows_end(&self) -> bool {
+        self.is_ended() && !self.end_is_hidden
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -61,16 +76,15 @@ impl JobMaster {
     }
 
     pub(crate) fn end_ms(&self) -> Option<u64> {
-        self.is_ended().then(|| self.state_since_ms())
+        self.shows_end().then(|| self.state_since_ms())
     }
 
     /// Each status, and when it was last entered; 0 = never.
     pub(crate) fn timestamps(&self) -> impl Iterator<Item = (&'static str, u64)> {
         JobStatus::ALL.iter().map(|status| {
-            (
-                status.as_str(),
-                self.graph.status_timestamps().of(*status).unwrap_or(0),
-            )
+            let is_hidden = self.end_is_hidden && status.is_terminal();
+            let entered_ms = self.graph.status_timestamps().of(*status);
+            (status.as_str(), entered_ms.filter(|_| !is_hidden).unwrap_or(0))
         })
     }
 
@@ -105,7 +119,8 @@ impl JobMaster {
     }
 
     pub(crate) fn last_failure(&self) -> Option<&Failure> {
-        self.graph.last_failure().map(|entry| &entry.failure)
+        let newest = self.graph.last_failure().map(|entry| &entry.failure);
+        self.given_up.as_ref().or(newest)
     }
 
     /// Whether it can be ended behind a savepoint.

@@ -510,7 +510,7 @@ pub(super) fn operation(operation: &Operation) -> Value {
 }
 
 pub(super) fn execution_result(job: &JobMaster, now_ms: u64) -> Value {
-    if !job.is_ended() {
+    if !job.shows_end() {
         return json!({ "status": { "id": "IN_PROGRESS" } });
     }
     let application_status = match job.state_name() {

@@ -8,9 +8,9 @@ use futures::Stream;
 use thalweg_proto::CLUSTER_PROTOCOL_VERSION;
 use thalweg_proto::cluster::v1::cluster_server::Cluster;
 use thalweg_proto::cluster::v1::{
-    CancelJobRequest, CancelJobResponse, ClusterSnapshot, SubmitJobRequest, SubmitJobResponse,
-    TaskManagerStatus, TriggerSavepointRequest, TriggerSavepointResponse, WatchClusterRequest,
-    submit_job_response,
+    CancelJobRequest, CancelJobResponse, ClusterSnapshot, RetireRequest, RetireResponse, SubmitJobRequest,
+    SubmitJobResponse, TaskManagerStatus, TriggerSavepointRequest, TriggerSavepointResponse,
+    WatchClusterRequest, submit_job_response,
 };
 use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::mpsc;
@@ -154,6 +154,15 @@ impl Cluster for Service {
         };
         let failure = failure.as_ref().map(failure_to_proto);
         Ok(Response::new(TriggerSavepointResponse { failure }))
+    }
+
+    async fn retire(&self, _: Request<RetireRequest>) -> Result<Response<RetireResponse>, Status> {
+        of_leader(&self.role)?;
+        let retired = self.control.retire().await;
+        let retired = retired.map_err(|error| Status::unavailable(error.to_string()))?;
+        let failure = retired.err().map(|error| Failure::from_error(&error));
+        let failure = failure.as_ref().map(failure_to_proto);
+        Ok(Response::new(RetireResponse { failure }))
     }
 }
 

@@ -11,8 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use thalweg_proto::ha::v1::{CheckpointCompleted, Leader, Record, record::Content};
-use thalweg_proto::state::v1::SnapshotMetadata;
+use thalweg_proto::ha::v1::{Leader, Record, record::Content};
 use thalweg_storage::StorageError;
 use thalweg_types::JobId;
 use thalweg_types::config::Configuration;
@@ -21,8 +20,9 @@ use super::Store;
 use crate::control_plane::Clock;
 use crate::dispatcher::Submission;
 use crate::high_availability::{
-    AppendError, Fence, JobLogs, LogError, RecordLog, RecordStore, Writer, record, submitted_of,
+    AppendError, Fence, JobHistory, JobLogs, LogError, RecordLog, RecordStore, Writer, record, submitted_of,
 };
+use crate::job_master::News;
 
 /// Turns of the runtime in which everything that can go on does.
 const TURNS: usize = 8;
@@ -61,12 +61,28 @@ pub enum Answered {
 pub struct Logged {
     /// Folders of the checkpoints that it counts on, oldest first.
     pub checkpoints: Vec<String>,
+    /// Whether the last of them is none of its own.
+    pub newest_is_foreign: bool,
     /// The highest number of a checkpoint.
     pub highest_checkpoint: u64,
     /// Somebody wants it canceled.
     pub cancel: bool,
     /// It is over.
     pub ended: bool,
+}
+
+impl Logged {
+    pub(super) fn of(history: &JobHistory) -> Self {
+        let newest = history.newest();
+        let folders = history.earlier().chain(newest.map(|(newest, _)| newest));
+        Self {
+            checkpoints: folders.map(|completed| completed.folder.clone()).collect(),
+            newest_is_foreign: newest.is_some_and(|(_, own)| !own),
+            highest_checkpoint: history.highest_checkpoint_id,
+            cancel: history.cancel_requested,
+            ended: history.result.is_some(),
+        }
+    }
 }
 
 /// The record that lies at a path below the high-availability folder.
@@ -79,13 +95,14 @@ pub fn decode(path: &str, bytes: &[u8]) -> Option<Record> {
 /// What came of it.
 pub(super) enum Finished {
     Claimed(Option<u64>),
-    TakenOver(JobId, Option<Logged>),
+    TakenOver(JobId, Option<Box<JobHistory>>),
     Unusable(JobId, String),
     Begun(JobId, Box<Submission>),
     Recorded(JobId, u64, bool),
     Released(JobId, Store),
     Confirmed(JobId),
     Canceled(JobId),
+    Logged(JobId, News),
 }
 
 #[derive(Default)]
@@ -281,19 +298,12 @@ impl Durable {
                 Err(LogError::Superseded { .. }) => return None,
                 Err(error) => return Some(Finished::Unusable(job, error.to_string())),
             };
-            let retained = history.retained.iter().chain(&history.foreign);
-            let logged = Logged {
-                checkpoints: retained.map(|completed| completed.folder.clone()).collect(),
-                highest_checkpoint: history.highest_checkpoint_id,
-                cancel: history.cancel_requested,
-                ended: history.result.is_some(),
-            };
-            Some(Finished::TakenOver(job, Some(logged)))
+            Some(Finished::TakenOver(job, Some(Box::new(history))))
         });
     }
 
     pub(super) fn begin(&self, submission: Submission, cluster: &Configuration) {
-        let submitted = submitted_of(&submission, cluster, 0);
+        let submitted = submitted_of(&submission, cluster);
         let (logs, writer, job) = (self.logs.clone(), self.writer(), submission.job_id);
         self.spawn(async move {
             match logs.begin(&writer, job, submitted).await {
@@ -304,24 +314,20 @@ impl Durable {
         });
     }
 
-    pub(super) fn completed(&self, job: JobId, folder: &str, metadata: &SnapshotMetadata) {
-        let id = metadata.checkpoint_id;
-        let completed = CheckpointCompleted {
-            checkpoint_id: id,
-            folder: folder.to_owned(),
-            is_savepoint: metadata.savepoint,
-            stops_job: false,
-        };
-        let appended = self.logs.append(job, Content::CheckpointCompleted(completed));
+    pub(super) fn completed(&self, job: JobId, id: u64, record: Content) {
+        let appended = self.logs.append(job, record);
         self.spawn(async move {
             let recorded = appended.await.ok()?.is_ok();
             Some(Finished::Recorded(job, id, recorded))
         });
     }
 
-    pub(super) fn log(&self, job: JobId, content: Content) {
-        self.stirred.set(true);
-        drop(self.logs.append(job, content));
+    pub(super) fn log(&self, job: JobId, content: Content, news: News) {
+        let appended = self.logs.append(job, content);
+        self.spawn(async move {
+            appended.await.ok()?.ok()?;
+            Some(Finished::Logged(job, news))
+        });
     }
 
     pub(super) fn cancel(&self, job: JobId, content: Content) {

@@ -270,6 +270,7 @@ fn an_open_file_goes_to_one_restored_sink_and_goes_on_there() {
             operator_id: OperatorId::from_u128(1),
             subtask: 0,
             parallelism: 1,
+            attempt: thalweg_connectors::AttemptOrder::default(),
             io: io.handle().clone(),
             files: FileSystems::new(Configuration::default()),
             checkpointing: true,

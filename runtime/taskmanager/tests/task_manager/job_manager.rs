@@ -85,6 +85,16 @@ impl ScriptedJobManager {
         self.shared.lock().unwrap().leader = Some(LeaderResponse::default());
     }
 
+    /// From now on it says that another one leads, there.
+    pub(crate) fn know_of(&self, address: SocketAddr, epoch: u64) {
+        let leader = LeaderResponse {
+            leader_epoch: epoch,
+            rpc_address: address.to_string(),
+            ..LeaderResponse::default()
+        };
+        self.shared.lock().unwrap().leader = Some(leader);
+    }
+
     /// Waits until it was asked some times more who leads; how many streams were opened by then.
     pub(crate) async fn streams_when_asked_again(&self) -> usize {
         let asked = || {

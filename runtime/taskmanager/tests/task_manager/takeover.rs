@@ -1,8 +1,8 @@
 //! Several JobManagers of which one leads, and what the next one is told.
 
 use thalweg_proto::control::v1::{
-    AcknowledgeCheckpoint, DeployTasks, ExecutionAttempt, RunningTask, TaskDeployment, TaskState,
-    TaskStateUpdate, TriggerCheckpoint, WorkerCommand, worker_command,
+    AcknowledgeCheckpoint, DeployTasks, ExecutionAttempt, ReleaseSlots, RunningTask, TaskDeployment,
+    TaskState, TaskStateUpdate, TriggerCheckpoint, WorkerCommand, worker_command,
 };
 use thalweg_proto::state::v1::{TaskRestore, TaskSnapshot};
 use tokio::sync::mpsc;
@@ -206,5 +206,51 @@ async fn one_that_led_before_is_not_followed_again_though_nobody_else_leads() {
     second.lead(5);
     // The scripted one still greets with its epoch 4, which is no lower than what was followed.
     second.registration().await;
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_or_is_gone_does_not_keep_anybody_from_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    // It takes connections, and says nothing.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut standby = ScriptedJobManager::start(4).await;
+    standby.know_of(hanging.local_addr().unwrap(), 3);
+    let addresses = format!("{},{}", standby.address(), hanging.local_addr().unwrap());
+    let task_manager = start_at(addresses, &folder, 1, Configuration::default()).await;
+    let (_dialed, _) = hanging.accept().await.unwrap();
+    assert_eq!(standby.streams_when_asked_again().await, 0);
+    standby.lead(4);
+    standby.registration().await;
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn slots_that_a_worker_needs_no_more_are_another_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let task_manager = start(&job_manager, &folder, 2).await;
+    job_manager.registration().await;
+    let _worker = PlayedWorker::start(&mut job_manager, 1, &[0, 1]).await;
+    let release = ReleaseSlots {
+        job_id: JOB.to_owned(),
+        worker_generation: 1,
+        slots: vec![1],
+    };
+    job_manager.send(1, Command::ReleaseSlots(release)).await;
+    let told = tempfile::tempdir().unwrap();
+    let file = told.path().join("environment");
+    let script = format!("(env; echo DONE) > {}; exec sleep 1000", file.display());
+    let (package, size) = job_manager.serve_script(&script);
+    let other = start_worker(OTHER_JOB, &package, size, &[1]);
+    job_manager.send(1, Command::StartWorker(other)).await;
+    environment_in(&file).await;
+    job_manager.break_stream();
+    let workers = job_manager.registration().await.workers;
+    let held: Vec<_> = workers
+        .iter()
+        .map(|worker| (worker.job_id.as_str(), &worker.slots[..]))
+        .collect();
+    assert_eq!(held, [(JOB, &[0][..]), (OTHER_JOB, &[1][..])]);
     task_manager.shutdown().await;
 }

@@ -26,6 +26,10 @@ impl Ports {
         }
     }
 
+    pub(super) fn rest_port(self) -> u16 {
+        self.rest
+    }
+
     pub(super) fn rest(self) -> String {
         format!("http://127.0.0.1:{}", self.rest)
     }

@@ -6,10 +6,11 @@
 //!    '------------- concluded <-- EndTxn(commit) <-- the checkpoint is complete'
 //! ```
 //!
-//! Invariants: an identity (producer id and epoch) writes one transaction only, so whoever holds it can't mean another one; an
-//! id that is prepared is not taken from the pool until its commit is known. An id that a writer has used is taken again only under the
-//! identity that it knows of it, so one that others took over since is not taken back from them. At a restore each transaction that is open under one of
-//! the job's prefixes is aborted by the one subtask that owns its name, but for those that the checkpoint prepared.
+//! Invariants: an identity (producer id and epoch) writes one transaction only, so whoever holds it can't mean another one. An id has its
+//! attempt in its name: no other attempt writes under it, and an attempt aborts nothing of a later one, however late it wakes. An id that
+//! a writer has used is taken again only when its commit is known, and under the identity that the writer knows of it: one that was taken
+//! over since shows that the attempt was replaced. At a restore each transaction that an earlier attempt left open under one of the job's
+//! prefixes is aborted by the one subtask that owns its name, but for those that the checkpoint prepared.
 //! After an answer that leaves open what became of a prepared transaction the log itself decides, see [`super::outcome`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use kafka_protocol::ResponseError;
 use super::record_batch::ProducerIdentity;
 use crate::kafka::config::check_topic;
 use crate::split_state::{decode, encode};
-use crate::{Committable, ConnectorError, RestoredConnector};
+use crate::{AttemptOrder, Committable, ConnectorError, RestoredConnector};
 
 const SINK: &str = "Kafka sink";
 /// An offset that no broker has told.
@@ -65,16 +66,42 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<(), ConnectorError> {
     })
 }
 
-/// `prefix-subtask-counter`.
-fn name(prefix: &str, subtask: u32, counter: u32) -> String {
-    format!("{prefix}-{subtask}-{counter}")
+/// A transactional id behind its prefix: `-subtask-attempt-counter`, the attempt as three numbers with dots between them; the first
+/// two are hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name {
+    subtask: u32,
+    order: AttemptOrder,
+    counter: u32,
 }
 
-/// Subtask and counter of a name with this prefix. No name has two prefixes: behind one come exactly two numbers.
-fn parse(prefix: &str, id: &str) -> Option<(u32, u32)> {
-    let (subtask, counter) = id.strip_prefix(prefix)?.strip_prefix('-')?.split_once('-')?;
-    let numbers = (subtask.parse().ok()?, counter.parse().ok()?);
-    (name(prefix, numbers.0, numbers.1) == id).then_some(numbers)
+impl Name {
+    fn id(self, prefix: &str) -> String {
+        let AttemptOrder {
+            job_started_ms,
+            leader_epoch,
+            attempt,
+        } = self.order;
+        let Self { subtask, counter, .. } = self;
+        format!("{prefix}-{subtask}-{job_started_ms:x}.{leader_epoch:x}.{attempt}-{counter}")
+    }
+
+    /// Of an id with this prefix. No id has two prefixes: behind one come exactly these parts.
+    fn of(prefix: &str, id: &str) -> Option<Self> {
+        let mut parts = id.strip_prefix(prefix)?.strip_prefix('-')?.split('-');
+        let (subtask, order, counter) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut numbers = order.split('.');
+        let name = Self {
+            subtask: subtask.parse().ok()?,
+            order: AttemptOrder {
+                job_started_ms: u64::from_str_radix(numbers.next()?, 16).ok()?,
+                leader_epoch: u64::from_str_radix(numbers.next()?, 16).ok()?,
+                attempt: numbers.next()?.parse().ok()?,
+            },
+            counter: counter.parse().ok()?,
+        };
+        (name.id(prefix) == id).then_some(name)
+    }
 }
 
 /// Offsets of one partition that a transaction has written, first and last.
@@ -186,14 +213,45 @@ struct WriterState {
     /// Ids of what is prepared and not known to be committed.
     #[prost(string, repeated, tag = "2")]
     prepared: Vec<String>,
+    #[prost(uint64, tag = "3")]
+    job_started_ms: u64,
+    #[prost(uint64, tag = "4")]
+    leader_epoch: u64,
+    #[prost(uint32, tag = "5")]
+    attempt: u32,
+}
+
+impl WriterState {
+    fn order(&self) -> AttemptOrder {
+        AttemptOrder {
+            job_started_ms: self.job_started_ms,
+            leader_epoch: self.leader_epoch,
+            attempt: self.attempt,
+        }
+    }
 }
 
 /// A writer's state in a checkpoint.
-pub(crate) fn writer_state(prefix: &str, prepared: &[String]) -> Vec<Vec<u8>> {
+pub(crate) fn writer_state(prefix: &str, order: AttemptOrder, prepared: &[String]) -> Vec<Vec<u8>> {
     vec![encode(&WriterState {
         prefix: prefix.to_owned(),
         prepared: prepared.to_vec(),
+        job_started_ms: order.job_started_ms,
+        leader_epoch: order.leader_epoch,
+        attempt: order.attempt,
     })]
+}
+
+/// The attempt as later ones will see it: it comes after all whose state it goes on from, also if the clock that its job started by is
+/// behind theirs.
+fn order_behind(attempt: AttemptOrder, restored: Option<AttemptOrder>) -> AttemptOrder {
+    match restored {
+        Some(before) if attempt <= before => AttemptOrder {
+            job_started_ms: before.job_started_ms + 1,
+            ..attempt
+        },
+        _ => attempt,
+    }
 }
 
 /// What a subtask has to put in order before it writes.
@@ -206,13 +264,14 @@ pub(crate) struct Recovery {
     prefixes: BTreeSet<String>,
     subtask: u32,
     parallelism: u32,
+    pub(crate) order: AttemptOrder,
 }
 
 impl Recovery {
     pub(crate) fn new(
         prefix: &str,
-        subtask: u32,
-        parallelism: u32,
+        (subtask, parallelism): (u32, u32),
+        attempt: AttemptOrder,
         restored: Option<&RestoredConnector>,
     ) -> Result<Self, ConnectorError> {
         let (states, committables) = match restored {
@@ -225,6 +284,7 @@ impl Recovery {
         let own: BTreeSet<_> = committables.into_iter().map(|prepared| prepared.id).collect();
         let mut prefixes = BTreeSet::from([prefix.to_owned()]);
         let mut prepared = own.clone();
+        let order = order_behind(attempt, states.iter().map(WriterState::order).max());
         for state in states {
             prefixes.insert(state.prefix);
             prepared.extend(state.prepared);
@@ -235,24 +295,24 @@ impl Recovery {
             prefixes,
             subtask,
             parallelism: parallelism.max(1),
+            order,
         })
     }
 
-    /// Whether this subtask has to abort the open transaction: also those of subtasks that there are no more.
+    /// Whether this subtask has to abort the open transaction: also those of subtasks that there are no more, and none of a later attempt.
     pub(crate) fn aborts(&self, id: &str) -> bool {
-        let owned = |(subtask, _)| subtask % self.parallelism == self.subtask;
-        let named = |prefix: &String| parse(prefix, id).is_some_and(owned);
+        let owned = |name: Name| name.subtask % self.parallelism == self.subtask && name.order <= self.order;
+        let named = |prefix: &String| Name::of(prefix, id).is_some_and(owned);
         !self.prepared.contains(id) && self.prefixes.iter().any(named)
     }
 }
 
-/// The ids of one subtask. As many are in use as transactions are open or prepared at once.
+/// The ids of one attempt. As many are in use as transactions are open or prepared at once.
 #[derive(Debug)]
 pub(crate) struct Pool {
     prefix: String,
     subtask: u32,
-    /// Prepared before this writer began: taken until they are given back.
-    taken: BTreeSet<u32>,
+    order: AttemptOrder,
     free: BTreeSet<u32>,
     /// Who wrote last under an id, where this writer knows it.
     known: BTreeMap<u32, ProducerIdentity>,
@@ -261,12 +321,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(prefix: &str, recovery: &Recovery) -> Self {
-        let subtask = recovery.subtask;
-        let own = |id: &String| parse(prefix, id).filter(|(of, _)| *of == subtask);
         Self {
-            taken: recovery.prepared.iter().filter_map(own).map(|(_, n)| n).collect(),
             prefix: prefix.to_owned(),
-            subtask,
+            subtask: recovery.subtask,
+            order: recovery.order,
             free: BTreeSet::new(),
             known: BTreeMap::new(),
             next: 0,
@@ -276,27 +334,23 @@ impl Pool {
     /// An id, and who wrote last under it if this writer knows it.
     pub(crate) fn take(&mut self) -> (String, Option<ProducerIdentity>) {
         let counter = self.free.pop_first().unwrap_or_else(|| {
-            while self.taken.contains(&self.next) {
-                self.next += 1;
-            }
             self.next += 1;
             self.next - 1
         });
-        let id = name(&self.prefix, self.subtask, counter);
-        (id, self.known.remove(&counter))
+        let name = Name {
+            subtask: self.subtask,
+            order: self.order,
+            counter,
+        };
+        (name.id(&self.prefix), self.known.remove(&counter))
     }
 
-    /// It is concluded, and this is who wrote last under it. Ids of other subtasks or prefixes are nothing to this one.
+    /// It is concluded, and this is who wrote last under it. Ids of other attempts, subtasks or prefixes are nothing to this one.
     pub(crate) fn put_back(&mut self, id: &str, identity: ProducerIdentity) {
-        if let Some((subtask, counter)) = parse(&self.prefix, id)
-            && subtask == self.subtask
-        {
-            self.taken.remove(&counter);
-            self.known.insert(counter, identity);
-            // one that it has not come to yet will be taken in its turn
-            if counter < self.next {
-                self.free.insert(counter);
-            }
+        let own = |name: &Name| name.subtask == self.subtask && name.order == self.order;
+        if let Some(name) = Name::of(&self.prefix, id).filter(own) {
+            self.known.insert(name.counter, identity);
+            self.free.insert(name.counter);
         }
     }
 }

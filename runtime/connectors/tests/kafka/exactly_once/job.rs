@@ -7,7 +7,7 @@ use futures::future::{poll_fn, try_join_all};
 use kafka_protocol::messages::ApiKey;
 use thalweg_connectors::kafka::{DeliveryGuarantee, KafkaSinkBuilder};
 use thalweg_connectors::{
-    Committable, ConnectorContext, ConnectorError, RestoredConnector, Sink, SinkWriter,
+    AttemptOrder, Committable, ConnectorContext, ConnectorError, RestoredConnector, Sink, SinkWriter,
 };
 use tokio::runtime::Runtime;
 
@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Pause,
     /// Tasks that stood still go on writing, and see that they were given up.
     Wake,
+    /// The attempt before the one that runs was held up on its way, and only starts now.
+    StartLate,
     /// Something fails after so many requests.
     Fault(usize, Fault),
 }
@@ -70,6 +72,9 @@ pub(crate) struct Job<'a> {
     parallelism: u32,
     position: i64,
     paused: Vec<Task>,
+    /// Of what runs; the ones between are those that start late.
+    attempt: u32,
+    started_from: Checkpoint,
 }
 
 /// An exactly-once sink that waits for nothing.
@@ -96,6 +101,8 @@ impl<'a> Job<'a> {
             parallelism,
             position: 0,
             paused: Vec::new(),
+            attempt: 0,
+            started_from: Checkpoint::default(),
         };
         job.start();
         for step in steps {
@@ -162,6 +169,10 @@ impl<'a> Job<'a> {
                 self.wake();
                 Ok(())
             }
+            Step::StartLate => {
+                self.start_late();
+                Ok(())
+            }
             Step::Fault(after, fault) => {
                 self.broker.lock().arm(after, fault);
                 Ok(())
@@ -174,7 +185,9 @@ impl<'a> Job<'a> {
         for _ in 0..STARTS {
             self.tasks.clear();
             self.position = self.complete.position;
-            self.tasks = (0..self.parallelism).map(|subtask| self.task(subtask)).collect();
+            self.started_from = self.complete.clone();
+            self.attempt += 2;
+            self.tasks = self.attempt(self.attempt);
             match self.commit() {
                 Ok(()) => return,
                 Err(Stop::Killed | Stop::Failed(ConnectorError::Unavailable(_))) => {}
@@ -184,16 +197,25 @@ impl<'a> Job<'a> {
         panic!("the job never got up");
     }
 
-    fn task(&self, subtask: u32) -> Task {
-        let share = self.complete.prepared.iter().skip(subtask as usize);
+    fn attempt(&self, attempt: u32) -> Vec<Task> {
+        let subtasks = 0..self.parallelism;
+        subtasks.map(|subtask| self.task(subtask, attempt)).collect()
+    }
+
+    fn task(&self, subtask: u32, attempt: u32) -> Task {
+        let share = self.started_from.prepared.iter().skip(subtask as usize);
         let prepared: Vec<_> = share.step_by(self.parallelism as usize).cloned().collect();
         let context = ConnectorContext {
             checkpointing: true,
             restored: Some(RestoredConnector {
                 checkpoint_id: 1,
-                states: self.complete.states.clone(),
+                states: self.started_from.states.clone(),
                 committables: prepared.clone(),
             }),
+            attempt: AttemptOrder {
+                attempt,
+                ..AttemptOrder::default()
+            },
             ..context(self.io, subtask, self.parallelism)
         };
         let sink = sink_of(&self.broker.servers, "job").build().unwrap();
@@ -269,7 +291,18 @@ impl<'a> Job<'a> {
     }
 
     fn wake(&mut self) {
-        for mut task in std::mem::take(&mut self.paused) {
+        let paused = std::mem::take(&mut self.paused);
+        self.disturb(paused);
+    }
+
+    fn start_late(&mut self) {
+        let late = self.attempt(self.attempt - 1);
+        self.disturb(late);
+    }
+
+    /// Tasks that do not know that they were given up.
+    fn disturb(&self, tasks: Vec<Task>) {
+        for mut task in tasks {
             // it may find out, or not
             let _ = write(self.io, task.writer.as_mut(), &numbers(-9..-6));
             let _ = flush(self.io, task.writer.as_mut());

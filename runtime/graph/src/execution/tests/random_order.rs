@@ -21,7 +21,7 @@ enum Happening {
     StaleTask(usize, usize),
     Garbage(usize, u64),
     Report(usize, u32, bool),
-    Unclaimed,
+    MissingGivenUp,
     Timer(usize),
     Fail(bool),
     Start,
@@ -51,7 +51,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         30 => n.prop_map(Happening::Timer),
         2 => rarely().prop_map(Happening::Fail),
         4 => Just(Happening::Start),
-        1 => Just(Happening::Unclaimed),
+        1 => Just(Happening::MissingGivenUp),
         1 => Just(Happening::Cancel),
     ]
 }
@@ -203,7 +203,7 @@ fn happen(job: &mut Harness, world: &mut World, what: &Happening) {
             generation: *generation,
             failure: failure(true),
         },
-        Happening::Unclaimed => Fact::Unclaimed,
+        Happening::MissingGivenUp => Fact::MissingGivenUp,
         Happening::Report(index, attempt, lives) => {
             // a TaskManager reports when it registers: what it had before was given up
             let has_some = world

@@ -19,6 +19,7 @@ fn behind_a_checkpoint() -> Harness {
         timeout_ms: 9_000,
         newest_checkpoint: NEWEST,
         finished: [(ended.unwrap(), 1)].into(),
+        ..Reconciliation::default()
     };
     Harness::reconciling(&two_strands(), &FIXED_DELAY, known)
 }
@@ -142,14 +143,89 @@ fn a_job_that_nobody_runs_is_started_like_a_new_one() {
 }
 
 #[test]
-fn a_job_that_there_is_room_for_is_not_waited_for_unless_a_part_of_it_runs() {
+fn what_is_missing_is_given_up_before_the_time_out_if_the_leader_has_room_for_it() {
+    let missing = |job: &Harness| {
+        let missing = job.graph.missing();
+        missing.map(|missing| (missing.slots, missing.is_part, missing.restarts_anyway))
+    };
     let mut job = reconciling();
-    job.tell(Fact::Unclaimed);
-    assert_eq!(job.status_changes(), [JobStatus::Restarting]);
-    let mut job = reconciling();
+    assert_eq!(missing(&job), Some((2, false, false)));
     let first = strand(&job, 0, 6, TaskState::Running);
-    job.tell(report("a", &[4], first)).tell(Fact::Unclaimed);
-    assert_eq!(job.graph.status(), JobStatus::Reconciling);
+    job.tell(report("a", &[4], first));
+    assert_eq!(missing(&job), Some((1, true, false)));
+    job.tell(Fact::MissingGivenUp);
+    assert_eq!(job.status_changes(), [JobStatus::Restarting]);
+    assert_eq!((missing(&job), job.graph.restarts()), (None, 1));
+    job.all_tasks(TaskState::Canceled).grant("a", &[5]).ready("a");
+    assert_eq!(attempts(&job), [7; 4]);
+}
+
+#[test]
+fn a_region_in_which_a_task_has_failed_starts_again_whoever_else_is_missing() {
+    let failed = |job: &Harness, subtask: u32| strand(job, subtask, 6, TaskState::Failed);
+    let restarts_anyway = |job: &Harness| job.graph.missing().map(|missing| missing.restarts_anyway);
+    let mut one_region = reconciling();
+    let tasks = failed(&one_region, 0);
+    one_region.tell(report("a", &[4], tasks));
+    assert_eq!(restarts_anyway(&one_region), Some(true));
+
+    let two = |configuration: &[(&str, &str)]| {
+        Harness::reconciling(&two_strands(), configuration, Reconciliation::default())
+    };
+    let mut regions = two(&FIXED_DELAY);
+    let tasks = failed(&regions, 0);
+    regions.tell(report("a", &[4], tasks));
+    assert_eq!(restarts_anyway(&regions), Some(false), "the other one may run");
+    let full = [
+        &FIXED_DELAY[..],
+        &[("jobmanager.execution.failover-strategy", "full")],
+    ]
+    .concat();
+    let mut whole = two(&full);
+    let tasks = failed(&whole, 0);
+    whole.tell(report("a", &[4], tasks));
+    assert_eq!(restarts_anyway(&whole), Some(true));
+}
+
+#[test]
+fn attempts_that_others_were_begun_behind_do_not_go_on_whoever_reports_them() {
+    let fresh = Harness::new(&two_strands(), &FIXED_DELAY);
+    let begun = fresh.graph.regions_of([ExecutionId {
+        attempt: 3,
+        ..fresh.id(1, 0)
+    }]);
+    assert_eq!(
+        begun.values().collect::<Vec<_>>(),
+        [&3],
+        "the region of the first strand"
+    );
+    let known = Reconciliation {
+        begun,
+        ..Reconciliation::default()
+    };
+    let mut job = Harness::reconciling(&two_strands(), &FIXED_DELAY, known);
+    let (first, second) = (
+        strand(&job, 0, 2, TaskState::Running),
+        strand(&job, 1, 2, TaskState::Running),
+    );
+    job.tell(report("a", &[0], first));
+    assert_eq!(job.actions, sent_away("a", &[0]));
+    job.tell(report("b", &[0], second)).tell(TIME_OUT);
+    job.grant("c", &[0]).ready("c");
+    assert_eq!(attempts(&job), [4, 2, 4, 2]);
+}
+
+#[test]
+fn what_is_started_in_the_place_of_a_worker_comes_after_it_by_whichever_clock() {
+    let mut job = reconciling();
+    let late = 1 << 50;
+    let mut reported = report("a", &[0, 1], Vec::new());
+    if let Fact::WorkerReported { worker, .. } = &mut reported {
+        worker.generation = late;
+    }
+    job.tell(reported).tell(TIME_OUT);
+    job.grant("a", &[0, 1]);
+    assert_eq!(job.generation("a"), late + 1);
 }
 
 #[test]

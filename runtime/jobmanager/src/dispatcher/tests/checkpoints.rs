@@ -292,3 +292,45 @@ async fn a_savepoint_while_the_job_waits_for_slots_begins_when_it_runs_or_is_giv
         None
     );
 }
+
+#[tokio::test]
+async fn that_a_savepoint_stopped_a_job_is_in_the_log_before_its_end_and_told_behind_it() {
+    let mut cluster = durable_cluster();
+    let (job, connection, tasks) = two_regions(&mut cluster).await;
+    let request = SnapshotRequest {
+        operation_id: "stop".to_owned(),
+        kind: OperationKind::Stop,
+        target: None,
+        drain: false,
+        full: true,
+    };
+    let begun = cluster.dispatcher.trigger_snapshot(job, request, cluster.now_ms);
+    assert_eq!(begun, Some(Ok("stop".to_owned())));
+    cluster.settle();
+    let id = cluster.trigger(connection).checkpoint_id;
+    cluster.acknowledge(connection, id, &tasks);
+    let metadata = cluster.metadata_to_write();
+    cluster.written(metadata, Ok(1));
+    cluster.report(connection, &tasks, control::TaskState::Finished);
+    let [(_, Content::OperationDone(done)), (_, Content::Result(_))] = &cluster.records[..] else {
+        panic!("{:?}", cluster.records)
+    };
+    assert!(
+        done.operation_id == "stop" && done.path.starts_with("file:///savepoints/"),
+        "{done:?}"
+    );
+    let end = |cluster: &Cluster| {
+        cluster
+            .dispatcher
+            .job(job)
+            .unwrap()
+            .operation("stop")
+            .unwrap()
+            .end
+            .clone()
+    };
+    assert_eq!((cluster.state(job).as_str(), end(&cluster)), ("RUNNING", None));
+    cluster.log();
+    assert_eq!(cluster.state(job), "FINISHED");
+    assert_eq!(end(&cluster).unwrap().1.unwrap().checkpoint_id, id);
+}

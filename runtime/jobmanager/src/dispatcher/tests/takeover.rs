@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use thalweg_proto::control::v1::{NotifyCheckpoint, RunningTask, RunningWorker, StopWorker};
+use thalweg_proto::control::v1::{NotifyCheckpoint, ReleaseSlots, RunningTask, RunningWorker, StopWorker};
 use thalweg_proto::state::v1::SnapshotMetadata;
 use thalweg_types::config::ClaimMode;
 
@@ -63,6 +63,14 @@ impl Cluster {
 
     /// As the job log has it.
     async fn recover(&mut self) -> JobId {
+        self.recover_with(|_| {}).await
+    }
+
+    async fn recover_with(&mut self, change: impl FnOnce(&mut Submission)) -> JobId {
+        self.recover_as(Recovered::default(), change).await
+    }
+
+    async fn recover_as(&mut self, recovered: Recovered, change: impl FnOnce(&mut Submission)) -> JobId {
         let job = JobId::from_u128(JOB);
         let mut submission = submission(&self.packages, job, &CHECKPOINTED).await;
         let metadata = SnapshotMetadata {
@@ -81,7 +89,7 @@ impl Cluster {
         });
         submission.earlier_checkpoint = Some(NEWEST);
         submission.recoverable = true;
-        let recovered = Recovered { started_ms: 0 };
+        change(&mut submission);
         let job = self
             .dispatcher
             .recover_job(submission, recovered, self.now_ms)
@@ -229,16 +237,18 @@ async fn workers_of_jobs_that_nobody_knows_are_stopped_and_their_slots_are_free(
 }
 
 #[tokio::test]
-async fn what_is_not_reported_in_time_is_started_again_beside_what_is() {
+async fn what_is_not_reported_and_there_is_room_for_is_started_again_beside_what_is() {
     let mut cluster = new_leader();
     let job = cluster.recover().await;
     cluster.recovery_done();
     let a = cluster.register_again("a", vec![worker(0, 3, 5)]);
-    cluster.pass(9_999);
+    for _ in 0..9 {
+        cluster.pass(500);
+    }
     assert_eq!(cluster.state(job), "RECONCILING");
     assert_eq!(brief(&cluster.take_commands(a)), ["registered"]);
-    cluster.pass(1);
-    assert_eq!(cluster.state(job), "RESTARTING");
+    cluster.pass(500);
+    assert_eq!(cluster.state(job), "RESTARTING", "there is room for it");
     let commands = cluster.take_commands(a);
     assert!(brief(&commands).contains(&"cancel 2".to_owned()), "{commands:?}");
     let tasks: Vec<_> = worker(0, 3, 0)
@@ -357,4 +367,213 @@ async fn what_happens_to_a_task_before_its_job_is_recovered_counts() {
     let job = cluster.recover().await;
     cluster.recovery_done();
     assert_eq!(cluster.state(job), "RESTARTING");
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_waited_for_until_the_time_is_over() {
+    let mut cluster = new_leader();
+    let other = cluster.submit(2, &[]).await;
+    let job = cluster.recover().await;
+    cluster.recovery_done();
+    cluster.register_again("a", vec![worker(0, 3, 5)]);
+    assert_eq!(cluster.status(other).slots_held, 1);
+    for _ in 0..19 {
+        cluster.pass(500);
+    }
+    assert_eq!(cluster.state(job), "RECONCILING");
+    cluster.pass(500);
+    assert_eq!(cluster.state(job), "RESTARTING");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_not_waited_for_if_a_task_beside_it_has_failed() {
+    let mut cluster = new_leader();
+    let job = cluster.recover().await;
+    cluster.recovery_done();
+    let mut reported = worker(0, 3, 5);
+    reported.tasks[1].state = control::TaskState::Failed.into();
+    cluster.register_again("a", vec![reported]);
+    assert_eq!(cluster.state(job), "RECONCILING");
+    cluster.pass(500);
+    assert_eq!(cluster.state(job), "RECONCILING");
+    cluster.pass(500);
+    assert_eq!(cluster.state(job), "RESTARTING");
+}
+
+#[tokio::test]
+async fn a_task_manager_is_told_of_slots_that_a_worker_has_and_does_not_need() {
+    let mut cluster = new_leader();
+    let job = cluster.recover().await;
+    let mut wide = worker(0, 3, 5);
+    wide.slots = vec![0, 1];
+    cluster.register_again("b", vec![worker(1, 3, 5)]);
+    let a = cluster.register_again("a", vec![wide]);
+    assert_eq!(cluster.state(job), "RUNNING");
+    let release = ReleaseSlots {
+        job_id: job.to_string(),
+        worker_generation: 40,
+        slots: vec![0],
+    };
+    let commands = cluster.take_commands(a);
+    assert!(commands.contains(&Command::ReleaseSlots(release)), "{commands:?}");
+    let pool = &cluster.dispatcher.resources().pool;
+    assert_eq!(pool.free_on(&TaskManagerId("a".to_owned())), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_sent_away_has_no_say_in_how_others_are_started() {
+    let mut cluster = new_leader();
+    let job = cluster.recover().await;
+    cluster.recovery_done();
+    let a = cluster.register_again("a", vec![worker(0, 3, 5)]);
+    // An earlier leader had begun to start it, and nobody has used it.
+    let useless = RunningWorker {
+        tasks: Vec::new(),
+        running: Vec::new(),
+        worker_generation: 50,
+        exchange_token: "another".to_owned(),
+        ..worker(1, 0, 0)
+    };
+    let b = cluster.register_again("b", vec![useless]);
+    assert_eq!(brief(&cluster.take_commands(b))[..2], ["registered", "stop"]);
+    assert_eq!(cluster.state(job), "RESTARTING");
+    let tasks: Vec<_> = worker(0, 3, 0)
+        .tasks
+        .into_iter()
+        .filter_map(|task| task.execution)
+        .collect();
+    cluster.report(a, &tasks, control::TaskState::Canceled);
+    let commands = [cluster.take_commands(a), cluster.take_commands(b)].concat();
+    let tokens = start_commands(&commands).into_iter();
+    let tokens: Vec<_> = tokens.map(|start| start.exchange_token.as_str()).collect();
+    assert!(
+        !tokens.is_empty() && tokens.iter().all(|token| *token == "token"),
+        "{tokens:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_runs_needs_no_package_and_what_is_to_be_started_waits_for_it() {
+    let mut cluster = new_leader();
+    let mut package = None;
+    let job = cluster
+        .recover_with(|submission| {
+            package = submission.package.take();
+            submission.package_follows = true;
+        })
+        .await;
+    cluster.recovery_done();
+    let a = cluster.register_again("a", vec![worker(0, 3, 5)]);
+    let b = cluster.register_again("b", vec![worker(1, 3, 5)]);
+    assert_eq!(cluster.state(job), "RUNNING");
+    cluster.dispatcher.disconnected(b, cluster.now_ms);
+    cluster.settle();
+    let tasks: Vec<_> = worker(0, 3, 0)
+        .tasks
+        .into_iter()
+        .filter_map(|task| task.execution)
+        .collect();
+    cluster.report(a, &tasks, control::TaskState::Canceled);
+    cluster.pass(1_000);
+    assert!(start_commands(&cluster.take_commands(a)).is_empty());
+    let package = package.unwrap();
+    let sha256 = package.sha256.clone();
+    cluster
+        .dispatcher
+        .package_fetched(job, Ok(package), cluster.now_ms);
+    cluster.settle();
+    let commands = cluster.take_commands(a);
+    let [start] = start_commands(&commands)[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((&start.package_sha256, start.slots.len()), (&sha256, 2));
+    cluster.say(a, ready(start));
+    assert_eq!(deployed(cluster.take_commands(a)).len(), 4);
+}
+
+#[tokio::test]
+async fn a_job_whose_package_is_gone_is_shown_as_failed_and_nothing_of_it_is_deleted_or_logged() {
+    let mut cluster = new_leader();
+    let job = cluster
+        .recover_with(|submission| {
+            submission.package = None;
+            submission.package_follows = true;
+        })
+        .await;
+    cluster.recovery_done();
+    let a = cluster.register_again("a", vec![worker(0, 3, 5)]);
+    let b = cluster.register_again("b", vec![worker(1, 3, 5)]);
+    let before = cluster.storage.len();
+    for connection in [a, b] {
+        cluster.take_commands(connection);
+    }
+    let gone = Failure::new(FailureClass::Fatal, "there is no package");
+    cluster.dispatcher.package_fetched(job, Err(gone), cluster.now_ms);
+    cluster.settle();
+    let status = cluster.status(job);
+    assert_eq!(
+        (
+            status.state.as_str(),
+            status.last_failure.unwrap().message.as_str()
+        ),
+        ("FAILED", "there is no package")
+    );
+    for connection in [a, b] {
+        assert_eq!(brief(&cluster.take_commands(connection)), ["stop"]);
+    }
+    assert_eq!(cluster.dispatcher.resources().pool.free(), 4);
+    assert_eq!((cluster.storage.len(), cluster.records.len()), (before, 0));
+}
+
+#[tokio::test]
+async fn tasks_that_would_end_behind_a_savepoint_that_is_told_not_to_have_stopped_the_job_start_again() {
+    for stop_given_up in [None, Some(NEWEST)] {
+        let mut cluster = new_leader();
+        let recovered = Recovered {
+            stop_given_up,
+            ..Recovered::default()
+        };
+        let job = cluster.recover_as(recovered, |_| {}).await;
+        cluster.recovery_done();
+        let stopping = |subtask| RunningWorker {
+            stop_savepoint_id: NEWEST,
+            ..worker(subtask, 3, 5)
+        };
+        let a = cluster.register_again("a", vec![stopping(0)]);
+        cluster.register_again("b", vec![stopping(1)]);
+        let is_stopped = brief(&cluster.take_commands(a)).contains(&"stop".to_owned());
+        assert_eq!(is_stopped, stop_given_up.is_some());
+        assert_eq!(cluster.state(job) == "RUNNING", stop_given_up.is_none());
+    }
+}
+
+#[tokio::test]
+async fn attempts_are_in_the_log_before_they_are_deployed_and_once() {
+    let mut cluster = new_leader();
+    cluster.dispatcher.lead(EPOCH);
+    cluster.recover().await;
+    cluster.recovery_done();
+    let a = cluster.register_again("a", vec![worker(0, 3, 5)]);
+    let b = cluster.register_again("b", vec![worker(1, 3, 5)]);
+    assert!(cluster.records.is_empty(), "what goes on is no new attempt");
+    cluster.dispatcher.disconnected(b, cluster.now_ms);
+    cluster.settle();
+    let tasks: Vec<_> = worker(0, 3, 0)
+        .tasks
+        .into_iter()
+        .filter_map(|task| task.execution)
+        .collect();
+    cluster.report(a, &tasks, control::TaskState::Canceled);
+    cluster.pass(1_000);
+    let commands = cluster.take_commands(a);
+    let [start] = start_commands(&commands)[..] else {
+        panic!("{commands:?}")
+    };
+    cluster.say(a, ready(start));
+    assert_eq!(deployed(cluster.take_commands(a)).len(), 4);
+    let [(_, Content::AttemptsBegun(begun))] = &cluster.records[..] else {
+        panic!("{:?}", cluster.records)
+    };
+    let attempts: Vec<u32> = begun.regions.iter().map(|region| region.attempt).collect();
+    assert_eq!(attempts, [4]);
 }

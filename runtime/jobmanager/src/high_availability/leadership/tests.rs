@@ -1,5 +1,7 @@
 //! The state machine by its facts; the loop with two candidates on one store.
 
+use thalweg_proto::ha::v1::Retired;
+
 use super::super::election::{ElectionEvents, StorageElection};
 use super::super::role::Role;
 use super::super::testing::Memory;
@@ -89,6 +91,31 @@ fn a_leader_whose_election_is_revoked_goes_on_until_there_is_a_successor() {
         "this JobManager leads no longer: them:6123 took over with epoch 2"
     );
     assert_eq!(leadership.handle(granted()), [], "it does not come back");
+}
+
+#[test]
+fn whoever_sees_that_the_cluster_was_deleted_ends_but_for_the_leader_that_did_it() {
+    let retired = |number: u64| {
+        let record = Record {
+            number,
+            content: Some(Content::Retired(Retired {})),
+            ..Record::default()
+        };
+        Fact::Looked(Some(Box::new(record)))
+    };
+    let leading = || {
+        let mut leadership = leadership();
+        leadership.handle(granted());
+        leadership.handle(Fact::Looked(None));
+        leadership.handle(Fact::Took(1));
+        leadership
+    };
+    assert_eq!(leading().handle(retired(2)), []);
+    for (mut late, number) in [(leading(), 3), (leadership(), 2)] {
+        late.handle(granted());
+        let reason = stopped(&late.handle(retired(number)));
+        assert!(reason.contains("its cluster was deleted"), "{reason}");
+    }
 }
 
 #[test]

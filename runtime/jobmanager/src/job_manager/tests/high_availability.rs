@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use thalweg_proto::cluster::v1::TriggerSavepointRequest;
+use thalweg_proto::cluster::v1::{RetireRequest, TriggerSavepointRequest};
 use thalweg_proto::control::v1::LeaderRequest;
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
 use thalweg_types::Failure;
@@ -439,6 +439,64 @@ async fn a_package_or_a_checkpoint_that_is_gone_fails_the_job_and_says_which() {
     let failed = until_status(&second, job, |status| status.state == "FAILED").await;
     let message = failed.last_failure.unwrap().message;
     assert!(message.contains("chk-"), "{message}");
+}
+
+#[tokio::test]
+async fn a_package_that_is_gone_fails_the_job_and_leaves_its_log_as_it_is() {
+    let shared = Shared::new();
+    let first = shared.leader().await;
+    let job = shared.submit(&first, "op", &[]).await;
+    drop(first);
+    let packages = shared.folder.path().join("high-availability/default/packages");
+    std::fs::remove_dir_all(packages).unwrap();
+    let second = shared.leader().await;
+    let failed = until_status(&second, job, |status| status.state == "FAILED").await;
+    let message = failed.last_failure.unwrap().message;
+    assert!(message.contains("/packages/"), "{message}");
+    assert!(shared.log_of(job).join(format!("{:020}", 1)).exists());
+}
+
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_deleted_leaves_nothing_and_nobody_leads_it_again() {
+    let shared = Shared::new();
+    let leader = shared.leader().await;
+    let mut standby = shared.start(&[], None).await;
+    let job = shared.submit(&leader, "op", &[]).await;
+    let mut client = cluster_client(&leader).await;
+    let mut retire = async || {
+        let answer = client.retire(RetireRequest {}).await;
+        answer.unwrap().into_inner().failure
+    };
+    let message = retire().await.unwrap().message;
+    assert!(message.contains("1 of the jobs have not ended"), "{message}");
+    leader.handle.cancel(job).await.unwrap();
+    until_status(&leader, job, |status| status.state == "CANCELED").await;
+    for _ in 0..2 {
+        assert_eq!(retire().await, None);
+    }
+    let mut late = shared.start(&[], None).await;
+    for waiting in [&mut standby, &mut late] {
+        let reason = tokio::time::timeout(Duration::from_secs(60), waiting.handle.ended());
+        let reason = reason.await.unwrap();
+        assert!(reason.contains("its cluster was deleted"), "{reason}");
+    }
+    until_status(&leader, job, |status| status.state == "CANCELED").await;
+    assert!(leader.handle.is_retired());
+    let folder = shared.folder.path().join("high-availability");
+    assert_eq!(files_below(&folder).len(), 1, "{:?}", files_below(&folder));
+    leader.handle.shutdown().await;
+    assert_eq!(files_below(&folder), Vec::<std::path::PathBuf>::new());
 }
 
 async fn remove_when_quiet(folder: &Path) {

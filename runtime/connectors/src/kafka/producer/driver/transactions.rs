@@ -6,9 +6,9 @@
 //!                                         '-- id given back <- committed <- asked by the task
 //! ```
 //!
-//! Invariants: nothing is taken from the accumulator while no transaction is open, and both are looked at under one lock. What may take
-//! something from another writer, aborting and claiming, is done soon after the start or not at all: a writer that stood still at its start
-//! and wakes after it was replaced ends. Later ids are claimed only if more are in use at once than ever before.
+//! Invariants: nothing is taken from the accumulator while no transaction is open, and both are looked at under one lock. What was left open
+//! is aborted, and the first ids are claimed, soon after the start or not at all: a writer that stood still at its start and wakes after it
+//! was replaced ends. Whenever that is, it takes nothing from a later attempt ([`Recovery::aborts`]).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -16,15 +16,47 @@ fn restored(states: Vec<Vec<u8>>, committables: Vec<Committable>) -> RestoredCon
     }
 }
 
+fn order(job_started_ms: u64, leader_epoch: u64, attempt: u32) -> AttemptOrder {
+    AttemptOrder {
+        job_started_ms,
+        leader_epoch,
+        attempt,
+    }
+}
+
 #[test]
-fn a_name_belongs_to_one_prefix_only() {
-    assert_eq!(parse("a", "a-1-0"), Some((1, 0)));
-    assert_eq!(parse("a-1", "a-1-0"), None);
-    assert_eq!(
-        (parse("a", "a-1-0-0"), parse("a-1", "a-1-0-0")),
-        (None, Some((0, 0)))
-    );
-    assert_eq!((parse("a", "a-01-0"), parse("a", "b-1-0")), (None, None));
+fn an_id_names_one_attempt_and_belongs_to_one_prefix_only() {
+    let name = Name {
+        subtask: 1,
+        order: order(0x19a, 0xc, 12),
+        counter: 3,
+    };
+    let id = name.id("a");
+    assert_eq!(id, "a-1-19a.c.12-3");
+    assert_eq!(Name::of("a", &id), Some(name));
+    assert_eq!(Name::of("a-1", &id), None);
+    for foreign in [
+        "a-1-19a.c.12-3-0",
+        "a-1-19A.c.12-3",
+        "a-01-19a.c.12-3",
+        "a-1-19a.c-3",
+        "a-1-3",
+        "b-1-19a.c.12-3",
+    ] {
+        assert_eq!(Name::of("a", foreign), None, "{foreign}");
+    }
+    assert!(Name::of("a-1-2", "a-1-2-3-0.0.0-4").is_some() && Name::of("a", "a-1-2-3-0.0.0-4").is_none());
+}
+
+#[test]
+fn an_attempt_comes_after_those_that_it_goes_on_from_also_if_its_clock_is_behind() {
+    let before = order(100, 7, 5);
+    assert_eq!(order_behind(order(100, 8, 0), Some(before)), order(100, 8, 0));
+    assert_eq!(order_behind(order(90, 1, 0), None), order(90, 1, 0));
+    let first = order_behind(order(90, 1, 0), Some(before));
+    assert!(first > before);
+    let second = order_behind(order(90, 1, 1), Some(first));
+    assert!(second > first && order_behind(order(90, 1, 2), Some(first)) > second);
 }
 
 #[test]
@@ -51,39 +83,44 @@ fn a_transaction_comes_back_from_a_checkpoint_with_the_data_that_it_wrote() {
 #[test]
 fn what_any_subtask_prepared_is_kept_and_what_else_is_open_is_aborted_by_one() {
     let states = [
-        writer_state("p", &["p-0-1".to_owned()]),
-        writer_state("old", &["old-4-0".to_owned()]),
+        writer_state("p", order(5, 1, 3), &["p-0-5.1.3-1".to_owned()]),
+        writer_state("old", order(4, 1, 0), &["old-4-4.1.0-0".to_owned()]),
     ];
-    let restored = restored(states.concat(), vec![prepared("old-4-0").committable()]);
-    let recoveries = [0, 1, 2].map(|subtask| Recovery::new("p", subtask, 3, Some(&restored)).unwrap());
+    let restored = restored(states.concat(), vec![prepared("old-4-4.1.0-0").committable()]);
+    let recoveries =
+        [0, 1, 2].map(|subtask| Recovery::new("p", (subtask, 3), order(5, 2, 1), Some(&restored)).unwrap());
     let aborting = |id: &str| recoveries.iter().filter(|recovery| recovery.aborts(id)).count();
-    for open in ["p-0-0", "p-1-1", "p-8-3", "old-4-1"] {
+    for open in [
+        "p-0-5.1.3-0",
+        "p-1-5.1.4-1",
+        "p-8-4.9.9-3",
+        "old-4-4.1.0-1",
+        "p-2-5.2.1-0",
+    ] {
         assert_eq!(aborting(open), 1, "{open}");
     }
-    for kept in ["p-0-1", "old-4-0", "other-0-0", "p-x-0"] {
+    let kept = ["p-0-5.1.3-1", "old-4-4.1.0-0", "other-0-0.0.0-0", "p-x-0.0.0-0"];
+    let later = ["p-0-5.2.2-0", "p-1-5.3.0-0", "old-2-6.1.0-0"];
+    for kept in kept.into_iter().chain(later) {
         assert_eq!(aborting(kept), 0, "{kept}");
     }
 }
 
 #[test]
-fn an_id_is_never_given_twice_whenever_it_comes_back() {
-    let restored = restored(
-        writer_state("p", &["p-0-0".to_owned(), "p-0-2".to_owned()]),
-        Vec::new(),
-    );
-    let recovery = Recovery::new("p", 0, 1, Some(&restored)).unwrap();
+fn an_id_is_given_again_when_it_has_come_back_and_no_other_attempts_id_ever_is() {
+    let recovery = Recovery::new("p", (0, 1), order(5, 2, 1), None).unwrap();
     let mut pool = Pool::new("p", &recovery);
     let mut take = |given_back: &[&str]| {
         given_back.iter().for_each(|id| pool.put_back(id, IDENTITY));
         let (id, known) = pool.take();
         (id, known.is_some())
     };
-    let known = |id: &str| (id.to_owned(), true);
-    let fresh = |id: &str| (id.to_owned(), false);
-    assert_eq!(take(&["p-0-0"]), known("p-0-0"));
-    assert_eq!((take(&[]), take(&[])), (fresh("p-0-1"), fresh("p-0-3")));
-    assert_eq!(take(&["p-0-2", "p-1-7", "p-0-1"]), known("p-0-1"));
-    assert_eq!((take(&[]), take(&[])), (known("p-0-2"), fresh("p-0-4")));
+    let known = |counter: u32| (format!("p-0-5.2.1-{counter}"), true);
+    let fresh = |counter: u32| (format!("p-0-5.2.1-{counter}"), false);
+    assert_eq!((take(&[]), take(&[])), (fresh(0), fresh(1)));
+    assert_eq!(take(&["p-0-5.2.0-7", "p-1-5.2.1-7", "q-0-5.2.1-7"]), fresh(2));
+    assert_eq!(take(&["p-0-5.2.1-1"]), known(1));
+    assert_eq!((take(&[]), take(&["p-0-5.2.1-0"])), (fresh(3), known(0)));
 }
 
 #[test]
