@@ -12,12 +12,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use thalweg_jobmanager::simulation::{Answered, Ask, Found, Job, Leader, Logged, Output, Store as Work};
+use thalweg_jobmanager::simulation::{
+    Answered, Ask, Asked, Found, Job, Leader, Logged, OperationEnd, Output, Store as Work, Wish,
+};
 use thalweg_proto::cluster::v1::JobStatus;
 use thalweg_proto::control::v1::TaskManagerMessage;
 use thalweg_proto::control::v1::task_manager_message::Message;
 use thalweg_proto::state::v1::SnapshotMetadata;
-use thalweg_types::JobId;
+use thalweg_types::{Failure, JobId};
 
 use crate::shared::{Input, Process, Shared, Timer, Variant};
 use crate::steps::Step;
@@ -31,8 +33,15 @@ const LEADER_TIMEOUT_MS: u64 = 3_000;
 /// How often a leader looks for a successor: one in so many watches.
 const LOOKS: u64 = 5;
 const RETRY_MS: u64 = 200;
+/// For a package to be fetched.
+const PACKAGE_MS: u64 = 3_000;
 /// How often writing metadata is tried.
 const METADATA_TRIES: u32 = 2;
+
+/// The folder of all savepoints.
+pub(crate) const SAVEPOINTS: &str = "file:///simulated/savepoints";
+/// States that a job ends in.
+pub(crate) const ENDS: [&str; 3] = ["FINISHED", "CANCELED", "FAILED"];
 
 /// What an answer of the store is for.
 #[derive(Debug, Clone)]
@@ -42,13 +51,16 @@ enum Doing {
     ReadMetadata(JobId, String, bool),
     ListFolder(JobId),
     WriteMetadata(JobId, Writing),
+    WritePointer(JobId, Writing),
     Delete,
 }
 
 #[derive(Debug, Clone)]
 struct Writing {
     folder: String,
+    pointer: Option<String>,
     metadata: Arc<SnapshotMetadata>,
+    asked: Asked,
     tries: u32,
 }
 
@@ -67,7 +79,6 @@ pub(crate) struct JobManager {
     process: Process,
     index: usize,
     count: usize,
-    jobs: Arc<Vec<Job>>,
     leader: Option<Leader>,
     led: BTreeMap<JobId, Led>,
     /// Of the logs that are not here yet.
@@ -91,15 +102,18 @@ impl JobManager {
         count: usize,
         instance: u64,
         configuration: &BTreeMap<String, String>,
-        jobs: Arc<Vec<Job>>,
+        variant: Variant,
         now_ms: u64,
     ) -> Self {
+        let mut leader = Leader::standby(&format!("{instance:016x}"), configuration, now_ms).ok();
+        if let Some(leader) = leader.as_mut().filter(|_| variant == Variant::TellBeforeLog) {
+            leader.tell_at_once();
+        }
         Self {
             process: Process::JobManager(index),
             index,
             count,
-            jobs,
-            leader: Leader::standby(&format!("{instance:016x}"), configuration, now_ms).ok(),
+            leader,
             led: BTreeMap::new(),
             recovering: BTreeSet::new(),
             connections: BTreeSet::new(),
@@ -139,6 +153,51 @@ impl JobManager {
         self.carry_out(shared);
     }
 
+    /// Asks for a snapshot; nothing if it does not lead, or does not know the job.
+    pub(crate) fn ask_for(
+        &mut self,
+        shared: &mut Shared,
+        job: JobId,
+        id: &str,
+        wish: Wish,
+    ) -> Option<Result<(), Failure>> {
+        let now_ms = shared.clock(self.process);
+        let leader = self.leader.as_mut()?;
+        let asked = leader.ask_for(job, id, wish, SAVEPOINTS, now_ms);
+        self.carry_out(shared);
+        asked
+    }
+
+    /// How an operation is doing, as this leader tells it.
+    pub(crate) fn operation(&self, job: JobId, id: &str) -> Option<Option<OperationEnd>> {
+        self.leader.as_ref()?.operation(job, id)
+    }
+
+    /// Submits a job that came to be wanted, unless that was done. One that leads later finds that it has no log.
+    pub(crate) fn submit(&mut self, shared: &mut Shared, job: JobId) {
+        if self.epoch() > 0 && self.recovering.is_empty() && !self.led.contains_key(&job) {
+            self.led.insert(job, Led::default());
+            self.begin(shared, job);
+            self.carry_out(shared);
+        }
+    }
+
+    fn begin(&mut self, shared: &mut Shared, job: JobId) {
+        let now_ms = shared.clock(self.process);
+        let wanted = shared.wanted.iter().find(|wanted| wanted.job.id == job).cloned();
+        let Some((leader, wanted)) = self.leader.as_mut().zip(wanted) else {
+            return;
+        };
+        let found = Found {
+            newest_is_foreign: wanted.start.is_some(),
+            checkpoints: wanted.start.into_iter().collect(),
+            ..Found::default()
+        };
+        if let Err(failure) = leader.submit(&wanted.job, found, now_ms) {
+            shared.violated(format_args!("a job is refused: {failure}"));
+        }
+    }
+
     fn with_leader(&mut self, shared: &Shared, act: impl FnOnce(&mut Leader, u64)) {
         let now_ms = shared.clock(self.process);
         if let Some(leader) = &mut self.leader {
@@ -166,6 +225,12 @@ impl JobManager {
             Input::Timer(Timer::Again(ticket)) => {
                 if let Some((_, request)) = self.doing.get(&ticket) {
                     shared.store(self.process, ticket, request.clone());
+                }
+            }
+            Input::Timer(Timer::Package(job)) => {
+                shared.step(Step::PackageFetched, format_args!("{} {job}", self.process));
+                if let Some((leader, job)) = self.leader.as_mut().zip(job_of(shared, job)) {
+                    leader.package_is_here(&job, now_ms);
                 }
             }
             Input::Timer(_) => {}
@@ -224,7 +289,7 @@ impl JobManager {
             Step::LeadershipTaken,
             format_args!("{} epoch {epoch}", self.process),
         );
-        let ids: Vec<JobId> = self.jobs.iter().map(|job| job.id).collect();
+        let ids: Vec<JobId> = shared.wanted.iter().map(|wanted| wanted.job.id).collect();
         for job in ids {
             self.led.insert(job, Led::default());
             self.recovering.insert(job);
@@ -247,12 +312,13 @@ impl JobManager {
         let passes = matches!(answer, Err(StoreError::Unavailable | StoreError::TimedOut));
         match (doing, answer) {
             (Doing::WriteMetadata(job, writing), answer) => self.wrote(shared, job, writing, &answer),
-            (Doing::Delete, _) => {}
+            (Doing::WritePointer(job, writing), answer) => self.wrote_pointer(shared, job, &writing, &answer),
             (doing, Err(_)) if passes => {
                 self.doing.insert(ticket, (doing, request));
                 self.repeated.insert(ticket);
                 shared.after(RETRY_MS, self.process, Input::Timer(Timer::Again(ticket)));
             }
+            (Doing::Delete, _) => {}
             (Doing::Ask(ask), answer) => {
                 if matches!(answer, Err(StoreError::Exists)) && self.repeated.remove(&ticket) {
                     shared.step(Step::LogReadBack, format_args!("{} {request}", self.process));
@@ -286,16 +352,16 @@ impl JobManager {
     fn taken_over(&mut self, shared: &mut Shared, job: JobId, logged: Option<Logged>) {
         shared.step(Step::JobTaken, format_args!("{} {job}", self.process));
         let Some(logged) = logged else {
-            let known = self.jobs.iter().find(|known| known.id == job).cloned();
             self.done_recovering(shared, job);
-            if let Some((leader, job)) = self.leader.as_mut().zip(known)
-                && let Err(failure) = leader.submit(&job)
-            {
-                shared.violated(format_args!("a job is refused: {failure}"));
-            }
-            return;
+            return self.begin(shared, job);
         };
         if logged.ended {
+            let now_ms = shared.clock(self.process);
+            if let Some((leader, job)) = self.leader.as_mut().zip(job_of(shared, job))
+                && let Err(failure) = leader.ended(&job, now_ms)
+            {
+                shared.violated(format_args!("a job that is over can't be shown: {failure}"));
+            }
             return self.done_recovering(shared, job);
         }
         let Some(led) = self.led.get_mut(&job) else { return };
@@ -325,12 +391,13 @@ impl JobManager {
 
     fn recovered(&mut self, shared: &mut Shared, job: JobId, files: &[(String, Content)]) {
         let now_ms = shared.clock(self.process);
-        let known = self.jobs.iter().find(|known| known.id == job).cloned();
+        let known = job_of(shared, job);
         let (Some(led), Some(known)) = (self.led.get_mut(&job), known) else {
             return;
         };
         let mut found = std::mem::take(&mut led.found);
         let numbers = files.iter().filter_map(|(path, _)| checkpoint_of(path));
+        found.newest_is_foreign = led.logged.newest_is_foreign;
         found.highest_checkpoint = numbers.max().unwrap_or(0).max(led.logged.highest_checkpoint);
         let cancel = led.logged.cancel;
         let newest = found
@@ -346,6 +413,8 @@ impl JobManager {
         {
             shared.violated(format_args!("{job} does not go on: {failure}"));
         }
+        let fetched_ms = shared.random.below(PACKAGE_MS);
+        shared.after(fetched_ms, self.process, Input::Timer(Timer::Package(job)));
         self.done_recovering(shared, job);
     }
 
@@ -434,11 +503,19 @@ impl JobManager {
 
     fn work(&mut self, shared: &mut Shared, job: JobId, work: Work) {
         match work {
-            Work::WriteMetadata { folder, metadata, .. } => {
+            Work::WriteMetadata {
+                folder,
+                pointer,
+                metadata,
+                asked,
+                ..
+            } => {
                 let tries = 1;
                 let writing = Writing {
                     folder,
+                    pointer,
                     metadata,
+                    asked,
                     tries,
                 };
                 self.write(shared, job, writing);
@@ -488,8 +565,43 @@ impl JobManager {
                 leader.checkpoint_ended(job, id, true, now_ms);
             });
         }
+        match writing.pointer.clone() {
+            Some(pointer) => {
+                let content = Content::Pointer(writing.folder.clone());
+                let doing = Doing::WritePointer(job, writing);
+                self.ask(shared, doing, Request::Put(pointer, content));
+            }
+            None => self.stored_all(shared, job, &writing),
+        }
+    }
+
+    fn wrote_pointer(
+        &mut self,
+        shared: &mut Shared,
+        job: JobId,
+        writing: &Writing,
+        answer: &Result<Answer, StoreError>,
+    ) {
+        if answer.is_ok() {
+            return self.stored_all(shared, job, writing);
+        }
+        let id = writing.metadata.checkpoint_id;
+        shared.step(Step::MetadataFailed, format_args!("{job} savepoint {id}"));
         self.with_leader(shared, |leader, now_ms| {
-            leader.metadata_stored(job, &writing.folder, &writing.metadata, now_ms);
+            leader.checkpoint_ended(job, id, false, now_ms);
+        });
+    }
+
+    fn stored_all(&mut self, shared: &mut Shared, job: JobId, writing: &Writing) {
+        let stops_job = writing.pointer.is_some();
+        self.with_leader(shared, |leader, now_ms| {
+            let Writing {
+                folder,
+                metadata,
+                asked,
+                ..
+            } = writing;
+            leader.metadata_stored(job, folder, stops_job, metadata, asked, now_ms);
         });
     }
 
@@ -502,6 +614,18 @@ impl JobManager {
             if status.state != led.state {
                 if led.state == "RECONCILING" && status.state == "RUNNING" && status.tasks_running > 0 {
                     shared.step(Step::Reconciled, job);
+                }
+                if led.state == "RECONCILING" && status.state == "RESTARTING" && status.slots_held > 0 {
+                    shared.step(Step::ReconciledInPart, job);
+                }
+                if ENDS.contains(&status.state.as_str()) {
+                    shared.step(Step::ResultTold, format_args!("{job} {}", status.state));
+                    if !shared.truth.has_result(&job.to_string()) {
+                        shared.violated(format_args!(
+                            "{job} is told to be {}, which no log has",
+                            status.state
+                        ));
+                    }
                 }
                 shared.say_so(format_args!("{} {job} is {}", self.process, status.state));
                 led.state = status.state;
@@ -523,6 +647,11 @@ impl JobManager {
             );
         }
     }
+}
+
+fn job_of(shared: &Shared, job: JobId) -> Option<Job> {
+    let wanted = shared.wanted.iter().find(|wanted| wanted.job.id == job);
+    wanted.map(|wanted| wanted.job.clone())
 }
 
 fn request(ask: Ask) -> Request {

@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Faults: any process is killed at any step, paused for long and woken, cut off in one direction or both; connections break;
-//! the store fails. Checked at every step: each row is committed once; nothing is committed or told to be complete but what a job's
-//! log has; no earlier leader writes behind a later one; nothing is deleted that the newest logged checkpoint needs; an operator
+//! the store fails; clocks jump; transactions are open for too long. Jobs are asked for savepoints, stopped with one and started from it, or come
+//! to their end. Checked at every step: each row is committed once; nothing is committed or told to be complete but what a job's
+//! log has, nor that an operation or the job has ended; no earlier leader writes behind a later one; nothing is deleted that the newest logged checkpoint needs; an operator
 //! sees each row once and in order. Checked when all is mended: all rows come, checkpoints are taken again, nothing restarts any
 //! more; a canceled job leaves nothing behind.
 //!

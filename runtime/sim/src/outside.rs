@@ -66,6 +66,10 @@ pub(crate) struct Broker {
     /// As the partitions' logs show it.
     committed: BTreeSet<(String, u32)>,
     pub(crate) seen: Seen,
+    /// Rows of transactions that were open for too long.
+    expired: BTreeMap<(String, u32), Vec<Row>>,
+    /// Rows that are told to be left out.
+    pub(crate) left_out: BTreeMap<String, BTreeSet<Row>>,
     /// After which an open transaction is aborted.
     pub(crate) timeout_ms: u64,
 }
@@ -142,11 +146,21 @@ impl Broker {
         .collect()
     }
 
+    /// Whether this one was open for too long: then its rows are told, at each restore anew, and never seen.
+    pub(crate) fn leave_out(&mut self, job: &str, id: &str, epoch: u32) -> bool {
+        let Some(rows) = self.expired.get(&(id.to_owned(), epoch)) else {
+            return false;
+        };
+        self.left_out.entry(job.to_owned()).or_default().extend(rows);
+        true
+    }
+
     pub(crate) fn expire(&mut self, now_ms: u64) {
-        for producer in self.producers.values_mut() {
-            if let Transaction::Open { since_ms, .. } = &producer.transaction
+        for (id, producer) in &mut self.producers {
+            if let Transaction::Open { since_ms, rows } = &producer.transaction
                 && now_ms > since_ms + self.timeout_ms
             {
+                self.expired.insert((id.clone(), producer.epoch), rows.clone());
                 producer.transaction = Transaction::Aborted;
                 producer.epoch += 1;
             }
@@ -176,14 +190,5 @@ impl Files {
         self.committed.insert(name.to_owned());
         self.seen.add(job, rows);
         Some(false)
-    }
-
-    pub(crate) fn pending(&self, prefix: &str) -> Vec<String> {
-        let names = self.pending.keys();
-        names.filter(|name| name.starts_with(prefix)).cloned().collect()
-    }
-
-    pub(crate) fn discard(&mut self, name: &str) {
-        self.pending.remove(name);
     }
 }

@@ -11,7 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use thalweg_jobmanager::simulation::Job;
 use thalweg_proto::control::v1::{JobManagerCommand, TaskManagerMessage};
+use thalweg_proto::state::v1::SnapshotMetadata;
+use thalweg_types::JobId;
 
 use crate::outside::{Broker, Files};
 use crate::random::Random;
@@ -20,6 +23,8 @@ use crate::store::{Answer, Operation, Store, StoreError};
 use crate::task::TaskKey;
 use crate::truth::Truth;
 
+/// Hexadecimal digits at the end of a job's id that name its line.
+pub(crate) const LINE_DIGITS: usize = 3;
 /// Lines of the trace that are kept unless all are.
 const TRACE_LINES: usize = 120;
 
@@ -56,6 +61,10 @@ pub enum Variant {
     ForgetCommittables,
     /// A job goes on from the checkpoint before the newest.
     RestoreOlder,
+    /// A job's end, and that of an operation, is told before the log has it.
+    TellBeforeLog,
+    /// A writer that starts late puts away what later attempts have open.
+    AbortLater,
 }
 
 /// What a process is told.
@@ -86,6 +95,10 @@ pub(crate) enum Timer {
     Again(u64),
     /// A worker's process is up.
     WorkerUp(String, u64),
+    /// A job's package is here.
+    Package(JobId),
+    /// A task that was deployed begins.
+    Begin(TaskKey),
     /// A task goes on.
     Task(TaskKey),
 }
@@ -101,6 +114,21 @@ pub(crate) enum Event {
     Wake(Process),
     Revive(Process),
     Fault,
+    /// Somebody looks after the jobs.
+    Operate,
+}
+
+/// A job that somebody wants to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) job: Job,
+    /// The savepoint that it starts from, by its folder.
+    pub(crate) start: Option<(String, SnapshotMetadata)>,
+}
+
+/// What jobs of one line have in common, though each starts from the savepoint of the one before: how outside systems know them.
+pub(crate) fn line_of(job: &str) -> &str {
+    job.get(job.len().saturating_sub(LINE_DIGITS)..).unwrap_or(job)
 }
 
 /// A process as the world sees it.
@@ -162,6 +190,10 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) files: Files,
     pub(crate) hosts: BTreeMap<Process, Host>,
+    /// In the order in which they were wanted.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Whether sources come to an end.
+    pub(crate) bounded: bool,
     /// Where tasks run: the TaskManager and its incarnation.
     pub(crate) places: BTreeMap<TaskKey, (usize, u64)>,
     pub(crate) events: u64,
@@ -192,6 +224,8 @@ impl Shared {
             broker: Broker::default(),
             files: Files::default(),
             hosts: BTreeMap::new(),
+            wanted: Vec::new(),
+            bounded: false,
             places: BTreeMap::new(),
             events: 0,
             deployed: 0,
@@ -244,6 +278,17 @@ impl Shared {
 
     pub(crate) fn host(&mut self, process: Process) -> &mut Host {
         self.hosts.entry(process).or_default()
+    }
+
+    /// It stands still for a while, and does not know it.
+    pub(crate) fn pause(&mut self, process: Process, for_ms: u64) {
+        let host = self.host(process);
+        if !host.alive || host.paused {
+            return;
+        }
+        host.paused = true;
+        self.say_so(format_args!("{process} is paused for {for_ms} ms"));
+        self.at(self.now_ms + for_ms, Event::Wake(process));
     }
 
     /// Its own clock.

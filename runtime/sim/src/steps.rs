@@ -35,10 +35,14 @@ steps! {
     Registered = "TaskManager registered",
     /// It brought running workers with it.
     RegisteredRunning = "TaskManager registered with running tasks",
+    /// The package of a recovered job is here: workers can be started.
+    PackageFetched = "package fetched beside the recovery",
     /// A running worker was told to stop by a leader that has no place for it.
     RunningStopped = "reported worker stopped",
     /// A job went from RECONCILING to RUNNING.
     Reconciled = "job reconciled, tasks kept",
+    /// What was lost with the leader was started again beside what runs on.
+    ReconciledInPart = "job reconciled in part, the rest started again",
     /// A worker process came up.
     WorkerReady = "worker ready",
     /// It didn't, or ended.
@@ -87,6 +91,10 @@ steps! {
     CommittedAtRestore = "transaction committed at a restore",
     /// An open transaction of an earlier attempt was aborted.
     TransactionAborted = "open transaction aborted",
+    /// An attempt that was late left what a later one has open.
+    LeftToLater = "transaction of a later attempt left alone",
+    /// A prepared transaction was open for too long: it is left out, and its rows are known.
+    Expired = "expired transaction left out with its rows told",
     /// The broker refused a zombie.
     Fenced = "zombie fenced by the broker",
     /// A file became visible.
@@ -109,6 +117,38 @@ steps! {
     Partitioned = "network partitioned",
     /// The store refused a request.
     StoreFailed = "store failed a request",
+    /// Somebody wants a savepoint.
+    SavepointAsked = "savepoint asked for",
+    /// And has it.
+    SavepointMade = "savepoint made and told",
+    /// Or hears why not.
+    SavepointFailed = "savepoint failed and told",
+    /// Somebody wants a job to stop behind one.
+    StopAsked = "stop with savepoint asked for",
+    /// It did not, and goes on.
+    StopFailed = "stop with savepoint failed and told",
+    /// Its task has written its part, and pauses.
+    TaskPaused = "task paused behind its last barrier",
+    /// It did.
+    Stopped = "job stopped with savepoint",
+    /// Another job goes on from there.
+    StartedFromSavepoint = "job started from a savepoint",
+    /// A source had no more rows.
+    SourceEnded = "source ended",
+    /// A task has no more to do.
+    TaskFinished = "task finished",
+    /// A checkpoint of tasks of which some have finished.
+    TriggeredBehindEnd = "checkpoint triggered behind a finished source",
+    /// A job had no more to do.
+    Finished = "job finished",
+    /// How a job ended is in its log.
+    ResultLogged = "result logged",
+    /// And was told.
+    ResultTold = "result told",
+    /// How an operation ended is in the log.
+    OperationLogged = "operation logged",
+    /// A process's clock jumped.
+    ClockJumped = "clock jumped",
     /// The job was ended.
     Canceled = "job canceled",
 }

@@ -10,7 +10,7 @@
 //! It keeps the promise of create-if-absent, and lists what is there. Invariant checked: nothing is deleted that the newest
 //! logged checkpoint of a job refers to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use thalweg_proto::state::v1::SnapshotMetadata;
 
 use crate::shared::{Event, Input, Process, Shared, Variant};
 use crate::steps::Step;
+use crate::world::CHECKPOINTS;
 
 /// After which a client gives a request up.
 const TIMEOUT_MS: u64 = 1_500;
@@ -32,6 +33,8 @@ pub(crate) enum Content {
     Run(BTreeMap<u32, u32>),
     /// Of the high-availability folder.
     Record(Bytes),
+    /// The folder of the savepoint that was to stop a job.
+    Pointer(String),
 }
 
 /// What is asked for.
@@ -84,6 +87,8 @@ pub(crate) struct Store {
     pub(crate) objects: BTreeMap<String, Content>,
     /// When the last late write will have landed.
     pub(crate) quiet_from_ms: u64,
+    /// What landed late below the folder of a job that was over, or is a former leader's: nobody can know of it.
+    pub(crate) stray: BTreeSet<String>,
 }
 
 impl Store {
@@ -168,6 +173,13 @@ impl Shared {
         if late {
             self.step(Step::LandedLate, format_args!("store {request}"));
         }
+        // A leader that knows of the end writes no metadata.
+        if let Request::Put(path, _) = &request
+            && (late || matches!(by, Process::JobManager(_)))
+            && job_of(path).is_some_and(|job| self.truth.is_over(job))
+        {
+            self.store.stray.insert(path.clone());
+        }
         let answer = self.applied(by, request);
         if answered {
             let delay = self.random.between(1, 20);
@@ -189,7 +201,9 @@ impl Shared {
                 if self.store.objects.contains_key(&path) && !overwrites {
                     return Err(StoreError::Exists);
                 }
-                self.truth.written(&path, &content, &self.store.objects);
+                if let Some(step) = self.truth.written(&path, &content, &self.store.objects) {
+                    self.step(step, &path);
+                }
                 self.store.objects.insert(path, content);
             }
             Request::Get(path) => {
@@ -215,7 +229,7 @@ impl Shared {
             if self.store.objects.remove(&path).is_none() {
                 continue;
             }
-            self.step(Step::Deleted, format_args!("{by} {path}"));
+            self.step(Step::Deleted, format_args!("{by} {}", shown(&path)));
             if let Some(checkpoint) = self.truth.needed_by(&path) {
                 self.violated(format_args!(
                     "{by} deleted {path}, which logged checkpoint {checkpoint} refers to"
@@ -228,13 +242,32 @@ impl Shared {
 impl std::fmt::Display for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Put(path, _) => write!(f, "put {path}"),
+            Self::Put(path, _) => write!(f, "put {}", shown(path)),
             Self::PutNew(path, _) => write!(f, "create {path}"),
-            Self::Get(path) => write!(f, "get {path}"),
+            Self::Get(path) => write!(f, "get {}", shown(path)),
             Self::List(folder) => write!(f, "list {folder}"),
-            Self::Delete(paths) => write!(f, "delete {}", paths.join(" ")),
-            Self::DeleteFolder(folder) => write!(f, "delete folder {folder}"),
+            Self::Delete(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+                write!(f, "delete {}", paths.join(" "))
+            }
+            Self::DeleteFolder(folder) => write!(f, "delete folder {}", shown(folder)),
             Self::Sweep { folder, .. } => write!(f, "sweep {folder}"),
         }
+    }
+}
+
+/// Whose checkpoints a path is among.
+fn job_of(path: &str) -> Option<&str> {
+    path.strip_prefix(CHECKPOINTS)?.split('/').nth(1)
+}
+
+/// A path without what no seed decides: the name of a savepoint's folder.
+pub(crate) fn shown(path: &str) -> String {
+    match path.split_once("/savepoint-") {
+        Some((before, behind)) => {
+            let file = behind.split_once('/').map_or("", |(_, file)| file);
+            format!("{before}/savepoint/{file}")
+        }
+        None => path.to_owned(),
     }
 }

@@ -17,12 +17,14 @@ use thalweg_proto::control::v1::{
     AcknowledgeCheckpoint, CheckpointFailureReason, DeclineCheckpoint, ExecutionAttempt, TaskDeployment,
     TaskState,
 };
-use thalweg_proto::state::v1::{CheckpointOptions, KeyedRun, TaskRestore};
+use thalweg_proto::state::v1::{
+    CheckpointOptions, KeyedRun, OperatorSubtaskState, TaskRestore, TaskSnapshot,
+};
 use thalweg_types::KeyGroupRange;
 
-use self::trade::{Trade, commit, commit_file, trade};
+use self::trade::{Order, Trade, commit, commit_file, trade};
 use crate::outside::{BrokerError, Row};
-use crate::shared::{Shared, Variant};
+use crate::shared::{Shared, Variant, line_of};
 use crate::steps::Step;
 use crate::store::{Content, Request};
 use crate::world::ROWS;
@@ -76,6 +78,8 @@ impl std::fmt::Display for TaskKey {
 pub(crate) enum Element {
     Row(Row),
     Barrier(u64, CheckpointOptions),
+    /// No more rows.
+    End,
 }
 
 /// Into a task.
@@ -87,6 +91,9 @@ pub(crate) struct Channel {
     /// Since when the producer was not to be found or reached.
     pub(crate) away_ms: Option<u64>,
     pub(crate) met: bool,
+    /// Nothing more is to be fetched.
+    pub(crate) complete: bool,
+    ended: bool,
 }
 
 /// Out of a task, along one edge.
@@ -107,6 +114,8 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) enum Said {
     State(TaskState, String),
+    /// It has no more to do, and leaves this behind.
+    Finished(TaskSnapshot),
     Acknowledge(AcknowledgeCheckpoint),
     Decline(DeclineCheckpoint),
     /// Of the store; answered by [`Task::stored`].
@@ -120,7 +129,6 @@ struct Upload {
     run: KeyedRun,
     request: Request,
     tries: u32,
-    savepoint: bool,
 }
 
 /// See the module.
@@ -142,6 +150,11 @@ pub(crate) struct Task {
     last_barrier: u64,
     aligning: Option<(u64, CheckpointOptions, BTreeSet<usize>)>,
     aborted: BTreeSet<u64>,
+    /// The snapshot that is its last if it is complete: it pauses behind it.
+    stopping: Option<u64>,
+    stopped: bool,
+    /// All that came is prepared.
+    flushed: bool,
     uploads: VecDeque<Upload>,
     /// Run files to be read, oldest first.
     to_read: VecDeque<String>,
@@ -162,6 +175,8 @@ impl Task {
                     queue: VecDeque::new(),
                     away_ms: None,
                     met: false,
+                    complete: false,
+                    ended: false,
                 })
             })
         });
@@ -179,7 +194,8 @@ impl Task {
             .filter(|restore| restore.checkpoint_id > 0);
         let operator = restore.as_ref().and_then(|restore| restore.operators.first());
         let mut to_read = VecDeque::new();
-        let trade = trade(&node.operator, execution.subtask, operator, &mut to_read);
+        let order = Order::of(deployment);
+        let trade = trade(&node.operator, order, execution.subtask, operator, &mut to_read);
         Some(Self {
             key: TaskKey::of(execution, address),
             slot: deployment.slot,
@@ -198,10 +214,29 @@ impl Task {
             last_barrier: restore.as_ref().map_or(0, |restore| restore.checkpoint_id),
             aligning: None,
             aborted: BTreeSet::new(),
+            stopping: None,
+            stopped: false,
+            flushed: false,
             uploads: VecDeque::new(),
             to_read,
             initialized: false,
         })
+    }
+
+    /// Whether it only waits for others to take what it has for them.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.state == TaskState::Finished
+    }
+
+    /// Whether nobody needs it any more.
+    pub(crate) fn is_dispensable(&self) -> bool {
+        let is_empty = |outlet: &Outlet| outlet.queues.iter().all(VecDeque::is_empty);
+        self.has_finished() && (self.stopped || self.outputs.iter().all(is_empty))
+    }
+
+    /// Whether it takes nothing from its inputs now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.stopping.is_some() || self.has_finished()
     }
 
     fn is_source(&self) -> bool {
@@ -224,6 +259,14 @@ impl Task {
         if !self.put_in_order(shared) {
             return;
         }
+        if matches!(&self.trade, Trade::Broker { left, .. } if !left.is_empty()) {
+            // Others may come meanwhile.
+            return;
+        }
+        self.begin(shared);
+    }
+
+    fn begin(&mut self, shared: &mut Shared) {
         let step = if self.checkpoint > 0 {
             Step::Restored
         } else {
@@ -240,10 +283,13 @@ impl Task {
 
     /// Sinks: commit what the checkpoint holds, then put away what else there is.
     fn put_in_order(&mut self, shared: &mut Shared) -> bool {
-        let (key, job) = (self.key.clone(), self.key.job.clone());
+        let key = self.key.clone();
+        let job = line_of(&key.job).to_owned();
         let forget = shared.variant == Variant::ForgetCommittables;
         match &mut self.trade {
-            Trade::Broker { restored, ids, .. } => {
+            Trade::Broker {
+                restored, ids, left, ..
+            } => {
                 for transaction in std::mem::take(restored).into_iter().filter(|_| !forget) {
                     match commit(shared, &key, &transaction, Step::CommittedAtRestore) {
                         Ok(true) => ids.put_back(&transaction.id, transaction.epoch),
@@ -258,18 +304,20 @@ impl Task {
                         }
                     }
                 }
+                let aborts_later = shared.variant == Variant::AbortLater;
                 for id in shared.broker.open(&format!("{job}-{}-", key.subtask)) {
-                    shared.step(Step::TransactionAborted, format_args!("{key} {id}"));
-                    shared.broker.init(&id, None).ok();
+                    if aborts_later || ids.comes_after(&id) {
+                        left.push(id);
+                    } else {
+                        shared.step(Step::LeftToLater, format_args!("{key} {id}"));
+                    }
                 }
             }
             Trade::Files { restored, .. } => {
                 for file in std::mem::take(restored).into_iter().filter(|_| !forget) {
                     commit_file(shared, &key, &file);
                 }
-                for name in shared.files.pending(&format!("{job}-{}-", key.subtask)) {
-                    shared.files.discard(&name);
-                }
+                // What others left pending stays: whose it is nobody can tell.
             }
             Trade::Source(_) | Trade::Operator { .. } => {}
         }
@@ -323,21 +371,90 @@ impl Task {
     // ---- its life ----
 
     pub(crate) fn step(&mut self, shared: &mut Shared) {
+        if self.state == TaskState::Initializing {
+            return self.put_away(shared);
+        }
         if self.state != TaskState::Running {
             return;
         }
         self.read_mail(shared);
+        if self.stopping.is_some() || self.state != TaskState::Running {
+            return self.finish(shared);
+        }
         if self.is_source() {
             self.emit(shared);
         }
         for _ in 0..ELEMENTS {
-            if self.state != TaskState::Running || !self.take(shared) {
+            if self.state != TaskState::Running || self.stopping.is_some() || !self.take(shared) {
                 break;
             }
         }
-        if self.state == TaskState::Running && self.is_source() {
+        self.flush_at_end(shared);
+        let begins = self.is_source() || self.inputs.iter().all(|channel| channel.ended);
+        if self.state == TaskState::Running && begins {
             self.begin_triggered(shared);
         }
+        self.finish(shared);
+    }
+
+    /// Aborts the next of the transactions that were left open.
+    fn put_away(&mut self, shared: &mut Shared) {
+        let Trade::Broker { left, .. } = &mut self.trade else {
+            return;
+        };
+        let Some(id) = left.pop() else { return };
+        let is_last = left.is_empty();
+        shared.step(Step::TransactionAborted, format_args!("{} {id}", self.key));
+        shared.broker.init(&id, None).ok();
+        if is_last {
+            self.begin(shared);
+        }
+    }
+
+    // ---- its end ----
+
+    /// A sink that gets no more rows prepares what it has, for the next checkpoint.
+    fn flush_at_end(&mut self, shared: &mut Shared) {
+        let at_end = !self.is_source() && self.inputs.iter().all(|channel| channel.ended);
+        if at_end && !std::mem::replace(&mut self.flushed, true) {
+            self.prepare(shared, self.last_barrier + 1);
+        }
+    }
+
+    /// If there is nothing left to do.
+    fn finish(&mut self, shared: &mut Shared) {
+        if self.state != TaskState::Running {
+            return;
+        }
+        let waits = self.stopping.is_some() || !self.mail.is_empty() || !self.uploads.is_empty();
+        let at_end = match &self.trade {
+            Trade::Source(splits) => shared.bounded && splits.values().all(|next| *next == ROWS),
+            Trade::Operator { .. } => self.flushed,
+            Trade::Broker { prepared, .. } | Trade::Files { prepared, .. } => {
+                self.flushed && prepared.is_empty()
+            }
+        };
+        if !(self.stopped || at_end && !waits) {
+            return;
+        }
+        let left = match (&self.trade, self.stopped) {
+            (Trade::Source(_), false) => self.of_operator(OperatorSubtaskState {
+                subtask: self.key.subtask,
+                lists: self.trade.lists(),
+                ..OperatorSubtaskState::default()
+            }),
+            _ => TaskSnapshot::default(),
+        };
+        if !self.stopped {
+            if self.is_source() {
+                shared.step(Step::SourceEnded, &self.key);
+            }
+            for queue in self.outputs.iter_mut().flat_map(|outlet| &mut outlet.queues) {
+                queue.push_back(Element::End);
+            }
+        }
+        self.state = TaskState::Finished;
+        self.said.push(Said::Finished(left));
     }
 
     fn read_mail(&mut self, shared: &mut Shared) {
@@ -357,8 +474,12 @@ impl Task {
                         ));
                     }
                     self.commit(shared, id);
+                    if self.stopping.take_if(|stop| *stop <= id).is_some() {
+                        self.stopped = true;
+                    }
                 }
                 Mail::Notify(id, false) => {
+                    self.stopping.take_if(|stop| *stop == id);
                     shared.step(Step::Aborted, format_args!("{} checkpoint {id}", self.key));
                     self.aligning.take_if(|(aligning, ..)| *aligning == id);
                     if id > self.last_barrier {
@@ -373,11 +494,17 @@ impl Task {
     }
 
     fn begin_triggered(&mut self, shared: &mut Shared) {
-        while let Some(Mail::Trigger(id, options)) = self.mail.pop_front() {
+        while self.stopping.is_none()
+            && let Some(Mail::Trigger(id, options)) = self.mail.pop_front()
+        {
             if id <= self.last_barrier {
                 continue;
             }
-            shared.step(Step::Triggered, format_args!("{} checkpoint {id}", self.key));
+            let step = match self.is_source() {
+                true => Step::Triggered,
+                false => Step::TriggeredBehindEnd,
+            };
+            shared.step(step, format_args!("{} checkpoint {id}", self.key));
             self.snapshot(shared, id, &options);
         }
     }
@@ -427,6 +554,10 @@ impl Task {
         match self.inputs[place].queue.pop_front() {
             Some(Element::Row(row)) => self.process(shared, row),
             Some(Element::Barrier(id, options)) => self.barrier(shared, place, id, options),
+            Some(Element::End) => {
+                self.inputs[place].ended = true;
+                self.complete_alignment(shared);
+            }
             None => {}
         }
         true
@@ -491,8 +622,15 @@ impl Task {
                 self.aligning = Some((id, options, BTreeSet::from([place])));
             }
         }
-        let inputs = self.inputs.len();
-        if let Some((id, options, _)) = self.aligning.take_if(|(.., arrived)| arrived.len() == inputs) {
+        self.complete_alignment(shared);
+    }
+
+    fn complete_alignment(&mut self, shared: &mut Shared) {
+        let inputs = &self.inputs;
+        let is_there =
+            |arrived: &BTreeSet<usize>, place: usize| arrived.contains(&place) || inputs[place].ended;
+        let all_there = |arrived: &BTreeSet<usize>| (0..inputs.len()).all(|place| is_there(arrived, place));
+        if let Some((id, options, _)) = self.aligning.take_if(|(.., arrived)| all_there(arrived)) {
             shared.step(Step::Aligned, format_args!("{} checkpoint {id}", self.key));
             self.snapshot(shared, id, &options);
         }

@@ -17,6 +17,7 @@ use thalweg_proto::control::v1::{
     RunningWorker, StartWorker, TaskManagerHeartbeat, TaskManagerMessage, TaskState, TaskStateUpdate,
     WorkerFailed, WorkerReady,
 };
+use thalweg_proto::state::v1::TaskSnapshot;
 
 use crate::shared::{Input, Process, Shared, Timer};
 use crate::steps::Step;
@@ -29,6 +30,8 @@ const RECONNECT_MS: u64 = 150;
 const SILENCE_MS: u64 = 5_000;
 /// So long workers go on without one.
 const ORPHANED_MS: u64 = 60_000;
+/// Tasks at whose deployment the whole process is held up.
+const HELD_UP_PER_MILLE: u64 = 15;
 
 struct Connection {
     id: u64,
@@ -36,6 +39,8 @@ struct Connection {
     /// 0 until it is registered.
     epoch: u64,
     heard_ms: u64,
+    /// What happened since the report with which it registers.
+    unheard: Vec<Message>,
 }
 
 struct Worker {
@@ -44,6 +49,8 @@ struct Worker {
     address: String,
     ready: bool,
     tasks: BTreeMap<TaskKey, Task>,
+    /// The savepoint to stop with that came last, and whether event time ends before it; nothing was deployed since.
+    stop: Option<(u64, bool)>,
     /// Of the newest attempt of each subtask that has ended.
     ended: BTreeMap<(String, u32), (TaskStateUpdate, RunningTask)>,
     newest_checkpoint: u64,
@@ -83,12 +90,13 @@ impl TaskManager {
     pub(crate) fn handle(&mut self, shared: &mut Shared, input: Input) {
         match input {
             Input::Start => {
-                self.without_since_ms = shared.now_ms;
+                self.without_since_ms = shared.clock(self.process);
                 let delay = shared.random.below(WATCH_MS);
                 shared.after(delay, self.process, Input::Timer(Timer::Watch));
             }
             Input::Timer(Timer::Watch) => self.watch(shared),
             Input::Timer(Timer::WorkerUp(job, generation)) => self.worker_up(shared, &job, generation),
+            Input::Timer(Timer::Begin(key)) => self.with_task(shared, &key, Task::initialize),
             Input::Timer(_) => {}
             Input::Told(job_manager, epoch) => self.told(shared, job_manager, epoch),
             Input::Commanded(connection, command) => self.commanded(shared, connection, *command),
@@ -121,7 +129,7 @@ impl TaskManager {
                 Input::Asked(self.process),
             );
         }
-        let now_ms = shared.now_ms;
+        let now_ms = shared.clock(self.process);
         if let Some(connection) = &self.connection
             && now_ms > connection.heard_ms + SILENCE_MS
         {
@@ -138,7 +146,7 @@ impl TaskManager {
 
     fn lose(&mut self, shared: &mut Shared) {
         if self.connection.take().is_some() {
-            self.without_since_ms = shared.now_ms;
+            self.without_since_ms = shared.clock(self.process);
         }
         // Whom to follow is asked soon, not only at the next watch.
         for job_manager in 0..self.job_managers {
@@ -162,7 +170,7 @@ impl TaskManager {
                 );
                 shared.close(connection.id, false);
                 self.connection = None;
-                self.without_since_ms = shared.now_ms;
+                self.without_since_ms = shared.clock(self.process);
             }
             None => {}
         }
@@ -177,7 +185,8 @@ impl TaskManager {
             id,
             job_manager,
             epoch: 0,
-            heard_ms: shared.now_ms,
+            heard_ms: shared.clock(self.process),
+            unheard: Vec::new(),
         });
         let register = RegisterTaskManager {
             task_manager_id: format!("tm{}", self.index),
@@ -206,11 +215,11 @@ impl TaskManager {
     }
 
     fn send(&mut self, shared: &mut Shared, message: Message) {
-        let Some(connection) = &self.connection else {
+        let Some(connection) = &mut self.connection else {
             return;
         };
         if connection.epoch == 0 && !matches!(message, Message::Register(_)) {
-            return;
+            return connection.unheard.push(message);
         }
         let epoch = if connection.epoch == 0 {
             self.epoch
@@ -227,7 +236,7 @@ impl TaskManager {
     // ---- commands ----
 
     fn commanded(&mut self, shared: &mut Shared, id: u64, command: JobManagerCommand) {
-        let now_ms = shared.now_ms;
+        let now_ms = shared.clock(self.process);
         let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == id) else {
             return;
         };
@@ -242,11 +251,14 @@ impl TaskManager {
             Some(Command::Registered(_)) => {
                 connection.epoch = command.epoch;
                 let job_manager = connection.job_manager;
+                let unheard = std::mem::take(&mut connection.unheard);
                 shared.step(
                     Step::Registered,
                     format_args!("{} at jm{job_manager} epoch {}", self.process, command.epoch),
                 );
-                self.announce(shared);
+                for message in unheard {
+                    self.send(shared, message);
+                }
             }
             Some(Command::Refused(_)) => {
                 shared.close(id, false);
@@ -291,6 +303,11 @@ impl TaskManager {
             }
             Some(Command::TriggerCheckpoint(trigger)) => {
                 let options = trigger.options.unwrap_or_default();
+                let of = trigger.executions.first();
+                let worker = of.and_then(|of| self.workers.get_mut(&of.job_id));
+                if let Some(worker) = worker.filter(|_| options.terminate) {
+                    worker.stop = Some((trigger.checkpoint_id, options.drain));
+                }
                 for execution in trigger.executions {
                     let mail = Mail::Trigger(trigger.checkpoint_id, options.clone());
                     let key = self.key(&execution);
@@ -304,6 +321,14 @@ impl TaskManager {
                     self.mail(&key, notify.checkpoint_id, mail);
                 }
             }
+            Some(Command::ReleaseSlots(release)) => {
+                let worker = self.workers.get_mut(&release.job_id);
+                let is_meant =
+                    |worker: &&mut Worker| worker.start.worker_generation == release.worker_generation;
+                if let Some(worker) = worker.filter(is_meant) {
+                    worker.start.slots.retain(|slot| !release.slots.contains(slot));
+                }
+            }
             Some(Command::AlignWatermarks(_) | Command::ReleaseJob(_)) | None => {}
         }
     }
@@ -313,28 +338,6 @@ impl TaskManager {
         let worker = self.workers.get(&execution.job_id);
         let address = worker.map_or("", |worker| &worker.address);
         TaskKey::of(execution, address)
-    }
-
-    /// What happened since the registration was sent, once more.
-    fn announce(&mut self, shared: &mut Shared) {
-        let mut news = Vec::new();
-        for (job, worker) in &self.workers {
-            if worker.ready {
-                news.push(Message::WorkerReady(ready(job, worker)));
-            }
-            let running = worker
-                .tasks
-                .values()
-                .map(|task| state_of(&task.key, task.state, ""));
-            news.extend(
-                running
-                    .chain(worker.ended.values().map(|(update, _)| update.clone()))
-                    .map(Message::TaskState),
-            );
-        }
-        for message in news {
-            self.send(shared, message);
-        }
     }
 
     fn start_worker(&mut self, shared: &mut Shared, start: StartWorker) {
@@ -360,6 +363,7 @@ impl TaskManager {
             address,
             ready: false,
             tasks: BTreeMap::new(),
+            stop: None,
             ended: BTreeMap::new(),
             newest_checkpoint: 0,
         };
@@ -435,10 +439,17 @@ impl TaskManager {
         let incarnation = shared.host(self.process).incarnation;
         shared.places.insert(key.clone(), (self.index, incarnation));
         worker.ended.remove(&(key.vertex.clone(), key.subtask));
+        worker.stop = None;
         worker.newest_checkpoint = worker.newest_checkpoint.max(task.checkpoint);
         worker.tasks.insert(key.clone(), task);
         self.schedule(shared, &key);
-        self.with_task(shared, &key, Task::initialize);
+        let delay = shared.random.between(1, 60);
+        shared.after(delay, self.process, Input::Timer(Timer::Begin(key)));
+        if shared.faulty && shared.random.per_mille(HELD_UP_PER_MILLE) {
+            // Given up meanwhile, it begins beside whatever took its place.
+            let for_ms = shared.random.between(6_000, 15_000);
+            shared.pause(self.process, for_ms);
+        }
     }
 
     fn schedule(&mut self, shared: &mut Shared, key: &TaskKey) {
@@ -447,7 +458,7 @@ impl TaskManager {
     }
 
     fn cancel(&mut self, shared: &mut Shared, key: &TaskKey) {
-        if self.task(key).is_none() {
+        if self.task(key).is_none_or(|task| task.has_finished()) {
             return;
         }
         shared.step(Step::TaskCanceled, key);
@@ -460,6 +471,22 @@ impl TaskManager {
         if let Some(worker) = self.workers.get_mut(&key.job) {
             let was = worker.tasks.remove(key).map(|task| place_of(&task));
             let ended = (update.clone(), was.unwrap_or_default());
+            worker.ended.insert((key.vertex.clone(), key.subtask), ended);
+        }
+        self.send(shared, Message::TaskState(update));
+    }
+
+    /// It stays until others have taken what it has for them.
+    fn note_finished(&mut self, shared: &mut Shared, key: &TaskKey, final_snapshot: TaskSnapshot) {
+        shared.step(Step::TaskFinished, key);
+        let update = TaskStateUpdate {
+            final_snapshot: Some(final_snapshot),
+            ..state_of(key, TaskState::Finished, "")
+        };
+        if let Some(worker) = self.workers.get_mut(&key.job)
+            && let Some(task) = worker.tasks.get(key)
+        {
+            let ended = (update.clone(), place_of(task));
             worker.ended.insert((key.vertex.clone(), key.subtask), ended);
         }
         self.send(shared, Message::TaskState(update));
@@ -491,8 +518,15 @@ impl TaskManager {
     /// A task's turn; whether it is still there.
     pub(crate) fn step_task(&mut self, shared: &mut Shared, key: &TaskKey) {
         self.with_task(shared, key, Task::step);
-        if self.task(key).is_some() {
-            self.schedule(shared, key);
+        match self.task(key) {
+            Some(task) if task.is_dispensable() => {
+                shared.places.remove(key);
+                if let Some(worker) = self.workers.get_mut(&key.job) {
+                    worker.tasks.remove(key);
+                }
+            }
+            Some(_) => self.schedule(shared, key),
+            None => {}
         }
     }
 
@@ -511,6 +545,7 @@ impl TaskManager {
                 Said::State(state, why) => {
                     self.send(shared, Message::TaskState(state_of(key, state, &why)));
                 }
+                Said::Finished(final_snapshot) => self.note_finished(shared, key, final_snapshot),
                 Said::Acknowledge(acknowledge) => {
                     self.send(shared, Message::AcknowledgeCheckpoint(acknowledge));
                 }
@@ -558,7 +593,8 @@ fn place_of(task: &Task) -> RunningTask {
 }
 
 fn running(job: &str, worker: &Worker) -> RunningWorker {
-    let tasks = worker.tasks.values();
+    let tasks = worker.tasks.values().filter(|task| !task.has_finished());
+    let (stop_savepoint_id, drains) = worker.stop.unwrap_or_default();
     let states = tasks.clone().map(|task| state_of(&task.key, task.state, ""));
     let known = tasks.map(place_of);
     let ended = worker.ended.values().map(|(_, was)| *was);
@@ -578,6 +614,8 @@ fn running(job: &str, worker: &Worker) -> RunningWorker {
         worker_generation: worker.start.worker_generation,
         exchange_token: worker.start.exchange_token.clone(),
         newest_checkpoint_id: worker.newest_checkpoint,
+        stop_savepoint_id,
+        drains,
         ..RunningWorker::default()
     }
 }

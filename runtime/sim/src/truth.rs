@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_jobmanager::simulation::decode;
+use thalweg_proto::ha::v1::operation_done::Kind;
 use thalweg_proto::ha::v1::record::Content as Logged;
 use thalweg_proto::state::v1::{OperatorSubtaskState, SnapshotMetadata, StateFile};
 
+use crate::steps::Step;
 use crate::store::Content;
 
 /// Where JobManagers leave something for each other.
@@ -22,6 +24,8 @@ pub(crate) struct Truth {
 pub(crate) struct TrueLog {
     /// Numbers in the order in which they were logged.
     pub(crate) completed: Vec<u64>,
+    /// Those, plain savepoints, and what the job started from: tasks may be told of them, or commit what was prepared for them.
+    notable: BTreeSet<u64>,
     discarded: BTreeSet<u64>,
     epoch: u64,
     newest: u64,
@@ -29,6 +33,11 @@ pub(crate) struct TrueLog {
     files: BTreeMap<u64, BTreeSet<String>>,
     wrong: Vec<String>,
     over: bool,
+    result: bool,
+    /// Ended ones, by id.
+    operations: BTreeSet<String>,
+    /// Folders of savepoints that were to stop the job, and who asked for them, by their numbers.
+    stops: BTreeMap<u64, (String, String)>,
 }
 
 impl TrueLog {
@@ -49,25 +58,49 @@ impl Truth {
         logs.flat_map(|log| std::mem::take(&mut log.wrong)).collect()
     }
 
-    /// Whether the log has this checkpoint and counts on it, or on a newer one.
-    pub(crate) fn has_completed(&self, job: &str, id: u64) -> bool {
-        let newest = self.jobs.get(job).and_then(TrueLog::newest);
-        newest.is_some_and(|newest| newest >= id)
+    /// Whether the log has the job's end.
+    pub(crate) fn has_result(&self, job: &str) -> bool {
+        self.jobs.get(job).is_some_and(|log| log.result)
     }
 
-    /// Something was created in the store.
-    pub(crate) fn written(&mut self, path: &str, content: &Content, objects: &BTreeMap<String, Content>) {
-        let Content::Record(bytes) = content else { return };
-        let Some(job) = path
-            .strip_prefix("ha/jobs/")
-            .and_then(|path| path.split('/').next())
-        else {
-            return;
+    /// Whether nothing is needed for the job any more.
+    pub(crate) fn is_over(&self, job: &str) -> bool {
+        self.jobs.get(job).is_some_and(|log| log.over)
+    }
+
+    /// Whether the log has an operation's end.
+    pub(crate) fn has_operation(&self, job: &str, id: &str) -> bool {
+        self.jobs.get(job).is_some_and(|log| log.operations.contains(id))
+    }
+
+    /// Whether the savepoint of this operation, which was to stop the job, is its newest.
+    pub(crate) fn has_stopped(&self, job: &str, id: &str) -> bool {
+        let newest = self.jobs.get(job).and_then(|log| log.stops.get(&log.newest()?));
+        newest.is_some_and(|(_, asked)| asked == id)
+    }
+
+    /// Whether the log has this checkpoint and counts on it, or on a newer one.
+    pub(crate) fn has_completed(&self, job: &str, id: u64) -> bool {
+        let known = self.jobs.get(job).map(|log| &log.notable);
+        let newest = known.and_then(|known| known.last());
+        newest.is_some_and(|newest| *newest >= id)
+    }
+
+    /// Something was created in the store: what that means.
+    pub(crate) fn written(
+        &mut self,
+        path: &str,
+        content: &Content,
+        objects: &BTreeMap<String, Content>,
+    ) -> Option<Step> {
+        let Content::Record(bytes) = content else {
+            return None;
         };
+        let job = path.strip_prefix("ha/jobs/")?.split('/').next()?;
         let log = self.jobs.entry(job.to_owned()).or_default();
         let Some(record) = decode(path, bytes) else {
             log.wrong.push(format!("{path} can't be read"));
-            return;
+            return None;
         };
         if record.epoch < log.epoch {
             log.wrong.push(format!(
@@ -84,6 +117,13 @@ impl Truth {
         match record.content {
             Some(Logged::CheckpointCompleted(completed)) => {
                 let id = completed.checkpoint_id;
+                let asked = completed.operation.as_ref().map(|done| done.operation_id.clone());
+                if completed.stops_job {
+                    let stop = (completed.folder.clone(), asked.unwrap_or_default());
+                    log.stops.insert(id, stop);
+                } else {
+                    log.operations.extend(asked);
+                }
                 match objects.get(&format!("{}/_metadata", completed.folder)) {
                     Some(Content::Metadata(metadata)) => {
                         log.files.insert(id, files_of(&completed.folder, metadata));
@@ -92,13 +132,37 @@ impl Truth {
                         .wrong
                         .push(format!("job {job}: checkpoint {id} was logged without metadata")),
                 }
-                log.completed.push(id);
+                if !completed.is_savepoint || completed.stops_job {
+                    log.completed.push(id);
+                }
+                log.notable.insert(id);
+            }
+            Some(Logged::Submitted(submitted)) => {
+                let restored = submitted.restored.iter();
+                log.notable
+                    .extend(restored.map(|restored| restored.checkpoint_id));
+            }
+            Some(Logged::OperationDone(done)) => {
+                if done.kind() == Kind::Stop && done.failure.is_none() {
+                    log.result = true;
+                    log.over = true;
+                }
+                log.operations.insert(done.operation_id);
+                return Some(Step::OperationLogged);
+            }
+            Some(Logged::Result(_)) => {
+                log.result = true;
+                // Behind its end nothing is needed.
+                log.over = true;
+                return Some(Step::ResultLogged);
             }
             Some(Logged::CheckpointDiscarded(discarded)) => {
+                log.notable.remove(&discarded.checkpoint_id);
                 log.discarded.insert(discarded.checkpoint_id);
             }
             _ => {}
         }
+        None
     }
 
     /// The checkpoint that a new leader would go on from and can't without this file.
@@ -112,19 +176,19 @@ impl Truth {
     /// Whether that folder's is the checkpoint that a new leader has to go on from.
     pub(crate) fn counts_on(&self, job: &str, folder: &str) -> bool {
         let newest = self.jobs.get(job).and_then(TrueLog::newest);
-        newest.is_some_and(|newest| folder.ends_with(&format!("/chk-{newest}")))
-    }
-
-    /// Behind a job's end nothing is needed.
-    pub(crate) fn release(&mut self, job: &str) {
-        if let Some(log) = self.jobs.get_mut(job) {
-            log.over = true;
-        }
+        let log = self.jobs.get(job);
+        newest.is_some_and(|newest| {
+            let stop = log.and_then(|log| log.stops.get(&newest));
+            stop.is_some_and(|(stop, _)| stop == folder) || folder.ends_with(&format!("/chk-{newest}"))
+        })
     }
 }
 
 fn files_of(folder: &str, metadata: &SnapshotMetadata) -> BTreeSet<String> {
-    let base = folder.rsplit_once('/').map_or(folder, |(base, _)| base);
+    let base = match folder.rsplit_once('/') {
+        Some((base, _)) if !metadata.savepoint => base,
+        _ => folder,
+    };
     let absolute = |file: &StateFile| {
         if file.path.contains("://") {
             file.path.clone()

@@ -3,9 +3,11 @@
 //! ```text
 //!   seed --> how many of what, which faults --> events by time --> check after each
 //!   0 ........ faults ........ 30 s | all is mended, nothing fails any more | all rows committed, a new checkpoint | canceled | nothing left
+//!       savepoints, stops: the next job of the line starts from there       | or finished, if its sources end
 //! ```
 
 mod faults;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use thalweg_jobmanager::simulation::Job;
 use thalweg_proto::graph::v1::{NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode};
 use thalweg_types::JobId;
 
-use crate::job_manager::{JobManager, checkpoints_of};
-use crate::shared::{Event, Input, Process, Shared, Timer, Variant};
+use self::lines::Line;
+use crate::job_manager::{ENDS, JobManager, checkpoints_of};
+use crate::shared::{Event, Input, Process, Shared, Timer, Variant, Wanted, line_of};
 use crate::steps::{Coverage, Step};
 use crate::task::TaskKey;
 use crate::task_manager::TaskManager;
@@ -56,7 +59,7 @@ pub struct Outcome {
 pub struct World {
     seed: u64,
     shared: Shared,
-    jobs: Arc<Vec<Job>>,
+    lines: Vec<Line>,
     configuration: Arc<BTreeMap<String, String>>,
     job_managers: Vec<JobManager>,
     task_managers: Vec<TaskManager>,
@@ -72,20 +75,26 @@ impl World {
     pub fn new(seed: u64, variant: Variant, whole_trace: bool) -> Self {
         let mut shared = Shared::new(seed, variant, whole_trace);
         let random = &mut shared.random;
-        let jobs: Vec<Job> = (1..=random.between(1, 2) as u128).map(job).collect();
-        let jobs = Arc::new(jobs);
+        let lines: Vec<Line> = (1..=random.between(1, 2) as u128).map(Line::new).collect();
         let job_managers = random.between(1, 3) as usize;
         let task_managers = random.between(2, 3) as usize;
         // Enough when all are there; sometimes also when one is away.
-        let needed = 2 * jobs.len() as u64;
+        let needed = 2 * lines.len() as u64;
         let slots = (needed.div_ceil(task_managers as u64) + random.below(2)) as u32;
         let configuration = Arc::new(configuration(random.between(1, 2), random.between(1, 2)));
         let kill_ppm = [0, 100, 400, 1_500][random.place(4)];
         let fault_every_ms = [1_000, 3_000, 8_000][random.place(3)];
-        shared.broker.timeout_ms = 15 * 60_000;
+        shared.broker.timeout_ms = [15 * 60_000, 15 * 60_000, 20_000, 8_000][random.place(4)];
+        shared.bounded = random.per_mille(400);
+        for line in &lines {
+            shared.wanted.push(Wanted {
+                job: job(line.job()),
+                start: None,
+            });
+        }
         let mut world = Self {
             seed,
-            jobs: jobs.clone(),
+            lines,
             configuration,
             job_managers: Vec::new(),
             task_managers: Vec::new(),
@@ -109,11 +118,14 @@ impl World {
         }
         let first = world.shared.random.between(200, 4_000);
         world.shared.at(first, Event::Fault);
+        let first = world.shared.random.between(2_000, 8_000);
+        world.shared.at(first, Event::Operate);
         let store = world.shared.store_fault_per_mille;
+        let (bounded, timeout_ms) = (world.shared.bounded, world.shared.broker.timeout_ms);
+        let jobs = world.lines.len();
         world.shared.say_so(format_args!(
-            "seed {seed}: {} jobs, {job_managers} JobManagers, {task_managers} TaskManagers with {slots} slots, kills {kill_ppm} ppm, \
+            "seed {seed}: {jobs} jobs, bounded: {bounded}, transactions of {timeout_ms} ms, {job_managers} JobManagers, {task_managers} TaskManagers with {slots} slots, kills {kill_ppm} ppm, \
              faults every {fault_every_ms} ms, store {store} per mille, {variant:?}",
-            jobs.len(),
         ));
         world
     }
@@ -126,7 +138,7 @@ impl World {
             count,
             instance,
             &self.configuration,
-            self.jobs.clone(),
+            self.shared.variant,
             now_ms,
         )
     }
@@ -233,12 +245,16 @@ impl World {
         let Some(task) = self.task_managers[index].task(key) else {
             return;
         };
+        if task.is_paused() {
+            return self.task_managers[index].step_task(&mut self.shared, key);
+        }
         let mut inputs = std::mem::take(&mut task.inputs);
         let mut broken = None;
-        for channel in &mut inputs {
+        for channel in inputs.iter_mut().filter(|channel| !channel.complete) {
             let queue = self.fetch(index, key.subtask, &channel.producer, channel.edge);
             let now_ms = self.shared.now_ms;
             if let Some(elements) = queue {
+                channel.complete = matches!(elements.last(), Some(crate::task::Element::End));
                 channel.queue.extend(elements);
                 channel.away_ms = None;
                 channel.met = true;
@@ -313,6 +329,7 @@ impl World {
             Event::Revive(process) => self.revive(process),
             Event::Fault if self.shared.faulty => self.fault(),
             Event::Fault => {}
+            Event::Operate => self.operate(),
         }
         self.shared.broker.expire(self.shared.now_ms);
         self.check();
@@ -367,20 +384,20 @@ impl World {
         }
     }
 
-    /// Without faults the jobs get on: all rows are committed, checkpoints are taken, nothing restarts any more.
+    /// Without faults the jobs get on: all rows are committed, checkpoints are taken or the job finishes, nothing restarts any more.
     fn settle(&mut self) {
         let from_ms = self.shared.now_ms;
         let logged = self.logged();
         let settled = self.until(from_ms + SETTLE_MS, |world| {
             world.missing().is_none()
-                && world.logged().iter().zip(&logged).all(|(now, then)| now > then)
+                && world.lines.iter().all(|line| line.is_settled(world, &logged))
                 && world.shared.store.quiet_from_ms < world.shared.now_ms
         });
         if !settled && self.shared.violations.is_empty() {
             let missing = self.missing().unwrap_or_default();
-            let states: Vec<String> = self.jobs.clone().iter().map(|job| self.state(job.id)).collect();
+            let lines: Vec<String> = self.lines.iter().map(|line| line.told(self)).collect();
             self.shared.violated(format_args!(
-                "{SETTLE_MS} ms without faults are not enough: jobs {states:?}, logged checkpoints {logged:?} and then {:?}; {missing}",
+                "{SETTLE_MS} ms without faults are not enough: {lines:?}, logged checkpoints {logged:?} and then {:?}; {missing}",
                 self.logged()
             ));
             return;
@@ -394,7 +411,8 @@ impl World {
             self.shared
                 .violated(format_args!("tasks restart though nothing fails any more"));
         }
-        let most = self.faults * 40 + self.shared.coverage.of(Step::Killed) * 40 + 400;
+        let stops: u64 = self.lines.iter().map(|line| line.operations).sum();
+        let most = (self.faults + stops + self.shared.coverage.of(Step::Killed)) * 40 + 400;
         let deployed = self.shared.deployed;
         if deployed > most {
             self.shared
@@ -402,34 +420,52 @@ impl World {
         }
     }
 
-    /// Canceled, a job leaves nothing behind.
+    /// Canceled or finished, a job leaves nothing behind but the savepoint that it was stopped with.
     fn finish(&mut self) {
-        let leader = (0..self.job_managers.len()).max_by_key(|index| self.job_managers[*index].epoch());
-        let Some(leader) = leader else { return };
-        for job in self.jobs.clone().iter() {
-            self.shared.truth.release(&job.id.to_string());
-            self.job_managers[leader].cancel(&mut self.shared, job.id);
+        let leader = self.leader();
+        let current: Vec<JobId> = self.lines.iter().map(Line::job).collect();
+        for job in current.clone() {
+            if !self.has_ended(job) {
+                self.job_managers[leader].cancel(&mut self.shared, job);
+            }
         }
         let until_ms = self.shared.now_ms + 30_000;
         let ended = self.until(until_ms, |world| {
-            let jobs = world.jobs.clone();
-            jobs.iter().all(|job| world.state(job.id) == "CANCELED")
+            current.iter().all(|job| world.has_ended(*job))
                 && world.job_managers[leader].is_idle()
                 && world.shared.places.is_empty()
         });
         if !ended {
-            return self.shared.violated(format_args!("the jobs can't be canceled"));
+            return self.shared.violated(format_args!("the jobs can't be ended"));
         }
-        self.shared.step(Step::Canceled, "all jobs");
-        let left: Vec<String> = self
-            .jobs
-            .iter()
-            .flat_map(|job| self.shared.store.below(&checkpoints_of(job.id)))
+        for job in current {
+            match self.state(job).as_str() {
+                "CANCELED" => self.shared.step(Step::Canceled, job),
+                _ => self.shared.step(Step::Finished, job),
+            }
+        }
+        let jobs: Vec<JobId> = self.shared.wanted.iter().map(|wanted| wanted.job.id).collect();
+        let left: Vec<String> = jobs
+            .into_iter()
+            .flat_map(|job| self.shared.store.below(&checkpoints_of(job)))
+            .filter(|path| !path.ends_with("/_savepoint") && !self.shared.store.stray.contains(path))
             .collect();
         if !left.is_empty() {
             self.shared
                 .violated(format_args!("left over: {}", left.join(" ")));
         }
+    }
+
+    fn has_ended(&self, job: JobId) -> bool {
+        ENDS.contains(&self.state(job).as_str())
+    }
+
+    /// The place of whoever leads, as far as the world sees it.
+    fn leader(&self) -> usize {
+        let places = 0..self.job_managers.len();
+        places
+            .max_by_key(|index| self.job_managers[*index].epoch())
+            .unwrap_or_default()
     }
 
     fn state(&self, job: JobId) -> String {
@@ -442,24 +478,26 @@ impl World {
     }
 
     /// The number of checkpoints that each job's log has.
-    fn logged(&self) -> Vec<usize> {
-        let of = |job: &Job| self.shared.truth.of(&job.id.to_string());
-        self.jobs
-            .iter()
-            .map(|job| of(job).map_or(0, |log| log.completed.len()))
+    fn logged(&self) -> BTreeMap<JobId, usize> {
+        let of = |job: JobId| self.shared.truth.of(&job.to_string());
+        let jobs = self.shared.wanted.iter().map(|wanted| wanted.job.id);
+        jobs.map(|job| (job, of(job).map_or(0, |log| log.completed.len())))
             .collect()
     }
 
-    /// What is not committed yet, in words.
+    /// What is neither committed nor told to be left out, in words.
     fn missing(&self) -> Option<String> {
         let expected = 2 * ROWS as usize;
-        for job in self.jobs.iter() {
-            let id = job.id.to_string();
-            for (sink, seen) in [
-                ("broker", &self.shared.broker.seen),
-                ("files", &self.shared.files.seen),
+        for line in &self.lines {
+            let id = line.job().to_string();
+            let line = line_of(&id);
+            let left_out = self.shared.broker.left_out.get(line);
+            let left_out = left_out.map_or(0, std::collections::BTreeSet::len);
+            for (sink, seen, left_out) in [
+                ("broker", &self.shared.broker.seen, left_out),
+                ("files", &self.shared.files.seen, 0),
             ] {
-                let seen = seen.of(&id).map_or(0, std::collections::BTreeSet::len);
+                let seen = seen.of(line).map_or(0, std::collections::BTreeSet::len) + left_out;
                 if seen < expected {
                     return Some(format!(
                         "{seen} of {expected} rows of {id} are committed in {sink}"
@@ -489,6 +527,8 @@ fn configuration(max_concurrent: u64, retained: u64) -> BTreeMap<String, String>
             "execution.checkpointing.max-concurrent-checkpoints",
             max_concurrent.to_string(),
         ),
+        // Clocks jump by hours, and results are looked at to the end.
+        ("jobstore.expiration-time", "365 d".to_owned()),
         ("execution.checkpointing.num-retained", retained.to_string()),
         ("restart-strategy.type", "fixed-delay".to_owned()),
         ("restart-strategy.fixed-delay.attempts", "1000000".to_owned()),
@@ -501,7 +541,7 @@ fn configuration(max_concurrent: u64, retained: u64) -> BTreeMap<String, String>
 }
 
 /// Two sources, a keyed operator, a sink to the broker and one to files.
-fn job(number: u128) -> Job {
+fn job(id: JobId) -> Job {
     let node = |id: u32, kind: NodeKind, operator: &str| StreamNode {
         id,
         kind: kind.into(),
@@ -528,7 +568,7 @@ fn job(number: u128) -> Job {
     let graph = StreamGraph {
         format_version: 1,
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
-        job_name: format!("job {number}"),
+        job_name: "numbers".to_owned(),
         nodes: vec![
             node(1, NodeKind::Source, "Numbers"),
             node(2, NodeKind::Operator, "KeyedReduce"),
@@ -542,8 +582,5 @@ fn job(number: u128) -> Job {
         ],
         ..StreamGraph::default()
     };
-    Job {
-        id: JobId::from_u128(number),
-        graph,
-    }
+    Job { id, graph }
 }

@@ -75,6 +75,16 @@ fn committables_that_are_forgotten_at_a_restore_are_found() {
 }
 
 #[test]
+fn an_end_that_is_told_before_the_log_has_it_is_found() {
+    is_found(Variant::TellBeforeLog, &["which no log has"]);
+}
+
+#[test]
+fn a_writer_that_starts_late_and_puts_away_what_a_later_one_prepared_is_found() {
+    is_found(Variant::AbortLater, &["not enough", "can't be committed"]);
+}
+
+#[test]
 fn a_restore_of_an_older_checkpoint_is_found() {
     is_found(
         Variant::RestoreOlder,

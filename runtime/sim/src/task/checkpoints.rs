@@ -6,15 +6,19 @@ use thalweg_proto::state::v1::{
     TaskOperatorSnapshot, TaskSnapshot,
 };
 
-use super::trade::{Trade, Transaction, commit, commit_file, lines_of, list};
+use super::trade::{Trade, Transaction, commit, commit_file};
 use super::{Element, LONGEST_CHAIN, Said, Task, Upload};
-use crate::shared::{Shared, Variant};
+use crate::shared::{Shared, Variant, line_of};
 use crate::steps::Step;
 use crate::store::{Content, Request};
 
 impl Task {
     pub(super) fn snapshot(&mut self, shared: &mut Shared, id: u64, options: &CheckpointOptions) {
         self.last_barrier = id;
+        if options.terminate {
+            shared.step(Step::TaskPaused, format_args!("{} checkpoint {id}", self.key));
+            self.stopping = Some(id);
+        }
         self.aborted.retain(|other| *other > id);
         for outlet in &mut self.outputs {
             for queue in &mut outlet.queues {
@@ -22,43 +26,11 @@ impl Task {
             }
         }
         let commits_now = shared.variant == Variant::CommitAtBarrier;
-        let lists = match &mut self.trade {
-            Trade::Source(splits) => {
-                let lines: Vec<String> = splits
-                    .iter()
-                    .map(|(source, next)| format!("{source}:{next}"))
-                    .collect();
-                vec![list("Splits", &lines)]
-            }
-            Trade::Operator { .. } => return self.upload(shared, id, options),
-            Trade::Broker { open, prepared, .. } => {
-                if let Some((transaction, epoch)) = open.take() {
-                    shared.step(
-                        Step::Prepared,
-                        format_args!("{} {transaction}/{epoch} for {id}", self.key),
-                    );
-                    prepared.push(Transaction {
-                        id: transaction,
-                        epoch,
-                        prepared_for: id,
-                    });
-                }
-                vec![list("Committables", &lines_of(prepared))]
-            }
-            Trade::Files { rows, prepared, .. } => {
-                if !rows.is_empty() {
-                    let key = &self.key;
-                    let name = format!("{}-{}-{:016x}", key.job, key.subtask, shared.random.next());
-                    shared.files.write(&name, std::mem::take(rows));
-                    prepared.push(Transaction {
-                        id: name,
-                        epoch: 0,
-                        prepared_for: id,
-                    });
-                }
-                vec![list("Committables", &lines_of(prepared))]
-            }
-        };
+        if let Trade::Operator { .. } = &self.trade {
+            return self.upload(shared, id, options);
+        }
+        self.prepare(shared, id);
+        let lists = self.trade.lists();
         if commits_now {
             self.commit(shared, id);
         }
@@ -68,6 +40,46 @@ impl Task {
             ..OperatorSubtaskState::default()
         };
         self.acknowledge(shared, id, state);
+    }
+
+    /// What was written so far belongs to this checkpoint.
+    pub(super) fn prepare(&mut self, shared: &mut Shared, prepared_for: u64) {
+        match &mut self.trade {
+            Trade::Broker { open, prepared, .. } => {
+                if let Some((id, epoch)) = open.take() {
+                    shared.step(
+                        Step::Prepared,
+                        format_args!("{} {id}/{epoch} for {prepared_for}", self.key),
+                    );
+                    prepared.push(Transaction {
+                        id,
+                        epoch,
+                        prepared_for,
+                    });
+                }
+            }
+            Trade::Files { rows, prepared, .. } if !rows.is_empty() => {
+                let (line, subtask) = (line_of(&self.key.job), self.key.subtask);
+                let id = format!("{line}-{subtask}-{:016x}", shared.random.next());
+                shared.files.write(&id, std::mem::take(rows));
+                prepared.push(Transaction {
+                    id,
+                    epoch: 0,
+                    prepared_for,
+                });
+            }
+            Trade::Source(_) | Trade::Operator { .. } | Trade::Files { .. } => {}
+        }
+    }
+
+    pub(super) fn of_operator(&self, state: OperatorSubtaskState) -> TaskSnapshot {
+        TaskSnapshot {
+            operators: vec![TaskOperatorSnapshot {
+                operator_id: self.operator_id.clone(),
+                state: Some(state),
+                tables: Vec::new(),
+            }],
+        }
     }
 
     pub(super) fn upload(&mut self, shared: &mut Shared, id: u64, options: &CheckpointOptions) {
@@ -82,12 +94,13 @@ impl Task {
             || chain.len() >= LONGEST_CHAIN
         {
             chain.clear();
-            *full = false;
         }
-        let base = options
-            .shared_folder
-            .rsplit_once('/')
-            .map_or("", |(base, _)| base);
+        // What is in a savepoint's folder is nobody else's.
+        *full = savepoint;
+        let base = match options.shared_folder.rsplit_once('/') {
+            Some((base, _)) if !savepoint => base,
+            _ => &options.shared_folder,
+        };
         let relative = path
             .strip_prefix(base)
             .map_or(path.as_str(), |path| path.trim_start_matches('/'));
@@ -112,12 +125,11 @@ impl Task {
             run,
             request,
             tries: 1,
-            savepoint,
         });
     }
 
     pub(super) fn acknowledge_runs(&mut self, shared: &mut Shared, upload: Upload) {
-        let Trade::Operator { chain, full, .. } = &mut self.trade else {
+        let Trade::Operator { chain, .. } = &mut self.trade else {
             return;
         };
         // Up to the run that was written: what is behind it belongs to later ones.
@@ -126,9 +138,6 @@ impl Task {
             Some(place) => chain[..=place].to_vec(),
             None => vec![upload.run],
         };
-        if upload.savepoint {
-            *full = true;
-        }
         let state = OperatorSubtaskState {
             subtask: self.key.subtask,
             runs,
@@ -146,17 +155,10 @@ impl Task {
         }
         shared.step(Step::Acknowledged, format_args!("{} checkpoint {id}", self.key));
         self.checkpoint = self.checkpoint.max(id);
-        let operator = TaskOperatorSnapshot {
-            operator_id: self.operator_id.clone(),
-            state: Some(state),
-            tables: Vec::new(),
-        };
         self.said.push(Said::Acknowledge(AcknowledgeCheckpoint {
             execution: Some(self.key.execution()),
             checkpoint_id: id,
-            snapshot: Some(TaskSnapshot {
-                operators: vec![operator],
-            }),
+            snapshot: Some(self.of_operator(state)),
             metrics: Some(CheckpointMetrics::default()),
         }));
     }

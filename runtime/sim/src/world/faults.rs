@@ -1,7 +1,7 @@
 //! What happens to processes, network and store while everything may fail.
 
 use super::World;
-use crate::shared::{Event, Process};
+use crate::shared::{Event, Input, Process, Timer};
 use crate::steps::Step;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
             Some(leader) if self.shared.random.per_mille(400) => leader,
             _ => victim,
         };
-        match self.shared.random.below(8) {
+        match self.shared.random.below(9) {
             0 | 1 => {
                 self.shared.step(Step::Killed, target);
                 self.kill(target);
@@ -37,6 +37,7 @@ impl World {
                     self.task_managers[index].kill_worker(&mut self.shared);
                 }
             }
+            7 => self.jump(target),
             _ => {
                 let outage = [0, 300, 1_000][self.shared.random.place(3)];
                 self.shared
@@ -48,20 +49,26 @@ impl World {
         self.shared.at(self.shared.now_ms + next, Event::Fault);
     }
 
-    fn pause(&mut self, process: Process) {
-        let host = self.shared.host(process);
-        if !host.alive || host.paused {
-            return;
+    /// Its machine slept, say: its clock is ahead of where it was.
+    fn jump(&mut self, process: Process) {
+        let by_ms = match self.shared.random.below(3) {
+            0 => self.shared.random.between(10_000, 3_600_000),
+            _ => self.shared.random.between(100, 10_000),
+        };
+        self.shared
+            .step(Step::ClockJumped, format_args!("{process} by {by_ms} ms"));
+        self.shared.host(process).offset_ms += by_ms;
+        if matches!(process, Process::JobManager(_)) {
+            self.shared.after(0, process, Input::Timer(Timer::Control));
         }
-        host.paused = true;
+    }
+
+    fn pause(&mut self, process: Process) {
         let for_ms = match self.shared.random.below(3) {
             0 => self.shared.random.between(10, 1_000),
             _ => self.shared.random.between(1_000, 15_000),
         };
-        self.shared
-            .say_so(format_args!("{process} is paused for {for_ms} ms"));
-        let until_ms = self.shared.now_ms + for_ms;
-        self.shared.at(until_ms, Event::Wake(process));
+        self.shared.pause(process, for_ms);
     }
 
     fn partition(&mut self, process: Process, processes: &[Process]) {
