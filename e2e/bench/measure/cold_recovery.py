@@ -1,7 +1,6 @@
 """Everything dies: how long until the first new committed records.
 
-    keys, each once -> topic -> [ flink | thalweg ] -> topic     state; checkpoints at an interval, the sink exactly once
-    a few keys, 50 times a second -> the same                    a reader of committed records sees each of them
+    checkpoints at an interval, the sink exactly once; a reader of committed records sees each key that flows (`kills`)
     SIGKILL for JobManager, TaskManagers and workers at once, all started again at once; other keys from then on
     -> recovered when each of these was read, committed
 
@@ -14,14 +13,12 @@ import contextlib
 import pathlib
 import time
 
-from . import checkpoints, contenders, counting, keys, topics
-from .incremental_checkpoint import add_state_options
-from .outcomes import Quantity, Run, conclude
-from .processes import wait_until
-from .recovery import Arrivals, Markers, markers
+from . import checkpoints, counting, kills
+from .outcomes import Quantity
 
-_INPUT, _OUTPUT = "bench-keys-cold-recovery", "bench-keys-cold-recovery-counts"
-_PATIENCE = 600
+_TOPIC = "bench-keys-cold-recovery"
+# Filling the state is slower than an interval between checkpoints; none of them may fail the job.
+_TOLERANT = {"execution.checkpointing.tolerable-failed-checkpoints": 1000}
 _QUANTITIES = [
     Quantity("first committed, s", False, 2),
     Quantity("all committed, s", False, 2),
@@ -30,65 +27,29 @@ _QUANTITIES = [
 
 
 def add_options(parser: argparse.ArgumentParser, binaries: pathlib.Path) -> None:
-    contenders.add_options(parser, ["flink-rocksdb", "thalweg-hashmap", "thalweg-rocksdb"], binaries, runs=3)
-    add_state_options(parser)
-    parser.set_defaults(memory="5g")
-    parser.add_argument("--interval", default="1 s", help="between checkpoints, of both (default %(default)s)")
+    default = ["flink-rocksdb", "thalweg-hashmap", "thalweg-rocksdb"]
+    kills.add_options(parser, default, binaries, runs=3, memory="5g")
+    kills.add_interval_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """The verb, inside the cluster's network."""
-    counting.check(options, value_bytes=options.value_bytes)
-    runs = []
-    for number in range(options.runs):
-        for name in options.engines:
-            runs.append(Run(name, "", measure(name, options)))
-            print(f"run {number + 1}: {runs[-1].line()}", flush=True)
-    title = (
-        f"All processes killed and started again, with {options.keys:,} keys of {options.value_bytes} bytes each in state; "
-        f"a checkpoint every {options.interval}; taskmanager.memory.process.size {options.memory}"
-    )
-    conclude("cold-recovery", title, runs, _QUANTITIES, options)
+    title = kills.told(options, "All processes killed and started again", f"a checkpoint every {options.interval}")
+    kills.run("cold-recovery", title, _QUANTITIES, measure, options)
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
-    topics.recreate(_INPUT)
-    topics.append(_INPUT, [keys.distinct(options.keys)])
-    topics.recreate(_OUTPUT)
-    engine = contenders.make(name, options)
-    job = counting.job(
-        options,
-        _INPUT,
-        _OUTPUT,
-        value_bytes=options.value_bytes,
-        settings=settings(options),
-        transactional_id_prefix="bench-cold",
-    )
+    settings = kills.checkpoints_at(options.interval) | kills.RESTARTS | _TOLERANT
+    engine, job = kills.prepare(name, _TOPIC, options, settings, transactional_id_prefix="bench-cold")
     with contextlib.ExitStack() as ending:
         ending.callback(engine.stop)
         engine.start(job)
         counting.wait_counted(engine, options.keys)
         taken = checkpoints.take(engine)
-        before, after = markers("before"), markers("after")
-        arrivals = ending.enter_context(Arrivals(_OUTPUT, committed=True))
-        source = ending.enter_context(Markers(_INPUT, before))
-        wait_until("results to flow", _PATIENCE, lambda: arrivals.all_of(before), engine.processes)
+        flow = ending.enter_context(kills.flowing(engine, _TOPIC, committed=True))
         killed = time.monotonic()
         engine.kill_everything()
-        source.keys = after
+        flow.change()
         engine.start_again(job)
-        wait_until("new results after the kill", _PATIENCE, lambda: arrivals.all_of(after), engine.processes, 0.01)
-    moments = [arrivals.first[key] - killed for key in after]
+        moments = [moment - killed for moment in flow.moments()]
     return {"first committed, s": min(moments), "all committed, s": max(moments), "MB of state": taken.full / 1e6}
-
-
-def settings(options: argparse.Namespace) -> dict[str, object]:
-    return {
-        "execution.checkpointing.interval": options.interval,
-        "execution.checkpointing.dir": "file://@WORK@/checkpoints",
-        # Filling the state is slower than an interval between checkpoints; none of them may fail the job.
-        "execution.checkpointing.tolerable-failed-checkpoints": 1000,
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 1000,
-        "restart-strategy.fixed-delay.delay": "100 ms",
-    }

@@ -23,7 +23,6 @@ from .engine import EngineError, Job
 from .figures import table
 from .outcomes import Quantity, Run, conclude
 from .processes import wait_until
-from .recovery import end
 from .word_count import watch
 
 AT_LEAST_ONCE, EXACTLY_ONCE = "at least once", "exactly once"
@@ -236,7 +235,7 @@ class Flow:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        end(self._producer)
+        topics.end(self._producer)
 
     def written(self, transfer: int) -> float:
         return self._written[transfer // self._at_once]
@@ -270,7 +269,7 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end(self._consumer)
+        topics.end(self._consumer)
         self._thread.join()
 
     def _run(self) -> None:

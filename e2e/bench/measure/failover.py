@@ -1,6 +1,6 @@
 """The leading JobManager dies: how long until checkpoints go on.
 
-    keys, each once -> topic -> [ flink | thalweg ] -> topic     state; two JobManagers, a checkpoint every second
+    two JobManagers, a checkpoint every second, keys that flow (`kills`)
     SIGKILL for the one that leads -> recovered when a checkpoint that was triggered afterwards is complete
 
 Ours are told from each other by their log in a folder alone; Flink's by a ZooKeeper on the same machine, whose session times out
@@ -15,15 +15,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from . import contenders, counting, keys, rest, topics
+from . import counting, kills, rest
 from .engine import Engine
-from .incremental_checkpoint import add_state_options
-from .outcomes import Quantity, Run, conclude
+from .outcomes import Quantity
 from .processes import wait_until
-from .recovery import Arrivals, Markers, markers
 
-_INPUT, _OUTPUT = "bench-keys-failover", "bench-keys-failover-counts"
-_PATIENCE = 300
+_TOPIC = "bench-keys-failover"
 _SETTLED = 3
 _RECOVERED = "checkpoint complete again, s"
 _QUANTITIES = [
@@ -34,81 +31,44 @@ _QUANTITIES = [
 
 
 def add_options(parser: argparse.ArgumentParser, binaries: pathlib.Path) -> None:
-    contenders.add_options(parser, ["flink-hashmap", "thalweg-hashmap"], binaries, runs=5)
-    add_state_options(parser)
-    parser.set_defaults(keys=100_000, memory="2g")
-    parser.add_argument("--interval", default="1 s", help="between checkpoints, of both (default %(default)s)")
-    parser.add_argument("--heartbeat-interval", default="1 s", help="of both (default %(default)s)")
-    parser.add_argument("--heartbeat-timeout", default="5 s", help="of both (default %(default)s)")
+    kills.add_options(parser, ["flink-hashmap", "thalweg-hashmap"], binaries, runs=5, memory="2g")
+    parser.set_defaults(keys=100_000)
+    kills.add_interval_option(parser)
+    kills.add_heartbeat_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """The verb, inside the cluster's network."""
-    counting.check(options, value_bytes=options.value_bytes)
-    runs = []
-    for number in range(options.runs):
-        for name in options.engines:
-            runs.append(Run(name, "", measure(name, options)))
-            print(f"run {number + 1}: {runs[-1].line()}", flush=True)
-    title = (
-        f"The leading JobManager of two killed, with {options.keys:,} keys of {options.value_bytes} bytes each in state; "
-        f"a checkpoint every {options.interval}; heartbeats every {options.heartbeat_interval}, lost after "
-        f"{options.heartbeat_timeout}; taskmanager.memory.process.size {options.memory}"
+    title = kills.told(
+        options,
+        "The leading JobManager of two killed",
+        f"a checkpoint every {options.interval}",
+        kills.told_heartbeats(options),
     )
-    conclude("failover", title, runs, _QUANTITIES, options)
+    kills.run("failover", title, _QUANTITIES, measure, options)
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
-    topics.recreate(_INPUT)
-    topics.append(_INPUT, [keys.distinct(options.keys)])
-    topics.recreate(_OUTPUT)
-    engine = contenders.make(name, options)
-    job = counting.job(
-        options,
-        _INPUT,
-        _OUTPUT,
-        value_bytes=options.value_bytes,
-        settings=settings(options),
-        transactional_id_prefix="bench-failover",
-        high_availability=True,
-    )
+    settings = kills.checkpoints_at(options.interval) | kills.RESTARTS | kills.heartbeats(options)
+    prefix = "bench-failover"
+    engine, job = kills.prepare(name, _TOPIC, options, settings, transactional_id_prefix=prefix, high_availability=True)
     with contextlib.ExitStack() as ending:
         ending.callback(engine.stop)
         engine.start(job)
         engine.start_standby(job)
         counting.wait_counted(engine, options.keys)
-        before, after = markers("before"), markers("after")
-        arrivals = ending.enter_context(Arrivals(_OUTPUT, committed=True))
-        source = ending.enter_context(Markers(_INPUT, before))
-        wait_until("results to flow", _PATIENCE, lambda: arrivals.all_of(before), engine.processes)
+        flow = ending.enter_context(kills.flowing(engine, _TOPIC, committed=True))
         settled = completed(engine) + _SETTLED
-        wait_until("checkpoints", _PATIENCE, lambda: completed(engine) >= settled, engine.processes)
+        wait_until("checkpoints", kills.PATIENCE, lambda: completed(engine) >= settled, engine.processes)
         began = starts(engine)
         killed, killed_at = time.monotonic(), time.time()
         engine.kill_leader()
-        source.keys = after
-        ended = wait_until(
-            "a checkpoint behind the kill", _PATIENCE, lambda: first_behind(statistics(engine), killed_at), engine.processes, 0.02
-        )
-        wait_until("new results behind the kill", _PATIENCE, lambda: arrivals.all_of(after), engine.processes, 0.02)
+        flow.change()
+        behind = lambda: first_behind(statistics(engine), killed_at)  # noqa: E731
+        ended = wait_until("a checkpoint behind the kill", kills.PATIENCE, behind, engine.processes, 0.02)
+        flowed = min(flow.moments()) - killed
         anew = [subtask for subtask, start in starts(engine).items() if start != began.get(subtask)]
-    return {
-        _RECOVERED: ended - killed_at,
-        "subtasks started anew": len(anew),
-        "new records committed, s": min(arrivals.first[key] for key in after) - killed,
-    }
-
-
-def settings(options: argparse.Namespace) -> dict[str, object]:
-    return {
-        "execution.checkpointing.interval": options.interval,
-        "execution.checkpointing.dir": "file://@WORK@/checkpoints",
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 1000,
-        "restart-strategy.fixed-delay.delay": "100 ms",
-        "heartbeat.interval": options.heartbeat_interval,
-        "heartbeat.timeout": options.heartbeat_timeout,
-    }
+    return {_RECOVERED: ended - killed_at, "subtasks started anew": len(anew), "new records committed, s": flowed}
 
 
 def statistics(engine: Engine) -> dict[str, Any] | None:

@@ -4,8 +4,11 @@ Invariants: an input topic holds exactly the lines that its name says, written o
 read identical bytes. A topic that is there already with that many lines is used again.
 """
 
+import contextlib
 import itertools
+import os
 import pathlib
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -110,6 +113,13 @@ def consumer(name: str, committed: bool = False) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
+
+
+def end(tool: subprocess.Popen[bytes]) -> None:
+    """A producer or consumer, with the scripts around it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(tool.pid, signal.SIGTERM)
+    tool.wait()
 
 
 def read(name: str) -> Iterator[str]:

@@ -25,13 +25,12 @@ async fn one_subtask_gives_the_same_counts() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_runs_two_jobs_at_once_and_has_its_slots_back_afterwards() -> anyhow::Result<()> {
     with_namespace("session", |ns| async move {
-        ns.apply(&session(&ns, "shared", 2)).await?;
+        ns.apply(&manifest::session(&ns.around, "shared", 2)).await?;
         session_ready(&ns, "shared", 4).await?;
         let first = word_count_topics(&ns, 100_000, 2).await?;
         let second = word_count_topics(&ns, 50_000, 2).await?;
-        ns.apply(&session_job(&ns, "first", "shared", &first, 2)).await?;
-        ns.apply(&session_job(&ns, "second", "shared", &second, 2))
-            .await?;
+        ns.apply(&session_job(&ns, "first", &first, 2)).await?;
+        ns.apply(&session_job(&ns, "second", &second, 2)).await?;
         session_job_in_state(&ns, "first", "FINISHED").await?;
         session_job_in_state(&ns, "second", "FINISHED").await?;
         expect_exact_counts(&ns, &first)?;
@@ -152,16 +151,16 @@ async fn one_name_in_two_namespaces_is_two_applications() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_allocates_without_end_fails_alone_in_its_session() -> anyhow::Result<()> {
     with_namespace("budget", |ns| async move {
-        ns.apply(&session(&ns, "shared", 1)).await?;
+        ns.apply(&manifest::session(&ns.around, "shared", 1)).await?;
         session_ready(&ns, "shared", 2).await?;
         let topics = word_count_topics(&ns, 20_000, 1).await?;
-        let mut neighbour = session_job(&ns, "neighbour", "shared", &topics, 1);
+        let mut neighbour = session_job(&ns, "neighbour", &topics, 1);
         let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
         neighbour["spec"]["job"]["args"] = json!(args);
         ns.apply(&neighbour).await?;
         session_job_in_state(&ns, "neighbour", "RUNNING").await?;
 
-        let mut greedy = session_job(&ns, "greedy", "shared", &topics, 1);
+        let mut greedy = session_job(&ns, "greedy", &topics, 1);
         greedy["spec"]["job"]["package"]["uri"] = "local:///opt/thalweg/jobs/misbehaving".into();
         greedy["spec"]["job"]["args"] = json!(["allocates"]);
         ns.apply(&greedy).await?;
@@ -381,41 +380,13 @@ fn from_s3(ns: &TestNamespace, name: &str, uri: &str, topics: Option<&WordCountT
     application
 }
 
-fn session(ns: &TestNamespace, name: &str, task_managers: u32) -> serde_json::Value {
-    json!({
-        "apiVersion": "thalweg.dev/v1alpha1",
-        "kind": "FlinkSession",
-        "metadata": {"name": name},
-        "spec": {
-            "image": ns.around.job_image,
-            "imagePullPolicy": "IfNotPresent",
-            "flinkConfiguration": {"taskmanager.numberOfTaskSlots": "2"},
-            "jobManager": {"resource": {"memory": "256m"}},
-            "taskManager": {"replicas": task_managers, "resource": {"memory": "512m"}}
-        }
-    })
-}
-
 fn session_job(
     ns: &TestNamespace,
     name: &str,
-    session: &str,
     topics: &WordCountTopics,
     parallelism: u32,
 ) -> serde_json::Value {
     let mut args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
     args.push("--bounded");
-    json!({
-        "apiVersion": "thalweg.dev/v1alpha1",
-        "kind": "FlinkSessionJob",
-        "metadata": {"name": name},
-        "spec": {
-            "sessionName": session,
-            "job": {
-                "package": {"uri": "local:///opt/thalweg/jobs/word-count"},
-                "args": args,
-                "parallelism": parallelism
-            }
-        }
-    })
+    manifest::session_job(name, "shared", "word-count", parallelism, &args)
 }

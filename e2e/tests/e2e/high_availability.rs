@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
-use serde_json::{Value, json};
+use serde_json::Value;
 use thalweg_crds::{ClusterStatus, FlinkApplication, FlinkSession, FlinkSessionJob, JobStatus};
 use thalweg_e2e::{TestNamespace, eventually, manifest, with_namespace};
 
@@ -123,36 +123,21 @@ async fn checkpoints_of_session_job_go_on(ns: &TestNamespace, name: &str) -> any
 /// A session whose jobs have checkpoints on S3.
 pub(crate) fn session(ns: &TestNamespace, task_managers: u32) -> Value {
     let folder = |kind: &str| ns.around.s3.uri(&format!("{}/{kind}", ns.name));
-    let mut session = json!({
-        "apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkSession", "metadata": {"name": "shared"},
-        "spec": {
-            "image": ns.around.job_image, "imagePullPolicy": "IfNotPresent",
-            "flinkConfiguration": {
-                "taskmanager.numberOfTaskSlots": "2",
-                "execution.checkpointing.interval": "500 ms",
-                "execution.checkpointing.dir": folder("checkpoints"),
-                "execution.checkpointing.savepoint-dir": folder("savepoints"),
-            },
-            "jobManager": {"resource": {"memory": "256m"}},
-            "taskManager": {"replicas": task_managers, "resource": {"memory": "512m"}},
-        },
-    });
+    let mut session = manifest::session(&ns.around, "shared", task_managers);
+    let configuration = &mut session["spec"]["flinkConfiguration"];
+    configuration["execution.checkpointing.interval"] = "500 ms".into();
+    configuration["execution.checkpointing.dir"] = folder("checkpoints").into();
+    configuration["execution.checkpointing.savepoint-dir"] = folder("savepoints").into();
     for (key, value) in ns.around.s3.configuration() {
-        session["spec"]["flinkConfiguration"][key] = value;
+        configuration[key] = value;
     }
     session
 }
 
 /// Word count without end in that session.
 pub(crate) fn word_count_in_session(ns: &TestNamespace, name: &str, topics: &WordCountTopics) -> Value {
-    json!({
-        "apiVersion": "thalweg.dev/v1alpha1", "kind": "FlinkSessionJob", "metadata": {"name": name},
-        "spec": {"sessionName": "shared", "job": {
-            "package": {"uri": "local:///opt/thalweg/jobs/word-count"},
-            "args": manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output),
-            "parallelism": 2,
-        }},
-    })
+    let args = manifest::word_count_args(&ns.around.kafka, &topics.input, &topics.output);
+    manifest::session_job(name, "shared", "word-count", 2, &args)
 }
 
 /// Both jobs of a session go on in their tasks when the leading JobManager's pod is killed.
