@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The table holds slots; the keys themselves lie in a store made for their type, so that a key costs no allocation of
-//! its own and a batch whose keys are all known allocates nothing.
+//! its own and a batch whose keys are all known allocates nothing. Key hashes are kept beside those keys alone whose hash costs more than
+//! to read it.
 //!
 //! Invariants: a slot belongs to one key from [`KeyIndex::slots`] to [`KeyIndex::remove`], then to the next new key; slots
 //! are below [`KeyIndex::slot_count`]; two rows get the same slot if and only if their keys are equal by the key hash's
@@ -15,13 +16,14 @@
 
 mod store;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::{ArrayRef, BooleanBufferBuilder, UInt64Array};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use hashbrown::HashTable;
+use thalweg_types::key_hash::hash_rows;
 
 use crate::table::{make_room, unused};
-use store::KeyStore;
+use store::{KeyStore, RowKey};
 
 /// Number of a key in one subtask.
 pub type Slot = u32;
@@ -37,7 +39,7 @@ pub enum KeyIndexError {
     Full,
 }
 
-/// Key -> slot, with the keys and their hashes by slot.
+/// Key -> slot, with the keys by slot.
 pub struct KeyIndex {
     table: HashTable<Slot>,
     slots: Slots,
@@ -61,37 +63,62 @@ const PART_BYTES: usize = 128 << 10;
 const MOST_PARTS: usize = 1024;
 
 /// Which slots there are.
-#[derive(Default)]
 struct Slots {
-    /// By slot, also those that are free.
-    hashes: Vec<u64>,
+    /// Key hashes by slot, also of those that are free; none if the table is ordered by the keys themselves.
+    hashes: Option<Vec<u64>>,
     /// By slot.
-    live: Vec<bool>,
+    live: BooleanBufferBuilder,
     free: Vec<Slot>,
 }
 
 impl Slots {
-    /// Whether the slot is of a key with this hash.
+    fn len(&self) -> usize {
+        self.live.len()
+    }
+
     #[inline]
-    fn has(&self, slot: Slot, hash: u64) -> bool {
-        let place = slot as usize;
-        self.hashes.get(place) == Some(&hash) && self.live[place]
+    fn is_live(&self, slot: Slot) -> bool {
+        (slot as usize) < self.live.len() && self.live.get_bit(slot as usize)
+    }
+
+    /// Whether the slot is of this key, which has this hash.
+    #[inline]
+    fn has(&self, slot: Slot, hash: u64, key: &RowKey<'_>) -> bool {
+        let may_be = match &self.hashes {
+            Some(hashes) => hashes.get(slot as usize) == Some(&hash),
+            None => true,
+        };
+        may_be && self.is_live(slot) && key.is(slot)
     }
 
     fn take(&mut self, hash: u64) -> Slot {
         match self.free.pop() {
             Some(slot) => {
-                self.hashes[slot as usize] = hash;
-                self.live[slot as usize] = true;
+                if let Some(hashes) = &mut self.hashes {
+                    hashes[slot as usize] = hash;
+                }
+                self.live.set_bit(slot as usize, true);
                 slot
             }
             None => {
-                let len = self.hashes.len() + 1;
-                make_room(&mut self.hashes, len);
-                self.hashes.push(hash);
-                self.live.push(true);
-                (self.hashes.len() - 1) as Slot
+                if let Some(hashes) = &mut self.hashes {
+                    let len = hashes.len() + 1;
+                    make_room(hashes, len);
+                    hashes.push(hash);
+                }
+                self.live.append(true);
+                (self.live.len() - 1) as Slot
             }
+        }
+    }
+
+    /// By what the table finds the slot: what its key says of that itself, or the key hash.
+    #[inline]
+    fn bucket(&self, slot: Slot, by_key: Option<u64>) -> u64 {
+        match (by_key, &self.hashes) {
+            (Some(bucket), _) => bucket,
+            (None, Some(hashes)) => bucket_hash(hashes[slot as usize]),
+            (None, None) => 0,
         }
     }
 }
@@ -106,16 +133,21 @@ fn bucket_hash(key_hash: u64) -> u64 {
 impl KeyIndex {
     /// An empty index for keys of these columns.
     pub fn new(types: &[DataType]) -> Result<Self, KeyIndexError> {
+        let keys = KeyStore::new(types)?;
         Ok(Self {
             table: HashTable::new(),
-            slots: Slots::default(),
-            keys: KeyStore::new(types)?,
+            slots: Slots {
+                hashes: (!keys.has_buckets()).then(Vec::new),
+                live: BooleanBufferBuilder::new(0),
+                free: Vec::new(),
+            },
+            keys,
         })
     }
 
     /// How many keys it holds.
     pub fn len(&self) -> usize {
-        self.slots.hashes.len() - self.slots.free.len()
+        self.slots.len() - self.slots.free.len()
     }
 
     /// Whether it holds none.
@@ -125,25 +157,32 @@ impl KeyIndex {
 
     /// All slots are below this: how long vectors by slot must be.
     pub fn slot_count(&self) -> usize {
-        self.slots.hashes.len()
+        self.slots.len()
     }
 
     /// Whether a key has this slot.
     pub fn is_live(&self, slot: Slot) -> bool {
-        self.slots.live.get(slot as usize).copied().unwrap_or(false)
+        self.slots.is_live(slot)
     }
 
-    /// The key hash of a live slot.
-    #[inline]
-    pub fn hash(&self, slot: Slot) -> u64 {
-        self.slots.hashes[slot as usize]
+    /// The key hashes of live slots.
+    pub fn hashes(&self, slots: &[Slot]) -> Result<Vec<u64>, KeyIndexError> {
+        match &self.slots.hashes {
+            Some(hashes) => Ok(slots.iter().map(|slot| hashes[*slot as usize]).collect()),
+            None => {
+                let mut hashes = Vec::new();
+                let hashed = hash_rows(&self.keys(slots)?, &mut hashes);
+                hashed.map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+                Ok(hashes)
+            }
+        }
     }
 
     /// Bytes held.
     pub fn memory_size(&self) -> usize {
         self.table.allocation_size()
-            + self.slots.hashes.capacity() * size_of::<u64>()
-            + self.slots.live.capacity()
+            + self.slots.hashes.as_ref().map_or(0, Vec::capacity) * size_of::<u64>()
+            + self.slots.live.capacity() / 8
             + self.slots.free.capacity() * size_of::<Slot>()
             + self.keys.memory_size()
     }
@@ -151,7 +190,8 @@ impl KeyIndex {
     /// How many of them are room that nobody uses, about.
     pub fn slack(&self) -> usize {
         let live = self.len();
-        unused(&self.slots.hashes, live) + unused(&self.slots.live, live) + self.keys.slack(live)
+        let hashes = self.slots.hashes.as_ref();
+        hashes.map_or(0, |hashes| unused(hashes, live)) + self.keys.slack(live)
     }
 
     /// Gives room back that keys had which are gone.
@@ -161,17 +201,17 @@ impl KeyIndex {
 
     /// Gives room back: the slots behind the last that is in use are forgotten. How many slots there are then.
     pub fn shrink(&mut self) -> usize {
-        let last = self.slots.live.iter().rposition(|live| *live);
+        let Self { table, slots, keys } = self;
+        let last = (0..slots.len()).rev().find(|slot| slots.live.get_bit(*slot));
         let count = last.map_or(0, |last| last + 1);
-        self.slots.hashes.truncate(count);
-        self.slots.hashes.shrink_to_fit();
-        self.slots.live.truncate(count);
-        self.slots.live.shrink_to_fit();
-        self.slots.free.retain(|slot| (*slot as usize) < count);
-        self.slots.free.shrink_to_fit();
-        let hashes = &self.slots.hashes;
-        self.table
-            .shrink_to(0, |slot| bucket_hash(hashes[*slot as usize]));
+        slots.live.truncate(count);
+        slots.free.retain(|slot| (*slot as usize) < count);
+        slots.free.shrink_to_fit();
+        if let Some(hashes) = &mut slots.hashes {
+            hashes.truncate(count);
+            hashes.shrink_to_fit();
+        }
+        table.shrink_to(0, |slot| slots.bucket(*slot, keys.bucket(*slot)));
         self.keys.shrink(count);
         count
     }
@@ -200,20 +240,19 @@ impl KeyIndex {
             slots: known,
             keys,
         } = self;
-        if Slot::try_from(known.hashes.len() + hashes.len()).is_err() {
+        if Slot::try_from(known.len() + hashes.len()).is_err() {
             return Err(KeyIndexError::Full);
         }
         keys.for_each_row(columns, |row, mut key| {
             let hash = hashes.value(row);
-            let found = table.find(bucket_hash(hash), |slot| key.is(*slot));
+            let bucket = key.bucket().unwrap_or_else(|| bucket_hash(hash));
+            let found = table.find(bucket, |slot| key.is(*slot));
             let slot = match found {
                 Some(slot) => *slot,
                 None => {
                     let slot = known.take(hash);
                     key.insert(slot);
-                    table.insert_unique(bucket_hash(hash), slot, |slot| {
-                        bucket_hash(known.hashes[*slot as usize])
-                    });
+                    table.insert_unique(bucket, slot, |slot| known.bucket(*slot, key.bucket_of(*slot)));
                     new_rows.push(row as u32);
                     slot
                 }
@@ -230,10 +269,11 @@ impl KeyIndex {
             slots,
             keys: store,
         } = self;
-        let hashes = &slots.hashes;
-        table.reserve(keys, |slot| bucket_hash(hashes[*slot as usize]));
-        slots.hashes.reserve_exact(keys);
-        slots.live.reserve_exact(keys);
+        table.reserve(keys, |slot| slots.bucket(*slot, store.bucket(*slot)));
+        if let Some(hashes) = &mut slots.hashes {
+            hashes.reserve_exact(keys);
+        }
+        slots.live.reserve(keys);
         store.reserve(keys);
     }
 
@@ -242,7 +282,7 @@ impl KeyIndex {
         RestoredKeys {
             last: Slot::MAX,
             repeats,
-            all_new: !repeats && self.slots.hashes.is_empty(),
+            all_new: !repeats && self.slots.len() == 0,
         }
     }
 
@@ -262,33 +302,37 @@ impl KeyIndex {
             slots: known,
             keys,
         } = self;
-        if Slot::try_from(known.hashes.len() + hashes.len()).is_err() {
+        if Slot::try_from(known.len() + hashes.len()).is_err() {
             return Err(KeyIndexError::Full);
         }
         if before.all_new {
-            let first = known.hashes.len() as Slot;
+            let first = known.len() as Slot;
             keys.append(columns, first)?;
-            known.hashes.extend_from_slice(hashes);
-            known.live.resize(known.hashes.len(), true);
-            slots.extend(first..known.hashes.len() as Slot);
+            if let Some(known) = &mut known.hashes {
+                known.extend_from_slice(hashes);
+            }
+            known.live.append_n(hashes.len(), true);
+            slots.extend(first..known.len() as Slot);
             return Ok(());
         }
         keys.for_each_row(columns, |row, mut key| {
             let hash = hashes[row];
             let (last, next) = (before.last, before.last.wrapping_add(1));
-            let slot = if before.repeats && known.has(last, hash) && key.is(last) {
+            let slot = if before.repeats && known.has(last, hash, &key) {
                 last
-            } else if known.has(next, hash) && key.is(next) {
+            } else if known.has(next, hash, &key) {
                 next
-            } else if let Some(slot) = table.find(bucket_hash(hash), |slot| key.is(*slot)) {
-                *slot
             } else {
-                let slot = known.take(hash);
-                key.insert(slot);
-                table.insert_unique(bucket_hash(hash), slot, |slot| {
-                    bucket_hash(known.hashes[*slot as usize])
-                });
-                slot
+                let bucket = key.bucket().unwrap_or_else(|| bucket_hash(hash));
+                match table.find(bucket, |slot| key.is(*slot)) {
+                    Some(slot) => *slot,
+                    None => {
+                        let slot = known.take(hash);
+                        key.insert(slot);
+                        table.insert_unique(bucket, slot, |slot| known.bucket(*slot, key.bucket_of(*slot)));
+                        slot
+                    }
+                }
             };
             before.last = slot;
             slots.push(slot);
@@ -306,37 +350,38 @@ impl KeyIndex {
     /// Puts all slots into the table, which is empty. Those that lie near each other there come together: else each of them would wait
     /// for memory.
     fn insert_all(&mut self) {
-        let Self { table, slots, .. } = self;
-        let hashes = &slots.hashes;
-        let hash_of = |slot: &Slot| bucket_hash(hashes[*slot as usize]);
-        table.reserve(hashes.len(), hash_of);
+        let Self { table, slots, keys } = self;
+        let count = slots.len() as Slot;
+        let bucket_of = |slot: &Slot| slots.bucket(*slot, keys.bucket(*slot));
+        table.reserve(count as usize, bucket_of);
         let buckets = table.capacity().next_power_of_two();
         let parts = (buckets * BUCKET_BYTES / PART_BYTES)
             .next_power_of_two()
             .min(MOST_PARTS);
         if parts == 1 {
-            for slot in 0..hashes.len() as Slot {
-                table.insert_unique(hash_of(&slot), slot, hash_of);
+            for slot in 0..count {
+                table.insert_unique(bucket_of(&slot), slot, bucket_of);
             }
             return;
         }
         let shift = buckets.ilog2() - parts.ilog2();
-        let part_of = |hash: u64| bucket_hash(hash) as usize >> shift & (parts - 1);
+        let part_of = |bucket: u64| bucket as usize >> shift & (parts - 1);
         let mut starts = vec![0_usize; parts + 1];
-        for hash in hashes {
-            starts[part_of(*hash) + 1] += 1;
+        for slot in 0..count {
+            starts[part_of(bucket_of(&slot)) + 1] += 1;
         }
         for part in 1..=parts {
             starts[part] += starts[part - 1];
         }
-        let mut by_part = vec![(0_u64, 0); hashes.len()];
-        for (slot, hash) in hashes.iter().enumerate() {
-            let place = &mut starts[part_of(*hash)];
-            by_part[*place] = (bucket_hash(*hash), slot as Slot);
+        let mut by_part = vec![(0_u64, 0); count as usize];
+        for slot in 0..count {
+            let bucket = bucket_of(&slot);
+            let place = &mut starts[part_of(bucket)];
+            by_part[*place] = (bucket, slot);
             *place += 1;
         }
-        for (hash, slot) in by_part {
-            table.insert_unique(hash, slot, hash_of);
+        for (bucket, slot) in by_part {
+            table.insert_unique(bucket, slot, bucket_of);
         }
     }
 
@@ -345,11 +390,11 @@ impl KeyIndex {
         if !self.is_live(slot) {
             return;
         }
-        let hash = bucket_hash(self.hash(slot));
-        if let Ok(entry) = self.table.find_entry(hash, |found| *found == slot) {
+        let bucket = self.slots.bucket(slot, self.keys.bucket(slot));
+        if let Ok(entry) = self.table.find_entry(bucket, |found| *found == slot) {
             entry.remove();
         }
-        self.slots.live[slot as usize] = false;
+        self.slots.live.set_bit(slot as usize, false);
         self.slots.free.push(slot);
         self.keys.remove(slot);
     }

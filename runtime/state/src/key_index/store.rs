@@ -39,6 +39,20 @@ impl KeyStore {
         }
     }
 
+    /// Whether keys say themselves where they are in the hash table: [`Self::bucket`].
+    pub(super) fn has_buckets(&self) -> bool {
+        matches!(self, Self::Int64(_))
+    }
+
+    /// Where the slot's key is in the hash table, if its key hash is not needed for that.
+    #[inline]
+    pub(super) fn bucket(&self, slot: Slot) -> Option<u64> {
+        match self {
+            Self::Int64(keys) => Some(keys.bucket(slot)),
+            Self::Utf8(_) | Self::Rows(_) => None,
+        }
+    }
+
     /// Room for so many keys more, without that for their bytes if they are of any length.
     pub(super) fn reserve(&mut self, count: usize) {
         match self {
@@ -195,6 +209,24 @@ impl RowKey<'_> {
         }
     }
 
+    /// See [`KeyStore::bucket`]; of this key.
+    #[inline]
+    pub(super) fn bucket(&self) -> Option<u64> {
+        match self {
+            Self::Int64 { key, .. } => Some(mixed(*key)),
+            Self::Bytes { .. } => None,
+        }
+    }
+
+    /// See [`KeyStore::bucket`]; of a slot's.
+    #[inline]
+    pub(super) fn bucket_of(&self, slot: Slot) -> Option<u64> {
+        match self {
+            Self::Int64 { keys, .. } => Some(keys.bucket(slot)),
+            Self::Bytes { .. } => None,
+        }
+    }
+
     /// Makes it the slot's key.
     pub(super) fn insert(&mut self, slot: Slot) {
         match self {
@@ -210,7 +242,21 @@ pub(super) struct Int64Keys {
     null: Option<Slot>,
 }
 
+/// Where a key is in the hash table: a product of 128 bits, folded, so that any bits of the key reach all of these.
+#[inline]
+fn mixed(key: Option<i64>) -> u64 {
+    const FIRST: u64 = 0x9E37_79B9_7F4A_7C15;
+    const SECOND: u64 = 0xD6E8_FEB8_6659_FD93;
+    let product = u128::from(key.unwrap_or_default() as u64 ^ FIRST) * u128::from(SECOND);
+    (product as u64) ^ (product >> 64) as u64
+}
+
 impl Int64Keys {
+    #[inline]
+    fn bucket(&self, slot: Slot) -> u64 {
+        mixed(Some(self.values[slot as usize]))
+    }
+
     fn set(&mut self, slot: Slot, key: Option<i64>) {
         let place = slot as usize;
         if place >= self.values.len() {

@@ -47,8 +47,8 @@ fn check(types: &[DataType], batches: &[Vec<ArrayRef>]) -> KeyIndex {
         assert_eq!(new_rows.len(), twin.len() - before);
         for (i, row) in new_rows.iter().enumerate() {
             assert_eq!(slots[*row as usize] as usize, before + i, "a new key's first row");
-            assert_eq!(index.hash(slots[*row as usize]), hashes[*row as usize]);
         }
+        assert_eq!(index.hashes(&slots).unwrap(), hashes, "the key hash of each slot");
     }
     assert_eq!(index.len(), twin.len());
     for columns in batches {
@@ -92,18 +92,27 @@ proptest! {
 
 #[test]
 fn equal_hashes_do_not_make_equal_keys() {
+    let numbers = Arc::new(Int64Array::from(vec![1, 2, 1, 3])) as ArrayRef;
+    let texts = Arc::new(StringArray::from(vec!["1", "2", "1", "3"])) as ArrayRef;
+    for column in [numbers, texts] {
+        let mut index = KeyIndex::new(std::slice::from_ref(column.data_type())).unwrap();
+        let hashes = UInt64Array::from(vec![7; 4]);
+        let (mut slots, mut new_rows) = (Vec::new(), Vec::new());
+        index
+            .slots(&[column], &hashes, &mut slots, &mut new_rows)
+            .unwrap();
+        assert_eq!(slots, [0, 1, 0, 2]);
+    }
+}
+
+#[test]
+fn an_integer_key_takes_itself_and_its_place_in_the_table() {
     let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
-    let columns = [Arc::new(Int64Array::from(vec![1, 2, 1, 3])) as ArrayRef];
-    let (mut slots, mut new_rows) = (Vec::new(), Vec::new());
-    index
-        .slots(
-            &columns,
-            &UInt64Array::from(vec![7; 4]),
-            &mut slots,
-            &mut new_rows,
-        )
-        .unwrap();
-    assert_eq!(slots, [0, 1, 0, 2]);
+    index.reserve(100_000);
+    restore(&mut index, &(0..100_000).collect::<Vec<_>>(), false);
+    let table = index.table.allocation_size();
+    let beside = index.memory_size() - table;
+    assert!((800_000..820_000).contains(&beside), "{beside} bytes");
 }
 
 #[test]
@@ -189,12 +198,17 @@ fn the_bytes_of_removed_keys_are_given_back() {
     assert!(index.memory_size() < 1 << 20, "{} bytes", index.memory_size());
 }
 
-/// Rows of a table as they are restored: by key, several of one behind each other.
 fn restore(index: &mut KeyIndex, keys: &[i64], repeats: bool) -> Vec<Slot> {
+    restore_column(index, &Int64Array::from(keys.to_vec()), repeats)
+}
+
+/// Rows of a table as they are restored: by key, several of one behind each other.
+fn restore_column(index: &mut KeyIndex, keys: &dyn Array, repeats: bool) -> Vec<Slot> {
     let mut before = index.restored_keys(repeats);
     let mut all = Vec::new();
-    for keys in keys.chunks(keys.len().div_ceil(3)) {
-        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys.to_vec()))];
+    let rows = keys.len().div_ceil(3);
+    for first in (0..keys.len()).step_by(rows) {
+        let columns: Vec<ArrayRef> = vec![keys.slice(first, rows.min(keys.len() - first))];
         let mut hashes = Vec::new();
         hash_rows(&columns, &mut hashes).unwrap();
         let mut slots = Vec::new();
@@ -209,19 +223,30 @@ fn restore(index: &mut KeyIndex, keys: &[i64], repeats: bool) -> Vec<Slot> {
 
 #[test]
 fn many_restored_keys_are_found_again() {
-    let mut index = KeyIndex::new(&[DataType::Int64]).unwrap();
-    let keys: Vec<i64> = (0..200_000).map(|key| key * 7).collect();
-    let slots = restore(&mut index, &keys, false);
-    assert_eq!(slots, (0..keys.len() as Slot).collect::<Vec<_>>());
-    assert_eq!(index.len(), keys.len());
-    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(keys.iter().rev().copied()))];
-    let (mut hashes, mut found, mut new_rows) = (Vec::new(), Vec::new(), Vec::new());
-    hash_rows(&columns, &mut hashes).unwrap();
-    index
-        .slots(&columns, &UInt64Array::from(hashes), &mut found, &mut new_rows)
-        .unwrap();
-    assert!(new_rows.is_empty());
-    assert!(found.iter().rev().eq(slots.iter()));
+    let keys: Vec<i64> = (0..100_000).map(|key| key * 7).collect();
+    let texts = |keys: &[i64]| StringArray::from_iter_values(keys.iter().map(i64::to_string));
+    let backwards: Vec<i64> = keys.iter().rev().copied().collect();
+    let columns: [(ArrayRef, ArrayRef); 2] = [
+        (
+            Arc::new(Int64Array::from(keys.clone())),
+            Arc::new(Int64Array::from(backwards.clone())),
+        ),
+        (Arc::new(texts(&keys)), Arc::new(texts(&backwards))),
+    ];
+    for (restored, looked_for) in columns {
+        let mut index = KeyIndex::new(std::slice::from_ref(restored.data_type())).unwrap();
+        let slots = restore_column(&mut index, &restored, false);
+        assert_eq!(slots, (0..keys.len() as Slot).collect::<Vec<_>>());
+        assert_eq!(index.len(), keys.len());
+        let (mut hashes, mut found, mut new_rows) = (Vec::new(), Vec::new(), Vec::new());
+        hash_rows(std::slice::from_ref(&looked_for), &mut hashes).unwrap();
+        let hashes = UInt64Array::from(hashes);
+        index
+            .slots(&[looked_for], &hashes, &mut found, &mut new_rows)
+            .unwrap();
+        assert!(new_rows.is_empty());
+        assert!(found.iter().rev().eq(slots.iter()));
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl KeyedState {
 
     fn start_writing(&mut self, slots: &[Slot], keeps: bool) -> Result<(), StateError> {
         self.prepare_codecs()?;
-        let slots = self.by_group(slots);
+        let slots = self.by_group(slots)?;
         let delta_bytes = DELTA_PIECES * self.most_queued_bytes();
         let Some(disk) = &mut self.disk else {
             return Ok(());
@@ -137,12 +137,10 @@ impl KeyedState {
     }
 
     /// The slots, those of a key group behind each other.
-    fn by_group(&self, slots: &[Slot]) -> Vec<Slot> {
+    fn by_group(&self, slots: &[Slot]) -> Result<Vec<Slot>, StateError> {
         let first = self.config.key_groups.start;
-        let groups: Vec<u32> = slots
-            .iter()
-            .map(|slot| self.group_of_slot(*slot) - first)
-            .collect();
+        let mut groups = self.groups_of_slots(slots)?;
+        groups.iter_mut().for_each(|group| *group -= first);
         let mut next = vec![0; (self.config.key_groups.end - first) as usize + 2];
         for group in &groups {
             next[*group as usize + 1] += 1;
@@ -156,7 +154,7 @@ impl KeyedState {
             sorted[*place] = *slot;
             *place += 1;
         }
-        sorted
+        Ok(sorted)
     }
 
     /// What is being written is written a bit further; `wait` says whether to wait for the disk.
@@ -289,7 +287,7 @@ impl KeyedState {
         }
         Ok(Some(Piece {
             keys: self.keys(&chosen)?,
-            groups: chosen.iter().map(|slot| self.group_of_slot(*slot)).collect(),
+            groups: self.groups_of_slots(&chosen)?,
             slots: chosen,
             on_disk,
             rows,

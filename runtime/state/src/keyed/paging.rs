@@ -28,7 +28,7 @@ use crate::key_index::Slot;
 use crate::run::Scope;
 use crate::settings::DiskSettings;
 use crate::snapshot::StateError;
-use crate::table::{Table, TableRows};
+use crate::table::{Table, TableRows, key_error};
 use crate::timers::TimeDomain;
 
 /// Used since the clock's hand came by.
@@ -404,8 +404,8 @@ impl KeyedState {
     }
 
     pub(super) fn keys_of_slots(&self, slots: &[Slot]) -> Result<Keys, StateError> {
-        let groups = slots.iter().map(|slot| self.group_of_slot(*slot));
-        self.encode_keys(&self.keys(slots)?, groups)
+        let groups = self.groups_of_slots(slots)?;
+        self.encode_keys(&self.keys(slots)?, groups.into_iter())
     }
 
     pub(super) fn encode_keys(
@@ -419,7 +419,10 @@ impl KeyedState {
         }
     }
 
-    pub(super) fn group_of_slot(&self, slot: Slot) -> u32 {
-        key_group(self.index.hash(slot), self.config.max_parallelism)
+    /// The key groups of these slots.
+    pub(super) fn groups_of_slots(&self, slots: &[Slot]) -> Result<Vec<u32>, StateError> {
+        let hashes = self.index.hashes(slots).map_err(key_error)?;
+        let group = |hash| key_group(hash, self.config.max_parallelism);
+        Ok(hashes.into_iter().map(group).collect())
     }
 }

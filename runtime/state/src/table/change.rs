@@ -95,7 +95,7 @@ impl<'a> ChangeWriter<'a> {
                 return Ok(());
             }
         };
-        let hashes: Vec<u64> = self.slots.iter().map(|slot| self.index.hash(*slot)).collect();
+        let hashes = self.index.hashes(&self.slots).map_err(key_error)?;
         let groups = hashes.iter().map(|hash| key_group(*hash, self.max_parallelism));
         let mut all: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from_iter_values(groups)),

@@ -5,7 +5,7 @@
 //!          <--answer---       <--fault?--
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -30,7 +30,13 @@ struct Faults {
     /// Every third request meets one in turn, for ever.
     steady: bool,
     requests: usize,
+    /// How often each request line has met one of those.
+    met: HashMap<String, usize>,
 }
+
+/// Steady faults that one request line meets: any client tries again so often. Which request of several at a time is the third is
+/// nobody's choice, so that one might meet them all else.
+const MOST_FAULTS: usize = 2;
 
 /// A request or an answer, as it is on the wire.
 struct Message {
@@ -79,8 +85,8 @@ impl Proxy {
         };
     }
 
-    /// From now on every third request meets one of these, in turn. A POST, which clients try again only if it was refused,
-    /// is refused instead of lost.
+    /// From now on every third request meets one of these, in turn, unless others of its method and path have met [`MOST_FAULTS`]. A POST,
+    /// which clients try again only if it was refused, is refused instead of lost.
     pub(crate) fn fail_every_third(&self, faults: &[Fault]) {
         let next = faults.iter().copied().collect();
         *self.faults.lock().unwrap() = Faults {
@@ -112,6 +118,12 @@ impl Faults {
         if !self.requests.is_multiple_of(3) {
             return None;
         }
+        let line = request.head.lines().next().unwrap_or_default();
+        let met = self.met.entry(line.to_owned()).or_default();
+        if *met == MOST_FAULTS {
+            return None;
+        }
+        *met += 1;
         self.next.rotate_left(1);
         let fault = self.next.back().copied();
         match request.head.starts_with("POST") {
