@@ -17,6 +17,7 @@ mod documentation;
 mod flink_keys;
 mod option;
 pub mod options;
+mod table_value;
 mod value;
 mod yaml;
 
@@ -25,6 +26,9 @@ use std::collections::{BTreeMap, HashMap};
 pub use check::Note;
 pub use documentation::markdown;
 pub use option::{AnyOption, ConfigOption};
+pub use table_value::{
+    AggregatePhase, NotNullEnforcer, SqlResultMode, TypeLengthEnforcer, UpsertMaterialize,
+};
 pub use value::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ConfigValue, FailoverStrategy, HighAvailabilityKind,
     MemorySize, RestartStrategyKind, RuntimeMode, StateBackend, format_duration, parse_duration,

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use super::option::{AnyOption, ConfigOption};
+use super::table_value::{
+    AggregatePhase, NotNullEnforcer, SqlResultMode, TypeLengthEnforcer, UpsertMaterialize,
+};
 use super::value::{
     CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, HighAvailabilityKind, MemorySize,
     RestartStrategyKind, RuntimeMode, StateBackend,
@@ -262,6 +265,49 @@ options! {
         RECOVER_FROM_LOCAL: bool = "execution.state-recovery.from-local", Some("false"), formerly &["state.backend.local-recovery"];
         /// NO_CLAIM: the snapshot stays its owner's, and the first checkpoint is a full one. CLAIM: the job deletes it when it needs it no more.
         STATE_RECOVERY_CLAIM_MODE: ClaimMode = "execution.state-recovery.claim-mode", Some("NO_CLAIM"), formerly &["execution.savepoint-restore-mode"];
+    }
+    section "SQL" {
+        /// The session's time zone, for TIMESTAMP_LTZ: an IANA name as Europe/Berlin, an offset as GMT+02:00, or default = that of the machine.
+        TABLE_LOCAL_TIME_ZONE: String = "table.local-time-zone", Some("default");
+        /// How long state is kept that is not used; 0 = for ever.
+        TABLE_STATE_TTL: Duration = "table.exec.state.ttl", Some("0 ms");
+        /// Whether updates are folded before they are emitted. Unset: those of one batch are, at no cost in delay; true: those of mini-batch.allow-latency, too; false: each row
+        /// gives its own changes.
+        TABLE_MINI_BATCH_ENABLED: Option<bool> = "table.exec.mini-batch.enabled", None;
+        /// How long a mini-batch may wait for rows.
+        TABLE_MINI_BATCH_ALLOW_LATENCY: Duration = "table.exec.mini-batch.allow-latency", Some("0 ms");
+        /// How many rows a mini-batch may have; -1 with mini-batch.enabled=false only.
+        TABLE_MINI_BATCH_SIZE: i64 = "table.exec.mini-batch.size", Some("-1");
+        /// After which time without rows a source is left out of the watermark; 0 = never.
+        TABLE_SOURCE_IDLE_TIMEOUT: Duration = "table.exec.source.idle-timeout", Some("0 ms");
+        /// Whether a source of changes may give the same change twice; then rows are told apart by the primary key.
+        TABLE_SOURCE_CDC_EVENTS_DUPLICATE: bool = "table.exec.source.cdc-events-duplicate", Some("false");
+        /// Parallelism of all SQL operators; -1 = parallelism.default.
+        TABLE_DEFAULT_PARALLELISM: i32 = "table.exec.resource.default-parallelism", Some("-1"), only |value| *value == -1 || *value > 0, "-1 or a whole number above 0";
+        /// What puts updates of a sink's key in order where they may have overtaken one another.
+        TABLE_SINK_UPSERT_MATERIALIZE: UpsertMaterialize = "table.exec.sink.upsert-materialize", Some("AUTO");
+        /// Whether an INSERT must say ON CONFLICT if its query's rows are told apart by another key than the sink's.
+        TABLE_SINK_REQUIRE_ON_CONFLICT: bool = "table.exec.sink.require-on-conflict", Some("true");
+        /// What becomes of a row with a null in a column of a sink that is NOT NULL.
+        TABLE_SINK_NOT_NULL_ENFORCER: NotNullEnforcer = "table.exec.sink.not-null-enforcer", Some("ERROR");
+        /// What becomes of a value that is longer or shorter than a sink's CHAR(n), VARCHAR(n), BINARY(n) or VARBINARY(n).
+        TABLE_SINK_TYPE_LENGTH_ENFORCER: TypeLengthEnforcer = "table.exec.sink.type-length-enforcer", Some("IGNORE");
+        /// Whether rows are aggregated before they are sent to where their group is; only with mini-batches.
+        TABLE_AGG_PHASE_STRATEGY: AggregatePhase = "table.optimizer.agg-phase-strategy", Some("AUTO");
+        /// Whether DISTINCT aggregates are computed in two steps, the first by buckets of values: for few groups with many values.
+        TABLE_DISTINCT_AGG_SPLIT_ENABLED: bool = "table.optimizer.distinct-agg.split.enabled", Some("false");
+        /// How many buckets.
+        TABLE_DISTINCT_AGG_SPLIT_BUCKETS: u32 = "table.optimizer.distinct-agg.split.bucket-num", Some("1024"), only |value| *value > 0, "a whole number above 0";
+        /// Whether OPTIONS hints are allowed.
+        TABLE_DYNAMIC_OPTIONS_ENABLED: bool = "table.dynamic-table-options.enabled", Some("true");
+        /// Whether a script goes on only when an INSERT's job has ended.
+        TABLE_DML_SYNC: bool = "table.dml-sync", Some("false");
+        /// How SELECT's rows are shown.
+        SQL_RESULT_MODE: SqlResultMode = "sql-client.execution.result-mode", Some("TABLEAU");
+        /// How many different rows the result mode TABLE keeps.
+        SQL_MAX_TABLE_RESULT_ROWS: u64 = "sql-client.execution.max-table-result.rows", Some("1000000");
+        /// How wide a column of a shown result is whose type has no length.
+        TABLE_DISPLAY_MAX_COLUMN_WIDTH: u32 = "table.display.max-column-width", Some("30");
     }
     section "Thalweg's own" {
         /// How long a package's program may take to build its graph.

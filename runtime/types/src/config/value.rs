@@ -45,6 +45,7 @@ parsed_by_from_str! {
     u16: "a whole number from 0 to 65535",
     u32: "a whole number from 0 to 4294967295",
     i32: "a whole number",
+    i64: "a whole number",
     u64: "a whole number from 0"
 }
 
