@@ -107,6 +107,10 @@ test: lint unit charts e2e ## What CI runs
 .PHONY: test-full
 test-full: lint deny unit charts e2e-full ## Everything that an issue names
 
+.PHONY: parity
+parity: build ## SQL scripts (SCRIPTS=..) on real Flink and here, compared
+	e2e/parity/parity compare --binary "$(DEBUG_BINARIES)/thalweg" $(or $(SCRIPTS),runtime/sql/tests/cases)
+
 ## ---- see it ----
 
 .PHONY: demo

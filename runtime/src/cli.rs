@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Taskmanager(TaskManagerArguments),
     /// Runs a job package here, in one process tree, until it ends.
     Run(RunArguments),
+    /// Runs a SQL script here, in this process, until its jobs have ended.
+    Sql(SqlArguments),
     /// Prints the job graph of a package.
     Info(PackageArguments),
     /// Lists a cluster's jobs.
@@ -120,6 +122,16 @@ pub(crate) struct PackageArguments {
     /// For the job's main.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlArguments {
+    /// The script; `-` for standard input. `${KEY}` in it is what -D KEY=VALUE says.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A script that is run before it: SET, CREATE.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) init: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,10 @@
 //! Configuration: config.yaml, then the environment, then `-D`; checked before anything starts.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anyhow::{Context, bail};
-use thalweg_types::config::Configuration;
+use thalweg_types::config::{ConfigError, Configuration};
 
 use crate::cli::ConfigurationOptions;
 
@@ -11,15 +14,40 @@ const RPC_ADDRESS_VARIABLE: &str = "JOB_MANAGER_RPC_ADDRESS";
 /// Loads and checks it; notes on keys without meaning here go to the log.
 pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configuration> {
     let mut configuration = from_folder(options)?;
-    if let Ok(address) = std::env::var(RPC_ADDRESS_VARIABLE) {
-        configuration.set("jobmanager.rpc.address", address);
+    for (key, value) in definitions(options)? {
+        configuration.set(key, value);
     }
-    for definition in &options.define {
-        let Some((key, value)) = definition.split_once('=') else {
-            bail!("-D {definition}: KEY=VALUE is expected");
-        };
-        configuration.set(key.trim(), value.trim());
+    checked(configuration)
+}
+
+/// The same for a script, which may have variables of its own: a `-D` whose key is no key of the configuration is one. Also gives all
+/// that `-D` says, for the script.
+pub(crate) fn load_with_variables(
+    options: &ConfigurationOptions,
+) -> anyhow::Result<(Configuration, BTreeMap<String, String>)> {
+    let mut configuration = from_folder(options)?;
+    let variables: BTreeMap<String, String> = definitions(options)?.into_iter().collect();
+    for (key, value) in &variables {
+        let alone = Configuration::from_map([(key.clone(), value.clone())]);
+        if !matches!(alone.check(), Err(ConfigError::UnknownKey { .. })) {
+            configuration.set(key, value);
+        }
     }
+    Ok((checked(configuration)?, variables))
+}
+
+fn definitions(options: &ConfigurationOptions) -> anyhow::Result<Vec<(String, String)>> {
+    let definitions = options
+        .define
+        .iter()
+        .map(|definition| match definition.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+            None => bail!("-D {definition}: KEY=VALUE is expected"),
+        });
+    definitions.collect()
+}
+
+fn checked(configuration: Configuration) -> anyhow::Result<Configuration> {
     for note in configuration.check()? {
         tracing::info!("{note}");
     }
@@ -27,9 +55,17 @@ pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configurati
 }
 
 fn from_folder(options: &ConfigurationOptions) -> anyhow::Result<Configuration> {
-    let Some(folder) = &options.conf_dir else {
-        return Ok(Configuration::default());
+    let mut configuration = match &options.conf_dir {
+        Some(folder) => read(folder)?,
+        None => Configuration::default(),
     };
+    if let Ok(address) = std::env::var(RPC_ADDRESS_VARIABLE) {
+        configuration.set("jobmanager.rpc.address", address);
+    }
+    Ok(configuration)
+}
+
+fn read(folder: &Path) -> anyhow::Result<Configuration> {
     let path = folder.join("config.yaml");
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Configuration::from_yaml(&path.display().to_string(), &text)?),

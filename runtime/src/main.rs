@@ -15,6 +15,7 @@ mod rest_client;
 mod signals;
 mod temp_folder;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,13 +35,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let configuration = conf::load(&cli.options)?;
+    let (configuration, variables) = match cli.command {
+        Command::Sql(_) => conf::load_with_variables(&cli.options)?,
+        _ => (conf::load(&cli.options)?, BTreeMap::new()),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Jobmanager(arguments) => commands::jobmanager::run(configuration, arguments).await,
             Command::Taskmanager(arguments) => commands::taskmanager::run(configuration, arguments).await,
             Command::Run(arguments) => commands::run::run(configuration, arguments).await,
+            Command::Sql(arguments) => commands::sql::run(configuration, &variables, &arguments).await,
             Command::Info(arguments) => commands::info::run(configuration, arguments).await,
             Command::List(client) => commands::client::list(&client).await,
             Command::Cancel(job) => commands::client::cancel(&job.job_id, &job.client).await,

@@ -20,6 +20,7 @@ mod print;
 mod queue;
 mod ranges;
 mod split_state;
+pub mod table;
 #[cfg(test)]
 mod testing;
 mod watermark;
@@ -27,8 +28,8 @@ mod watermark;
 pub use blackhole::BlackholeSink;
 pub use collection::CollectionSource;
 pub use connector::{
-    Committable, ConnectorContext, ConnectorError, Gauge, RestoredConnector, Sink, SinkWriter, Source,
-    SourceEvent, SourceReader, StateDistribution,
+    AttemptOrder, Committable, ConnectorContext, ConnectorError, Gauge, RestoredConnector, Sink, SinkWriter,
+    Source, SourceEvent, SourceReader, StateDistribution,
 };
 pub use datagen::{DatagenSource, GeneratorFunction};
 #[cfg(feature = "parquet")]

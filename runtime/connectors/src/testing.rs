@@ -11,7 +11,7 @@ use thalweg_types::config::Configuration;
 use thalweg_types::{OperatorId, StreamBatch};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{ConnectorContext, ConnectorError, RestoredConnector, SourceEvent, SourceReader};
+use crate::{AttemptOrder, ConnectorContext, ConnectorError, RestoredConnector, SourceEvent, SourceReader};
 
 pub(crate) fn context_of(io: &Runtime, subtask: u32, parallelism: u32) -> ConnectorContext {
     ConnectorContext {
@@ -19,6 +19,7 @@ pub(crate) fn context_of(io: &Runtime, subtask: u32, parallelism: u32) -> Connec
         operator_id: OperatorId::from_u128(1),
         subtask,
         parallelism,
+        attempt: AttemptOrder::default(),
         io: io.handle().clone(),
         files: FileSystems::new(Configuration::default()),
         checkpointing: false,

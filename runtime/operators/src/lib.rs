@@ -13,6 +13,9 @@
 pub mod keyed;
 mod operator;
 pub mod rolling;
+pub mod sql;
+mod watermarks;
 
 pub use operator::{KeySelector, Operator, OperatorContext, OperatorError, OutputLimit};
 pub use thalweg_state::{KeyedState, Slot};
+pub use watermarks::InputWatermarks;

@@ -6,6 +6,7 @@ pub(crate) mod info;
 pub(crate) mod jobmanager;
 pub(crate) mod run;
 pub(crate) mod snapshots;
+pub(crate) mod sql;
 pub(crate) mod state;
 pub(crate) mod taskmanager;
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayBuilder, ArrayRef, Int64Builder, RecordBatch};
 use arrow::error::ArrowError;
 use thalweg_operators::keyed::keys_of;
-use thalweg_operators::{Operator, OperatorContext, OperatorError, OutputLimit, Slot};
+use thalweg_operators::{InputWatermarks, Operator, OperatorContext, OperatorError, OutputLimit, Slot};
 use thalweg_state::{OperatorSnapshot, RestoredState, SnapshotRequest, TimeDomain, Timer};
 use thalweg_types::{StreamBatch, WatermarkCut};
 
@@ -160,44 +160,6 @@ impl Pending {
     fn timestamp(&self, row: usize) -> Option<i64> {
         let times = self.batch.timestamps.as_ref()?;
         times.is_valid(row).then(|| times.value(row))
-    }
-}
-
-/// The watermarks of the inputs; one that is idle or has ended holds nothing back.
-struct InputWatermarks {
-    inputs: Vec<InputWatermark>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct InputWatermark {
-    watermark: i64,
-    counts: bool,
-}
-
-impl InputWatermarks {
-    fn new(inputs: usize) -> Self {
-        let fresh = InputWatermark {
-            watermark: i64::MIN,
-            counts: true,
-        };
-        Self {
-            inputs: vec![fresh; inputs],
-        }
-    }
-
-    fn advance(&mut self, input: usize, watermark: i64) {
-        let known = &mut self.inputs[input].watermark;
-        *known = watermark.max(*known);
-    }
-
-    fn set_counts(&mut self, input: usize, counts: bool) {
-        self.inputs[input].counts = counts;
-    }
-
-    /// The least; `None` if no input counts.
-    fn combined(&self) -> Option<i64> {
-        let counting = self.inputs.iter().filter(|input| input.counts);
-        counting.map(|input| input.watermark).min()
     }
 }
 

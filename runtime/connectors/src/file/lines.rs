@@ -36,6 +36,66 @@ pub(crate) struct LineOptions {
     pub(crate) max_line_bytes: usize,
     /// U+FFFD instead of an error.
     pub(crate) lossy: bool,
+    /// Between two of these a newline ends no line.
+    pub(crate) quote: Option<u8>,
+}
+
+/// What a line has that it may not have.
+#[derive(Debug)]
+pub(crate) struct BadLine {
+    /// Which of the lines since the last batch.
+    pub(crate) line: usize,
+    /// What is wrong, behind the line's number: " isn't UTF-8".
+    pub(crate) what: String,
+}
+
+/// Gathers lines into the rows of a batch.
+pub(crate) trait Gather: Send {
+    /// The lines of this file follow.
+    fn begin_file(&mut self, path: &Path) -> Result<(), ConnectorError>;
+    /// Takes a line; what is wrong with it.
+    fn push(&mut self, line: &[u8]) -> Result<(), String>;
+    /// Rows so far.
+    fn rows(&self) -> usize;
+    /// The rows of all lines; begins anew.
+    fn finish(&mut self) -> Result<StreamBatch, BadLine>;
+}
+
+/// Lines as they are, in one column.
+struct Text {
+    schema: SchemaRef,
+    column: BytesBuilder,
+    lossy: bool,
+}
+
+impl Gather for Text {
+    fn begin_file(&mut self, _path: &Path) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn push(&mut self, line: &[u8]) -> Result<(), String> {
+        self.column.push(line);
+        Ok(())
+    }
+
+    fn rows(&self) -> usize {
+        self.column.len()
+    }
+
+    fn finish(&mut self) -> Result<StreamBatch, BadLine> {
+        let column = self.column.finish_utf8(self.lossy).map_err(|invalid| BadLine {
+            line: invalid.row,
+            what: format!(
+                " isn't UTF-8 from byte {} on: convert the file, or read it with `lossy`",
+                invalid.byte + 1
+            ),
+        })?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|error| BadLine {
+            line: 0,
+            what: format!(" makes no batch: {error}"),
+        })?;
+        Ok(StreamBatch::new(rows))
+    }
 }
 
 /// One reader's work.
@@ -43,7 +103,7 @@ pub(crate) struct Work {
     pub(crate) root: PathBuf,
     pub(crate) interval: Option<Duration>,
     pub(crate) options: LineOptions,
-    pub(crate) schema: SchemaRef,
+    pub(crate) gather: Box<dyn Gather>,
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
     pub(crate) counters: Arc<FileCounters>,
@@ -80,9 +140,10 @@ fn read_files(work: Work, sender: &Sender<FileEvent>) -> Result<Progress, Stop> 
     let Work {
         mut begun,
         finished: mut seen,
+        gather,
         ..
     } = work;
-    let mut lines = LineBatcher::new(Arc::clone(&work.schema), work.options);
+    let mut lines = LineBatcher::new(gather, work.options);
     let mut emit = |batch, progress| hand_over(sender, batch, progress);
     loop {
         let files = files_of(&work.root, work.subtask, work.parallelism)?;
@@ -162,31 +223,67 @@ fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch, progress: Progress)
 /// Where batches go.
 type Emit<'a> = dyn FnMut(StreamBatch, Progress) -> Result<(), Stop> + 'a;
 
-/// Rows from `first_row` on are lines of one file, the first of them its line `first_line`.
+/// Lines of one file, from `first` of the batch on; that is the file's line `first_line`.
 struct Run {
-    first_row: usize,
+    first: usize,
     file: Arc<Path>,
     first_line: u64,
 }
 
+/// Gathers lines as they are.
+pub(crate) fn text(schema: SchemaRef, options: LineOptions) -> Box<dyn Gather> {
+    Box::new(Text {
+        schema,
+        column: BytesBuilder::with_capacity(TARGET_BATCH_ROWS, TARGET_BATCH_BYTES / 4),
+        lossy: options.lossy,
+    })
+}
+
+/// Tells newlines in quotes from those that end a line.
+#[derive(Default)]
+struct Quotes {
+    /// Bytes of the block that are counted.
+    counted: usize,
+    /// Whether there was an odd number of quotes.
+    open: bool,
+}
+
+impl Quotes {
+    /// Whether the newline at `end` of a block is in quotes.
+    fn holds(&mut self, quote: Option<u8>, block: &[u8], end: usize) -> bool {
+        let Some(quote) = quote else {
+            return false;
+        };
+        let count = memchr::memchr_iter(quote, &block[self.counted.min(end)..end]).count();
+        self.open ^= count % 2 == 1;
+        self.counted = end;
+        self.open
+    }
+}
+
 /// Gathers lines over files into batches.
 pub(crate) struct LineBatcher {
-    schema: SchemaRef,
     options: LineOptions,
     block: Vec<u8>,
-    column: BytesBuilder,
+    gather: Box<dyn Gather>,
+    /// Since the last batch.
+    lines: usize,
+    /// Of those lines.
+    bytes: usize,
     runs: Vec<Run>,
     /// Up to the next row to be read, since the last batch.
     pub(crate) progress: Progress,
 }
 
 impl LineBatcher {
-    pub(crate) fn new(schema: SchemaRef, options: LineOptions) -> Self {
+    /// Hands lines to `gather`.
+    pub(crate) fn new(gather: Box<dyn Gather>, options: LineOptions) -> Self {
         Self {
-            schema,
             options,
             block: vec![0; BLOCK_BYTES],
-            column: BytesBuilder::with_capacity(TARGET_BATCH_ROWS, TARGET_BATCH_BYTES / 4),
+            gather,
+            lines: 0,
+            bytes: 0,
             runs: Vec::new(),
             progress: Progress::default(),
         }
@@ -206,11 +303,13 @@ impl LineBatcher {
         let mut line = start.line;
         let mut block_offset = start.offset;
         let mut held = 0;
+        self.gather.begin_file(path)?;
         self.runs.push(Run {
-            first_row: self.column.len(),
+            first: self.lines,
             file: Arc::clone(&file),
             first_line: line,
         });
+        let mut quotes = Quotes::default();
         loop {
             if held == block.len() {
                 self.check_length(held, &file, line)?;
@@ -226,6 +325,9 @@ impl LineBatcher {
             let filled = held + read;
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &block[held..filled]).map(|end| held + end) {
+                if quotes.holds(self.options.quote, &block, end) {
+                    continue;
+                }
                 self.note_first(path, block_offset + start as u64, line);
                 self.push_line(&block[start..end], &file, line)?;
                 start = end + 1;
@@ -234,13 +336,16 @@ impl LineBatcher {
                     let offset = block_offset + start as u64;
                     self.progress.current = Some((path.to_owned(), Position { offset, line }));
                     self.flush(emit)?;
+                    self.gather.begin_file(path)?;
                     self.runs.push(Run {
-                        first_row: 0,
+                        first: 0,
                         file: Arc::clone(&file),
                         first_line: line,
                     });
                 }
             }
+            quotes.holds(self.options.quote, &block, filled);
+            quotes.counted = quotes.counted.saturating_sub(start);
             block.copy_within(start..filled, 0);
             held = filled - start;
             block_offset += start as u64;
@@ -259,37 +364,38 @@ impl LineBatcher {
     /// Gives what was gathered as a batch, if there is any.
     pub(crate) fn flush(&mut self, emit: &mut Emit<'_>) -> Result<(), Stop> {
         let runs = std::mem::take(&mut self.runs);
-        if self.column.len() == 0 {
+        self.bytes = 0;
+        if std::mem::take(&mut self.lines) == 0 {
             return Ok(());
         }
-        let column = self.column.finish_utf8(self.options.lossy).map_err(|invalid| {
-            let run = runs.iter().rev().find(|run| run.first_row <= invalid.row);
+        let batch = self.gather.finish().map_err(|bad| {
+            let run = runs.iter().rev().find(|run| run.first <= bad.line);
             let (file, line) = run.map_or((Path::new(""), 0), |run| {
-                (run.file.as_ref(), run.first_line + (invalid.row - run.first_row) as u64)
+                (run.file.as_ref(), run.first_line + (bad.line - run.first) as u64)
             });
-            ConnectorError::Malformed(format!(
-                "file source: {} line {line} isn't UTF-8 from byte {} on: convert the file, or read it with `lossy`",
-                file.display(),
-                invalid.byte + 1
-            ))
+            ConnectorError::Malformed(format!("file source: {} line {line}{}", file.display(), bad.what))
         })?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|error| {
-            ConnectorError::Malformed(format!("file source: lines make no batch: {error}"))
-        })?;
-        emit(StreamBatch::new(rows), std::mem::take(&mut self.progress))
+        emit(batch, std::mem::take(&mut self.progress))
     }
 
     #[inline]
     fn note_first(&mut self, path: &Path, offset: u64, line: u64) {
-        if self.column.len() == 0 {
+        if self.lines == 0 {
             self.progress.first = Some((path.to_owned(), Position { offset, line }));
         }
     }
 
     fn push_line(&mut self, line: &[u8], file: &Path, number: u64) -> Result<(), Stop> {
         self.check_length(line.len(), file, number)?;
-        self.column.push(line.strip_suffix(b"\r").unwrap_or(line));
-        Ok(())
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        self.lines += 1;
+        self.bytes += text.len();
+        self.gather.push(text).map_err(|what| {
+            let file = file.display();
+            Stop::Failed(ConnectorError::Malformed(format!(
+                "file source: {file} line {number}: {what}"
+            )))
+        })
     }
 
     fn check_length(&self, length: usize, file: &Path, line: u64) -> Result<(), Stop> {
@@ -304,6 +410,6 @@ impl LineBatcher {
     }
 
     fn is_full(&self) -> bool {
-        self.column.len() >= TARGET_BATCH_ROWS || self.column.bytes() >= TARGET_BATCH_BYTES
+        self.gather.rows() >= TARGET_BATCH_ROWS || self.bytes >= TARGET_BATCH_BYTES
     }
 }

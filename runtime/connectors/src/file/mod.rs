@@ -9,8 +9,8 @@
 //! it first appears, as it is then (write elsewhere and rename into the directory); lines keep their order within a file.
 //! Reading runs as one blocking job on the I/O runtime and ends when the reader is dropped.
 
-mod discover;
-mod lines;
+pub(crate) mod discover;
+pub(crate) mod lines;
 mod sink;
 mod state;
 
@@ -33,7 +33,7 @@ pub use self::sink::{
     RollingPolicy,
 };
 
-use self::lines::{LineOptions, run};
+use self::lines::{Gather, LineOptions, run};
 use self::state::{FilePositions, Progress};
 
 /// The longest line by default.
@@ -45,6 +45,20 @@ pub struct FileSource {
     path: PathBuf,
     interval: Option<Duration>,
     options: LineOptions,
+    rows: Option<LineRows>,
+}
+
+/// What lines become, if not rows of their own text.
+#[derive(Clone)]
+pub(crate) struct LineRows {
+    pub(crate) schema: SchemaRef,
+    pub(crate) gather: Arc<dyn Fn() -> Box<dyn Gather> + Send + Sync>,
+}
+
+impl std::fmt::Debug for LineRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LineRows({})", self.schema)
+    }
 }
 
 impl FileSource {
@@ -54,11 +68,23 @@ impl FileSource {
         let options = LineOptions {
             max_line_bytes: DEFAULT_MAX_LINE_BYTES,
             lossy: false,
+            quote: None,
         };
         Self {
             path: path.into(),
             interval: None,
             options,
+            rows: None,
+        }
+    }
+
+    /// Lines become these rows; within a quote a newline ends no line.
+    #[must_use]
+    pub(crate) fn into_rows(mut self, rows: LineRows, quote: Option<u8>) -> Self {
+        self.options.quote = quote;
+        Self {
+            rows: Some(rows),
+            ..self
         }
     }
 
@@ -88,7 +114,10 @@ impl FileSource {
 
 impl Source for FileSource {
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]))
+        match &self.rows {
+            Some(rows) => Arc::clone(&rows.schema),
+            None => Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)])),
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -126,7 +155,10 @@ impl Source for FileSource {
             root: self.path.clone(),
             interval: self.interval,
             options: self.options,
-            schema: self.schema(),
+            gather: match &self.rows {
+                Some(rows) => (rows.gather)(),
+                None => lines::text(self.schema(), self.options),
+            },
             subtask: context.subtask,
             parallelism: context.parallelism,
             counters: Arc::clone(&counters),

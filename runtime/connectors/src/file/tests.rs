@@ -8,7 +8,7 @@ use futures::future::poll_fn;
 use thalweg_types::StreamBatch;
 use tokio::runtime::Runtime;
 
-use super::lines::{LineBatcher, Stop};
+use super::lines::{self, LineBatcher, Stop};
 use super::state::Position;
 use super::*;
 use crate::testing::{batches, context_of, next, restored_context_of};
@@ -47,7 +47,10 @@ impl Read for Trickle {
 }
 
 fn cut(text: &str, bytes_at_once: usize, options: LineOptions) -> Result<Vec<String>, Stop> {
-    let mut lines = LineBatcher::new(FileSource::for_text_lines("x").schema(), options);
+    let mut lines = LineBatcher::new(
+        lines::text(FileSource::for_text_lines("x").schema(), options),
+        options,
+    );
     let mut given = Vec::new();
     let mut emit = |batch: StreamBatch, _: Progress| {
         given.extend(lines_of(&batch));
@@ -77,6 +80,7 @@ fn lines_are_the_same_however_few_bytes_a_read_gives() {
     let options = LineOptions {
         max_line_bytes: 1_000,
         lossy: false,
+        quote: None,
     };
     let expected = text.lines().map(str::to_owned).collect::<Vec<_>>();
     for bytes_at_once in [1, 7, 4_096, usize::MAX] {
@@ -90,6 +94,7 @@ fn a_line_longer_than_a_block_is_whole() {
     let options = LineOptions {
         max_line_bytes: 1 << 20,
         lossy: false,
+        quote: None,
     };
     assert_eq!(
         cut(&format!("a\n{long}\nb"), 10_000, options).unwrap(),

@@ -1,0 +1,279 @@
+//! `filesystem`: files of a format, in folders by partition. Flink's FileSystemTableFactory.
+//!
+//! ```text
+//!   path/dt=2020-01-01/hm=00%3A05/part-..   columns dt and hm are in the folders' names, the others in the files
+//!   source: files --lines--> decoder        sink: encoder --> part files; a partition that is complete gets `_SUCCESS`
+//! ```
+//!
+//! Where it differs from Flink: a file is read by one subtask; with `sink.partition-commit.policy.kind` part files are finished at each
+//! checkpoint, and each subtask marks the partitions that it has written.
+
+mod commit;
+mod partitions;
+mod rows;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use thalweg_formats::{Format, Projection};
+use thalweg_plan::connector::{
+    CatalogTable, ConnectorProblem, SinkAbilities, SinkSpec, SourceAbilities, SourceColumn, SourceSpec,
+};
+use thalweg_plan::{ChangelogMode, Field, Schema};
+use thalweg_storage::FileSystems;
+
+use self::commit::{CommitPolicy, PartitionCommitSink};
+use self::partitions::Partitions;
+use self::rows::{FileRows, RowPlan};
+use super::encoding::{Encoding, EncodingSink, Part, VALUE};
+use super::formats::discover;
+use super::options::{SOURCE_KEYS, TableOptions, problem, refusal};
+use super::{insert_only_source, physical_fields};
+use crate::file::LineRows;
+use crate::{BucketAssigner, ConnectorError, FileSink, FileSource, RollingPolicy, Sink, Source};
+
+const KEYS: [&str; 20] = [
+    "path",
+    "format",
+    "partition.default-name",
+    "source.monitor-interval",
+    "source.report-statistics",
+    "sink.rolling-policy.file-size",
+    "sink.rolling-policy.rollover-interval",
+    "sink.rolling-policy.inactivity-interval",
+    "sink.rolling-policy.check-interval",
+    "sink.partition-commit.trigger",
+    "sink.partition-commit.delay",
+    "sink.partition-commit.watermark-time-zone",
+    "sink.partition-commit.policy.kind",
+    "sink.partition-commit.success-file.name",
+    "partition.time-extractor.kind",
+    "partition.time-extractor.timestamp-pattern",
+    "sink.shuffle-by-partition.enable",
+    "sink.parallelism",
+    "auto-compaction",
+    "compaction.file-size",
+];
+const ROLLING_FILE_BYTES: u64 = 128 << 20;
+const ROLLING_INTERVAL: Duration = Duration::from_secs(30 * 60);
+
+struct Table<'a> {
+    options: TableOptions<'a>,
+    /// As it is given.
+    path: &'a str,
+    format: Format,
+    partitions: Partitions,
+    /// In the files.
+    fields: Vec<Field>,
+}
+
+impl<'a> Table<'a> {
+    fn read(table: &'a CatalogTable) -> Result<Self, ConnectorProblem> {
+        let keys = SOURCE_KEYS.into_iter().chain(KEYS);
+        let mut options = TableOptions::new("filesystem", table, keys);
+        // Files of these hold more than rows one behind another.
+        if let Some(name @ ("avro" | "parquet" | "orc")) = options.get("format") {
+            return Err(problem(
+                "format",
+                format!(
+                    "The format '{name}' is not supported by the filesystem connector yet: csv, json, raw and debezium-json are."
+                ),
+            ));
+        }
+        let format = discover(&mut options, "format")?;
+        options.validate(&["path", "format"])?;
+        let missing = || problem("format", "Could not find required format 'format'.");
+        let format = format.ok_or_else(missing)?;
+        if options.boolean("auto-compaction", false)? {
+            return Err(problem(
+                "auto-compaction",
+                "'auto-compaction' = 'true' is not supported: choose a longer checkpoint interval for larger files.",
+            ));
+        }
+        let path = options.get("path").unwrap_or_default();
+        FileSystems::canonical(path).map_err(|error| problem("path", format!("'path': {error}")))?;
+        let default_name = options
+            .get("partition.default-name")
+            .unwrap_or("__DEFAULT_PARTITION__");
+        let partitions = Partitions::new(table, default_name)?;
+        let mut fields = physical_fields(table);
+        fields.retain(|field| !table.partition_keys.contains(&field.name));
+        format.check(&fields).map_err(refusal)?;
+        Ok(Self {
+            options,
+            path,
+            format,
+            partitions,
+            fields,
+        })
+    }
+
+    /// A folder or file of this machine.
+    fn local_path(&self) -> Result<PathBuf, ConnectorProblem> {
+        let uri = FileSystems::canonical(self.path).unwrap_or_default();
+        uri.strip_prefix("file://").map(PathBuf::from).ok_or_else(|| {
+            problem(
+                "path",
+                format!(
+                    "'path' = '{}' can't be read yet: reading is possible from local folders (file://).",
+                    self.path
+                ),
+            )
+        })
+    }
+
+    fn monitor_interval(&self) -> Result<Option<Duration>, ConnectorProblem> {
+        match self.options.duration("source.monitor-interval")? {
+            Some(Duration::ZERO) => Err(problem(
+                "source.monitor-interval",
+                "'source.monitor-interval' must be above 0.",
+            )),
+            interval => Ok(interval),
+        }
+    }
+}
+
+pub(crate) fn source_abilities(table: &CatalogTable) -> Result<SourceAbilities, ConnectorProblem> {
+    let table = Table::read(table)?;
+    table.local_path()?;
+    let bounded = table.monitor_interval()?.is_none();
+    Ok(SourceAbilities {
+        changelog: table.format.kind().changelog(),
+        nested_projection: table.format.supports_nested_projection(),
+        ..insert_only_source(bounded)
+    })
+}
+
+pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Source>, ConnectorProblem> {
+    let table = Table::read(&spec.table)?;
+    let is_partition = |column: &&SourceColumn| match column {
+        SourceColumn::Physical { path, .. } => spec
+            .table
+            .partition_keys
+            .iter()
+            .any(|key| path[..] == [key.clone()]),
+        SourceColumn::Metadata { .. } => false,
+    };
+    if let Some(SourceColumn::Metadata { key, .. }) = spec
+        .columns
+        .iter()
+        .find(|column| matches!(column, SourceColumn::Metadata { .. }))
+    {
+        return Err(refusal(format!("Metadata '{key}' of files is not supported.")));
+    }
+    let in_files: Vec<SourceColumn> = spec
+        .columns
+        .iter()
+        .filter(|column| !is_partition(column))
+        .cloned()
+        .collect();
+    let in_names: Vec<SourceColumn> = spec.columns.iter().filter(is_partition).cloned().collect();
+    let plan = Arc::new(RowPlan {
+        format: table.format.clone(),
+        projection: Projection::new(&table.fields, &in_files).map_err(refusal)?,
+        fields: table.fields.clone(),
+        from_name: spec.columns.iter().map(|column| is_partition(&column)).collect(),
+        partitions: table.partitions.reading(&in_names)?,
+        schema: output.to_arrow(),
+    });
+    let rows = LineRows {
+        schema: output.to_arrow(),
+        gather: Arc::new(move || Box::new(FileRows::new(Arc::clone(&plan)))),
+    };
+    let mut source = FileSource::for_text_lines(table.local_path()?).into_rows(rows, table.format.quote());
+    if let Some(interval) = table.monitor_interval()? {
+        source = source.monitor_continuously(interval);
+    }
+    Ok(Arc::new(source))
+}
+
+pub(crate) fn sink_abilities(table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {
+    let table = Table::read(table)?;
+    table.rolling_policy(false)?;
+    CommitPolicy::read(&table.options, &table.partitions)?;
+    Ok(SinkAbilities {
+        changelog: match table.format.kind().changelog().is_insert_only() {
+            true => ChangelogMode::INSERT_ONLY,
+            false => ChangelogMode::ALL,
+        },
+        metadata: Vec::new(),
+        overwrite: false,
+        parallelism: table.options.parallelism()?,
+    })
+}
+
+impl Table<'_> {
+    fn rolling_policy(&self, at_checkpoints: bool) -> Result<RollingPolicy, ConnectorProblem> {
+        let size = self.options.memory("sink.rolling-policy.file-size")?;
+        let interval = |key: &str| Ok(self.options.duration(key)?.unwrap_or(ROLLING_INTERVAL));
+        // Times are looked at with each batch.
+        self.options.duration("sink.rolling-policy.check-interval")?;
+        let policy = match at_checkpoints {
+            true => RollingPolicy::on_checkpoint(),
+            false => RollingPolicy::default(),
+        };
+        Ok(policy
+            .with_max_part_size(size.unwrap_or(ROLLING_FILE_BYTES))
+            .with_rollover_interval(interval("sink.rolling-policy.rollover-interval")?)
+            .with_inactivity_interval(interval("sink.rolling-policy.inactivity-interval")?))
+    }
+}
+
+pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
+    let table = Table::read(&spec.table)?;
+    if spec.overwrite {
+        return Err(refusal(
+            "INSERT OVERWRITE is not supported by the filesystem connector yet.",
+        ));
+    }
+    let refused = |error: ConnectorError| refusal(error.to_string());
+    let policy = CommitPolicy::read(&table.options, &table.partitions)?;
+    let assigner = match table.partitions.is_empty() {
+        true => BucketAssigner::base_path(),
+        // The last column of what the encoding gives.
+        false => BucketAssigner::by_row(|row, bucket| {
+            let buckets = row
+                .rows
+                .columns()
+                .last()
+                .and_then(|column| column.as_string_opt::<i32>());
+            bucket.push_str(buckets.map_or("", |buckets| buckets.value(row.row)));
+        }),
+    };
+    let files = FileSink::for_row_format(table.path)
+        .value_column(VALUE)
+        .with_bucket_assigner(assigner)
+        .with_rolling_policy(table.rolling_policy(policy.is_some())?)
+        .build()
+        .map_err(refused)?;
+    let physical = physical_fields(&spec.table);
+    let position = |field: &Field| physical.iter().position(|column| column.name == field.name);
+    let encoding = Encoding {
+        value: Part {
+            format: table.format.clone(),
+            columns: table.fields.iter().filter_map(position).collect(),
+            fields: table.fields.clone(),
+        },
+        key: None,
+        buckets: (!table.partitions.is_empty()).then(|| table.partitions.buckets(&physical)),
+        timestamp: None,
+        tombstones: false,
+    };
+    let inner: Arc<dyn Sink> = match policy {
+        Some(policy) => Arc::new(PartitionCommitSink {
+            inner: Arc::new(files),
+            policy: Arc::new(policy),
+            folder: table.path.to_owned(),
+        }),
+        None => Arc::new(files),
+    };
+    Ok(Arc::new(EncodingSink {
+        inner,
+        encoding: Arc::new(encoding),
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+-- compare: changelog
+CREATE TABLE orders (
+  id BIGINT, customer STRING, product STRING, amount DECIMAL(10, 2), qty INT, price DOUBLE, paid BOOLEAN, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/orders.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  id BIGINT, s STRING
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT id, CASE WHEN qty >= 5 THEN 'many' WHEN qty >= 2 THEN 'some' WHEN qty = 1 THEN 'one' ELSE 'none' END FROM orders;

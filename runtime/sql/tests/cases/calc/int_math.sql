@@ -1,0 +1,14 @@
+-- compare: changelog
+CREATE TABLE orders (
+  id BIGINT, customer STRING, product STRING, amount DECIMAL(10, 2), qty INT, price DOUBLE, paid BOOLEAN, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/orders.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  id BIGINT, a BIGINT, b BIGINT, c BIGINT, d INT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT id, id * qty, id / 7, MOD(id, 7), qty - 10 FROM orders;

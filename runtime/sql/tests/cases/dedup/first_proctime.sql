@@ -1,0 +1,15 @@
+-- compare: changelog
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE VIEW pbids AS SELECT auction, bidder, price, PROCTIME() AS pt FROM bids;
+CREATE TABLE results (
+  a INT, b INT, p BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, bidder, price FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction, bidder ORDER BY pt ASC) AS rn FROM pbids) WHERE rn = 1;

@@ -1,0 +1,13 @@
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  a INT, b INT, t TIMESTAMP(3)
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, bidder, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction, bidder ORDER BY ts ASC) AS rn FROM bids) WHERE rn = 1;

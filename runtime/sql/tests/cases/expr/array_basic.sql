@@ -1,0 +1,13 @@
+-- compare: changelog
+SELECT
+  CARDINALITY(a),
+  a[1],
+  a[9],
+  ARRAY_CONTAINS(a, 1),
+  ARRAY_POSITION(a, 1),
+  ARRAY_DISTINCT(a),
+  ARRAY_REVERSE(a),
+  ARRAY_REMOVE(a, 1),
+  ARRAY_APPEND(a, 7),
+  ARRAY_PREPEND(a, 7)
+FROM (VALUES (ARRAY[3, 1, 2, 1]), (ARRAY[CAST(NULL AS INT), 5]), (CAST(NULL AS ARRAY<INT>))) AS t(a);

@@ -1,0 +1,13 @@
+-- compare: changelog
+SELECT
+  ARRAY_UNION(a, ARRAY[9]),
+  ARRAY_CONCAT(a, ARRAY[9]),
+  ARRAY_SLICE(a, 2, 3),
+  ARRAY_SORT(a),
+  ARRAY_MAX(a),
+  ARRAY_MIN(a),
+  ARRAY_JOIN(ARRAY['a', 'b'], '-'),
+  ARRAY_EXCEPT(a, ARRAY[1]),
+  ARRAY_INTERSECT(a, ARRAY[1, 5]),
+  a = ARRAY[3, 1, 2, 1]
+FROM (VALUES (ARRAY[3, 1, 2, 1]), (ARRAY[CAST(NULL AS INT), 5]), (CAST(NULL AS ARRAY<INT>))) AS t(a);

@@ -1,0 +1,10 @@
+-- compare: changelog
+SELECT
+  JSON_OBJECT(KEY 'a' VALUE i, KEY 'b' VALUE s),
+  JSON_OBJECT(KEY 'b' VALUE s ABSENT ON NULL),
+  JSON_ARRAY(i, s),
+  JSON_ARRAY(i, s NULL ON NULL),
+  JSON_STRING(s),
+  JSON_QUOTE(s),
+  JSON_UNQUOTE('"q"')
+FROM (VALUES (1, 'x'), (2, CAST(NULL AS STRING))) AS t(i, s);

@@ -1,0 +1,15 @@
+-- compare: changelog
+SELECT
+  a AND b,
+  a OR b,
+  NOT a,
+  a IS TRUE,
+  b IS FALSE,
+  b IS UNKNOWN,
+  b IS NOT UNKNOWN,
+  a = b,
+  a <> b,
+  CASE WHEN b THEN 1 WHEN a THEN 2 ELSE 3 END,
+  CAST(a AS STRING),
+  CAST(a AS INT)
+FROM (VALUES (TRUE, FALSE), (TRUE, CAST(NULL AS BOOLEAN)), (FALSE, CAST(NULL AS BOOLEAN)), (CAST(NULL AS BOOLEAN), CAST(NULL AS BOOLEAN))) AS t(a, b);

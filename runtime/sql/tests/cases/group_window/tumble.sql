@@ -1,0 +1,13 @@
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  a INT, c BIGINT, s TIMESTAMP(3), e TIMESTAMP(3)
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, COUNT(*), TUMBLE_START(ts, INTERVAL '10' SECOND), TUMBLE_END(ts, INTERVAL '10' SECOND) FROM bids GROUP BY auction, TUMBLE(ts, INTERVAL '10' SECOND);

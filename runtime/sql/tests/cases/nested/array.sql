@@ -1,0 +1,13 @@
+-- compare: changelog
+CREATE TABLE nested (
+  id INT, person ROW<name STRING, address ROW<city STRING, zip INT>>, tags ARRAY<STRING>, scores MAP<STRING, INT>, items ARRAY<ROW<sku STRING, n INT>>
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/nested.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  id INT, t ARRAY<STRING>, f STRING, c INT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT id, tags, tags[1], CARDINALITY(tags) FROM nested;

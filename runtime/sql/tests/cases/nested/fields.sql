@@ -1,0 +1,13 @@
+-- compare: changelog
+CREATE TABLE nested (
+  id INT, person ROW<name STRING, address ROW<city STRING, zip INT>>, tags ARRAY<STRING>, scores MAP<STRING, INT>, items ARRAY<ROW<sku STRING, n INT>>
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/nested.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  id INT, n STRING, c STRING, z INT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT id, person.name, n.person.address.city, person.address.zip + 1 FROM nested AS n;

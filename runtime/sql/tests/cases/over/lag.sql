@@ -1,0 +1,13 @@
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  a INT, p BIGINT, q BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, price, LAG(price, 1) OVER (PARTITION BY auction ORDER BY ts) FROM bids;

@@ -1,0 +1,14 @@
+-- compare: changelog
+SET 'table.exec.mini-batch.enabled' = 'false';
+CREATE TABLE stock (
+  item INT, shop STRING, amount INT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/stock.debezium.json',
+  'format' = 'debezium-json'
+);
+CREATE TABLE results (
+  shop STRING, v BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT shop, COUNT(DISTINCT amount) FROM stock GROUP BY shop;

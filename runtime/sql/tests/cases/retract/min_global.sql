@@ -1,0 +1,12 @@
+CREATE TABLE stock (
+  item INT, shop STRING, amount INT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/stock.debezium.json',
+  'format' = 'debezium-json'
+);
+CREATE TABLE results (
+  v INT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT MIN(amount) FROM stock;

@@ -1,0 +1,12 @@
+-- compare: changelog
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE copy LIKE bids;
+CREATE TABLE results WITH ('connector' = 'print') LIKE bids (EXCLUDING ALL);
+INSERT INTO results SELECT * FROM copy WHERE price > 180;

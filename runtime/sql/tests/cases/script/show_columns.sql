@@ -1,0 +1,10 @@
+-- compare: changelog
+CREATE TABLE orders (
+  id BIGINT, customer STRING, product STRING, amount DECIMAL(10, 2), qty INT, price DOUBLE, paid BOOLEAN, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/orders.json',
+  'format' = 'json'
+);
+SHOW COLUMNS FROM orders;

@@ -1,0 +1,13 @@
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  a INT, m BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT DISTINCT auction, (SELECT MAX(price) FROM bids) FROM bids;

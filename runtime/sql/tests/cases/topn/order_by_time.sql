@@ -1,0 +1,14 @@
+-- compare: changelog
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  t TIMESTAMP(3), p BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT ts, price FROM bids ORDER BY ts;

@@ -1,0 +1,15 @@
+-- compare: changelog
+SET 'table.exec.mini-batch.enabled' = 'false';
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  a INT, p BIGINT, r BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, price, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price, bidder, ts) AS rn FROM bids) WHERE rn BETWEEN 2 AND 4;

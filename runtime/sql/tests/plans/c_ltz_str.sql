@@ -1,0 +1,4 @@
+-- tables: changes
+CREATE TABLE results (v STRING,n BIGINT, PRIMARY KEY (v) NOT ENFORCED) WITH ('connector' = 'upsert-kafka', 'topic' = 'o', 'properties.bootstrap.servers' = 'localhost:1', 'key.format' = 'json', 'value.format' = 'json');
+INSERT INTO results
+SELECT CAST(lt AS STRING), n FROM (SELECT lt, COUNT(*) n FROM logs GROUP BY lt);

@@ -1,0 +1,4 @@
+-- tables: changes
+CREATE TABLE results (m BIGINT) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT MAX(n) FROM (SELECT k, COUNT(*) n FROM logs GROUP BY k);

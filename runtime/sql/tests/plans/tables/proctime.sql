@@ -1,0 +1,6 @@
+-- The same with a time attribute of processing time.
+CREATE TABLE items (id BIGINT, shop INT, amount INT, ts TIMESTAMP(3), PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'upsert-kafka', 'topic' = 'i', 'properties.bootstrap.servers' = 'localhost:1', 'key.format' = 'json', 'value.format' = 'json');
+CREATE TABLE shops (sid INT, city STRING, PRIMARY KEY (sid) NOT ENFORCED) WITH ('connector' = 'upsert-kafka', 'topic' = 's', 'properties.bootstrap.servers' = 'localhost:1', 'key.format' = 'json', 'value.format' = 'json');
+CREATE TABLE cdc (id BIGINT, shop INT, amount INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'kafka', 'topic' = 'c', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'debezium-json', 'scan.startup.mode' = 'earliest-offset');
+CREATE TABLE versions (cur STRING, rate INT, vts TIMESTAMP(3), WATERMARK FOR vts AS vts, PRIMARY KEY (cur) NOT ENFORCED) WITH ('connector' = 'upsert-kafka', 'topic' = 'v', 'properties.bootstrap.servers' = 'localhost:1', 'key.format' = 'json', 'value.format' = 'json');
+CREATE TABLE logs (k STRING, v INT, w BIGINT, ts TIMESTAMP(3), lt TIMESTAMP_LTZ(3), pt AS PROCTIME(), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector' = 'kafka', 'topic' = 'l', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json', 'scan.startup.mode' = 'earliest-offset');

@@ -1,0 +1,4 @@
+-- tables: proctime
+CREATE TABLE results (k STRING,v INT) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT k, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY pt ASC, v ASC) r FROM logs) WHERE r = 1;

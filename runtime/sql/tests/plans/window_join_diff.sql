@@ -1,0 +1,4 @@
+-- tables: changes
+CREATE TABLE results (k STRING) WITH ('connector' = 'kafka', 'topic' = 'o', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json');
+INSERT INTO results
+SELECT a.k FROM (SELECT * FROM TABLE(TUMBLE(TABLE logs, DESCRIPTOR(ts), INTERVAL '1' MINUTE))) a JOIN (SELECT * FROM TABLE(TUMBLE(TABLE logs, DESCRIPTOR(ts), INTERVAL '2' MINUTE))) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k;

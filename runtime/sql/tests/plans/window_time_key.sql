@@ -1,0 +1,4 @@
+-- tables: changes
+CREATE TABLE results (s TIMESTAMP(3),n BIGINT) WITH ('connector' = 'kafka', 'topic' = 'o', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json');
+INSERT INTO results
+SELECT window_time, COUNT(*) n FROM TABLE(TUMBLE(TABLE logs, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, window_time;
