@@ -6,19 +6,19 @@
 //!   table      the rows that are left at the end, in boxes
 //! ```
 //!
-//! Values are written as CAST to STRING writes them. Invariant: a batch is written under one lock, so that subtasks never mix within a line.
+//! Values are written as CAST to STRING writes them, bytes as x'0a'. Invariant: a batch is written under one lock, so that subtasks never mix within a line.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType as ArrowType;
 use thalweg_connectors::ConnectorError;
 use thalweg_functions::{EvaluationEnv, EvaluationError, Evaluator};
-use thalweg_plan::{DataType, Expr, Schema};
+use thalweg_plan::{DataType, Expr, Schema, TypeRoot};
 use thalweg_types::StreamBatch;
 use thalweg_types::element::RowKind;
 
@@ -76,8 +76,11 @@ impl Console {
         let columns = schema.fields.iter().enumerate();
         let texts: Vec<_> = columns
             .map(|(column, field)| {
-                let to = DataType::string().with_nullable(field.data_type.nullable);
-                Expr::column(column, field.data_type.clone()).cast(to)
+                let value = Expr::column(column, field.data_type.clone());
+                match field.data_type.root {
+                    TypeRoot::Binary(_) | TypeRoot::VarBinary(_) => value,
+                    _ => value.cast(DataType::string().with_nullable(field.data_type.nullable)),
+                }
             })
             .collect();
         let with_kind = options.with_kind && options.mode == ResultMode::Tableau;
@@ -136,6 +139,12 @@ impl Console {
             .evaluate(&batch.rows)
             .map_err(|error| refused(error.to_string()))?;
         let strings = |column: ArrayRef| {
+            if let Some(bytes) = column.as_binary_opt::<i32>() {
+                let hex = bytes
+                    .iter()
+                    .map(|bytes| bytes.map(|bytes| format!("x'{}'", hex::encode(bytes))));
+                return Ok(hex.collect());
+            }
             let column = cast(&column, &ArrowType::Utf8).map_err(|error| refused(error.to_string()))?;
             Ok(StringArray::from(column.to_data()))
         };

@@ -130,8 +130,9 @@ fn width_of(data_type: &DataType, max_width: usize) -> usize {
     }
 }
 
+/// As Flink counts: units of UTF-16, and one more for wide characters.
 fn char_width(c: char) -> usize {
-    if c.width() == Some(2) { 2 } else { 1 }
+    c.len_utf16() + usize::from(c.width() == Some(2))
 }
 
 fn display_width(text: &str) -> usize {

@@ -20,6 +20,8 @@ use std::thread;
 const AT_A_TIME: usize = 4;
 /// How Flink's output says that a statement failed.
 const ERROR: &str = "ERROR: ";
+/// Stands for the folder of input files in what was printed.
+const INPUT: &str = "${input}";
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/tests").join(name)
@@ -47,7 +49,7 @@ fn run(script: &Path) -> String {
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let printed = printed.replace(&input.display().to_string(), "${input}");
+    let printed = printed.replace(&input.display().to_string(), INPUT);
     if output.status.success() {
         return printed;
     }
@@ -84,6 +86,17 @@ fn materialised(text: &str) -> (BTreeMap<String, i64>, Vec<&str>) {
     (rows, others)
 }
 
+/// Without the runs of blanks and dashes that a column's width makes.
+fn unsized_boxes(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !(matches!(c, ' ' | '-') && shown.ends_with(c)) {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 fn difference(script: &str, expected: &str, found: &str) -> Option<String> {
     let both = || Some(format!("expected:\n{expected}\nfound:\n{found}"));
     if expected.contains(ERROR) || found.contains(ERROR) {
@@ -93,7 +106,10 @@ fn difference(script: &str, expected: &str, found: &str) -> Option<String> {
             both()
         };
     }
-    let equal = if script.contains("-- compare: changelog") {
+    let equal = if expected.contains(INPUT) {
+        // A path of another length makes its column as wide.
+        unsized_boxes(expected) == unsized_boxes(found)
+    } else if script.contains("-- compare: changelog") {
         expected == found
     } else {
         materialised(expected) == materialised(found)

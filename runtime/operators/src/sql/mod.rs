@@ -13,20 +13,24 @@ pub mod correlate;
 mod encoded;
 pub mod expand;
 pub mod group_aggregate;
+mod interval_join;
 pub mod join;
 mod latest;
 mod materializer;
 mod output;
 pub mod over;
+mod pairs;
 mod rank;
 mod row_by_row;
 mod rows;
 #[cfg(test)]
 #[allow(dead_code, reason = "each test uses a part")]
 pub(crate) mod testing;
+mod timed;
 pub mod values;
 pub mod watermark;
 pub mod window;
+pub mod window_join;
 
 use std::sync::Arc;
 
@@ -77,6 +81,8 @@ pub fn create(
         NodeSpec::WindowAggregate(spec) => boxed(window::WindowAggregate::new(spec, operator, context)),
         NodeSpec::OverAggregate(spec) => boxed(over::OverAggregate::new(spec, operator, context)),
         NodeSpec::Join(spec) => boxed(join::Join::new(spec, operator, context)),
+        NodeSpec::IntervalJoin(spec) => boxed(interval_join::IntervalJoin::new(spec, operator, context)),
+        NodeSpec::WindowJoin(spec) => boxed(window_join::WindowJoin::new(spec, operator, context)),
         NodeSpec::Rank(spec) | NodeSpec::SortLimit(spec) => boxed(rank::Rank::new(spec, operator, context)),
         NodeSpec::Deduplicate(spec) => boxed(latest::Latest::deduplicate(spec, operator, context)),
         NodeSpec::ChangelogNormalize {

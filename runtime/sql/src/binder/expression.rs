@@ -536,18 +536,24 @@ pub(crate) fn conjunction(conditions: Vec<Expr>) -> Result<Expr, SqlError> {
     })
 }
 
-/// A literal with its sign.
+/// A literal with its sign: -2147483648 is an INT, though 2147483648 is none.
 fn negative(expr: &Expr) -> Option<Expr> {
     let thalweg_plan::ExprKind::Literal(literal) = &expr.kind else {
         return None;
     };
-    let literal = match literal {
-        Literal::Int(value) => Literal::Int(value.checked_neg()?),
-        Literal::Double(value) => Literal::Double(-value),
-        Literal::Decimal(value) => Literal::Decimal(-value),
+    let (literal, root) = match (literal, &expr.data_type.root) {
+        (Literal::Int(value), TypeRoot::BigInt) if i32::try_from(-value).is_ok() => {
+            (Literal::Int(-value), TypeRoot::Int)
+        }
+        (Literal::Int(value), root) => (Literal::Int(value.checked_neg()?), root.clone()),
+        (Literal::Double(value), root) => (Literal::Double(-value), root.clone()),
+        (Literal::Decimal(value), root) => match (i64::try_from(-value), root) {
+            (Ok(value), TypeRoot::Decimal { scale: 0, .. }) => (Literal::Int(value), TypeRoot::BigInt),
+            _ => (Literal::Decimal(-value), root.clone()),
+        },
         _ => return None,
     };
-    Some(Expr::literal(literal, expr.data_type.clone()))
+    Some(Expr::literal(literal, DataType::not_null(root)))
 }
 
 fn unit_of(field: &DateTimeField) -> String {
