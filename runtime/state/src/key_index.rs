@@ -22,6 +22,8 @@ use arrow::error::ArrowError;
 use hashbrown::HashTable;
 use thalweg_types::key_hash::hash_rows;
 
+use crate::state_hash::StateHash;
+
 use crate::table::{make_room, unused};
 use store::{KeyStore, RowKey};
 
@@ -44,6 +46,8 @@ pub struct KeyIndex {
     table: HashTable<Slot>,
     slots: Slots,
     keys: KeyStore,
+    /// How keys are hashed, if not by all their columns.
+    state_hash: Option<StateHash>,
 }
 
 /// Where the rows of a restored table are in the order of slots.
@@ -142,7 +146,16 @@ impl KeyIndex {
                 free: Vec::new(),
             },
             keys,
+            state_hash: None,
         })
+    }
+
+    /// For keys that are hashed so.
+    pub(crate) fn with_state_hash(self, state_hash: StateHash) -> Self {
+        Self {
+            state_hash: Some(state_hash),
+            ..self
+        }
     }
 
     /// How many keys it holds.
@@ -171,8 +184,12 @@ impl KeyIndex {
             Some(hashes) => Ok(slots.iter().map(|slot| hashes[*slot as usize]).collect()),
             None => {
                 let mut hashes = Vec::new();
-                let hashed = hash_rows(&self.keys(slots)?, &mut hashes);
-                hashed.map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+                let keys = self.keys(slots)?;
+                match &self.state_hash {
+                    Some(hash) => hash.hashes(&keys, &mut hashes)?,
+                    None => hash_rows(&keys, &mut hashes)
+                        .map_err(|error| ArrowError::ExternalError(Box::new(error)))?,
+                }
                 Ok(hashes)
             }
         }
@@ -201,7 +218,9 @@ impl KeyIndex {
 
     /// Gives room back: the slots behind the last that is in use are forgotten. How many slots there are then.
     pub fn shrink(&mut self) -> usize {
-        let Self { table, slots, keys } = self;
+        let Self {
+            table, slots, keys, ..
+        } = self;
         let last = (0..slots.len()).rev().find(|slot| slots.live.get_bit(*slot));
         let count = last.map_or(0, |last| last + 1);
         slots.live.truncate(count);
@@ -239,6 +258,7 @@ impl KeyIndex {
             table,
             slots: known,
             keys,
+            ..
         } = self;
         if Slot::try_from(known.len() + hashes.len()).is_err() {
             return Err(KeyIndexError::Full);
@@ -268,6 +288,7 @@ impl KeyIndex {
             table,
             slots,
             keys: store,
+            ..
         } = self;
         table.reserve(keys, |slot| slots.bucket(*slot, store.bucket(*slot)));
         if let Some(hashes) = &mut slots.hashes {
@@ -301,6 +322,7 @@ impl KeyIndex {
             table,
             slots: known,
             keys,
+            ..
         } = self;
         if Slot::try_from(known.len() + hashes.len()).is_err() {
             return Err(KeyIndexError::Full);
@@ -350,7 +372,9 @@ impl KeyIndex {
     /// Puts all slots into the table, which is empty. Those that lie near each other there come together: else each of them would wait
     /// for memory.
     fn insert_all(&mut self) {
-        let Self { table, slots, keys } = self;
+        let Self {
+            table, slots, keys, ..
+        } = self;
         let count = slots.len() as Slot;
         let bucket_of = |slot: &Slot| slots.bucket(*slot, keys.bucket(*slot));
         table.reserve(count as usize, bucket_of);

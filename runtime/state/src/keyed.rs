@@ -78,6 +78,7 @@ use thalweg_types::record::Record;
 use crate::key_index::{KeyIndex, Slot};
 use crate::settings::StateSettings;
 use crate::snapshot::{SnapshotRequest, StateError, StoredRows, TableDescriptor, TableKind, TableSnapshot};
+use crate::state_hash::StateHash;
 use crate::table::{
     ChangeWriter, ColumnHandle, ColumnTable, ListHandle, ListTable, MapHandle, MapTable, SlotColumn,
     StateTtl, Table, TableHandle, ValueHandle, ValueTable, WindowHandle, WindowListHandle, WindowListTable,
@@ -127,7 +128,9 @@ impl KeyedState {
     pub fn new(config: KeyedStateConfig) -> Result<Self, StateError> {
         let types: Vec<DataType> = config.key.iter().map(|field| field.data_type().clone()).collect();
         Ok(Self {
-            index: KeyIndex::new(&types).map_err(key_error)?,
+            index: KeyIndex::new(&types)
+                .map_err(key_error)?
+                .with_state_hash(StateHash::of(&config.key, config.max_parallelism)),
             timers: Timers::new(&config.key),
             disk: Paging::of(&config)?.map(Box::new),
             config,

@@ -22,6 +22,7 @@ mod run;
 mod schema;
 pub mod settings;
 pub mod snapshot;
+mod state_hash;
 pub mod store;
 pub mod table;
 pub mod timers;

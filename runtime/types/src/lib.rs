@@ -10,6 +10,7 @@ pub mod id;
 pub mod key_group;
 pub mod key_hash;
 pub mod record;
+pub mod window_hash;
 
 pub use element::{StreamBatch, StreamElement, WatermarkCut};
 pub use failure::{Classify, Failure, FailureClass};

@@ -23,6 +23,7 @@ mod pairs;
 mod rank;
 mod row_by_row;
 mod rows;
+pub mod temporal_join;
 #[cfg(test)]
 #[allow(dead_code, reason = "each test uses a part")]
 pub(crate) mod testing;
@@ -31,6 +32,7 @@ pub mod values;
 pub mod watermark;
 pub mod window;
 pub mod window_join;
+pub mod window_top;
 
 use std::sync::Arc;
 
@@ -82,6 +84,16 @@ pub fn create(
         NodeSpec::OverAggregate(spec) => boxed(over::OverAggregate::new(spec, operator, context)),
         NodeSpec::Join(spec) => boxed(join::Join::new(spec, operator, context)),
         NodeSpec::IntervalJoin(spec) => boxed(interval_join::IntervalJoin::new(spec, operator, context)),
+        NodeSpec::WindowRank { rank, window } => {
+            boxed(window_top::WindowTop::rank(rank, *window, operator, context))
+        }
+        NodeSpec::WindowDeduplicate { deduplicate, window } => boxed(window_top::WindowTop::deduplicate(
+            deduplicate,
+            *window,
+            operator,
+            context,
+        )),
+        NodeSpec::TemporalJoin(spec) => boxed(temporal_join::TemporalJoin::new(spec, operator, context)),
         NodeSpec::WindowJoin(spec) => boxed(window_join::WindowJoin::new(spec, operator, context)),
         NodeSpec::Rank(spec) | NodeSpec::SortLimit(spec) => boxed(rank::Rank::new(spec, operator, context)),
         NodeSpec::Deduplicate(spec) => boxed(latest::Latest::deduplicate(spec, operator, context)),

@@ -67,6 +67,32 @@ impl TimedRows {
         rows.insert(place, row);
     }
 
+    /// Puts a row in place of the one of its time.
+    pub(crate) fn replace(&mut self, slot: Slot, row: Timed) {
+        let rows = &mut self.slots[slot as usize];
+        match rows.binary_search_by_key(&row.time, |other| other.time) {
+            Ok(place) => {
+                self.heap += row.row.len();
+                self.heap -= rows[place].row.len();
+                rows[place] = row;
+            }
+            Err(_) => self.insert(slot, row),
+        }
+    }
+
+    /// The last row up to a time.
+    pub(crate) fn last_until(&self, slot: Slot, time: i64) -> Option<&Timed> {
+        let rows = self.rows(slot);
+        rows[..rows.partition_point(|row| row.time <= time)].last()
+    }
+
+    /// Drops the rows before the last one up to a time.
+    pub(crate) fn drop_before_last(&mut self, slot: Slot, time: i64) {
+        if let Some(last) = self.last_until(slot, time).map(|row| row.time) {
+            self.take_until(slot, last.saturating_sub(1));
+        }
+    }
+
     /// Takes the rows up to a time.
     pub(crate) fn take_until(&mut self, slot: Slot, time: i64) -> Vec<Timed> {
         let rows = &mut self.slots[slot as usize];

@@ -8,7 +8,6 @@ use arrow::datatypes::{Int8Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use thalweg_types::key_group::key_group;
-use thalweg_types::key_hash;
 
 use super::Scope;
 use super::sizes::RowSizes;
@@ -16,6 +15,7 @@ use crate::file::BLOCK_BYTES;
 use crate::file::builder::{BlockRows, FileBuilder, FileSummary, Sink};
 use crate::file::footer::keyless;
 use crate::snapshot::Stored;
+use crate::state_hash::StateHash;
 use crate::{ChangeKind, ListSnapshot, StateError, TableDescriptor, TableSnapshot};
 
 /// Columns before the key: key group, hash, change.
@@ -166,7 +166,8 @@ impl<'a> TableChanges<'a> {
         for batch in &table.changes {
             check_columns(descriptor, batch)?;
             let keys = &batch.columns()[HEAD_COLUMNS..HEAD_COLUMNS + descriptor.key.len()];
-            key_hash::hash_rows(keys, &mut hashes)
+            StateHash::of(&descriptor.key, scope.max_parallelism)
+                .hashes(keys, &mut hashes)
                 .map_err(|error| malformed(&descriptor.name, &error.to_string()))?;
             let groups = batch.column(0).as_primitive::<UInt32Type>().values();
             let stored = batch.column(1).as_primitive::<UInt64Type>().values();

@@ -19,12 +19,12 @@ use arrow::compute::filter;
 use arrow::datatypes::{Int8Type, SchemaRef};
 use arrow::error::ArrowError;
 use thalweg_types::key_group::key_group;
-use thalweg_types::key_hash;
 
 use super::Scope;
 use super::encode::Converters;
 use crate::file::damaged;
 use crate::file::reader::StateFileReader;
+use crate::state_hash::StateHash;
 use crate::{ChangeKind, StateError, TableDescriptor};
 pub(crate) use compact::merge_into_run;
 use cursor::{Adapted, Block, Cursor, Pending};
@@ -276,7 +276,8 @@ impl TableMerge {
             let changes = changes.then(|| columns.remove(0).as_primitive::<Int8Type>().clone());
             let mut hashes = Vec::new();
             let keys = &columns[..self.descriptor.key.len()];
-            key_hash::hash_rows(keys, &mut hashes)
+            StateHash::of(&self.descriptor.key, self.scope.max_parallelism)
+                .hashes(keys, &mut hashes)
                 .map_err(|error| damaged(&cursor.file, format!("a key can't be hashed: {error}")))?;
             let wanted = self.scope.key_groups;
             let group = |hash: &u64| key_group(*hash, self.scope.max_parallelism);

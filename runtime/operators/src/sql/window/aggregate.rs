@@ -231,9 +231,9 @@ impl Windows {
     /// What comes behind the key in the state's key.
     fn key_fields(&self) -> Vec<FieldRef> {
         let names: &[&str] = match self {
-            Self::Sliced { .. } => &["slice_end"],
-            Self::Attached { .. } => &["window_start", "window_end"],
-            Self::Sessions { .. } => &["session"],
+            Self::Sliced { .. } => &["$slice_end"],
+            Self::Attached { .. } => &["$window_start", "$window_end"],
+            Self::Sessions { .. } => &["$session"],
         };
         let field = |name: &&str| Arc::new(Field::new(*name, DataType::Int64, false));
         names.iter().map(field).collect()

@@ -1,23 +1,10 @@
 //! The key of a window's state: the rows' key and the window, in the key group of the rows' key.
 //!
 //! Slices, windows and sessions are rows of their own in the keyed state, so that each is found by hash, stored, paged out and dropped by
-//! itself. Key groups must stay those of the key without the window, or a row and its state would be in different
-//! subtasks after a rescale. So the hash of key and window is mixed, then moved to the key group: an index is not crowded by
-//! the many windows of one key.
-//!
-//! The hash is stored: its definition never changes.
+//! itself.
 
 use arrow::array::UInt64Array;
-
-/// The hash of a key (by its own hash) and a window (by a time of it), in the key group of the key.
-#[inline]
-pub(crate) fn hash(key_hash: u64, window: i64, max_parallelism: u32) -> u64 {
-    let groups = u64::from(max_parallelism.max(1));
-    let mixed = mix(key_hash ^ mix(window as u64));
-    let base = mixed - mixed % groups;
-    let group = key_hash % groups;
-    base.checked_add(group).unwrap_or(base - groups + group)
-}
+use thalweg_types::window_hash::hash;
 
 /// Hashes of rows.
 pub(crate) fn hashes(
@@ -27,47 +14,4 @@ pub(crate) fn hashes(
 ) -> UInt64Array {
     let rows = key_hashes.iter().zip(windows);
     UInt64Array::from_iter_values(rows.map(|(key, window)| hash(*key, window, max_parallelism)))
-}
-
-/// The finalizer of splitmix64.
-#[inline]
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use thalweg_types::key_group::key_group;
-
-    proptest! {
-        #[test]
-        fn windows_of_a_key_stay_in_its_key_group(
-            key_hash in any::<u64>(),
-            window in any::<i64>(),
-            max_parallelism in 1..=32_768_u32,
-        ) {
-            let group = key_group(hash(key_hash, window, max_parallelism), max_parallelism);
-            prop_assert_eq!(group, key_group(key_hash, max_parallelism));
-        }
-    }
-
-    #[test]
-    fn windows_of_a_key_have_different_hashes() {
-        let mut hashes: Vec<u64> = (0..10_000).map(|window| hash(7, window * 1_000, 128)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        assert_eq!(hashes.len(), 10_000);
-    }
-
-    #[test]
-    fn the_stored_hash_never_changes() {
-        assert_eq!(hash(0, 0, 128), hash(0, 0, 128));
-        assert_eq!(hash(u64::MAX, i64::MAX, 128) % 128, u64::MAX % 128);
-        assert_eq!(mix(0), 0xE220_A839_7B1D_CDAF);
-    }
 }
