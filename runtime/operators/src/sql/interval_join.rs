@@ -411,7 +411,11 @@ impl Operator for IntervalJoin {
     fn restore(&mut self, state: &mut RestoredState) -> Result<(), OperatorError> {
         self.now = restored_watermark(state);
         let restored = self.state.restore(state, (self.env.clock)());
-        restored.map_err(|source| state_error(&self.context, source))
+        restored.map_err(|source| state_error(&self.context, source))?;
+        if self.domain == TimeDomain::Processing {
+            self.next_processing_time = self.state.timers().next_time(self.domain);
+        }
+        Ok(())
     }
 
     fn snapshot(&mut self, request: SnapshotRequest) -> Result<OperatorSnapshot, OperatorError> {

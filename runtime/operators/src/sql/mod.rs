@@ -10,6 +10,7 @@
 mod aggregate;
 pub mod calc;
 pub mod correlate;
+pub mod drop_update_before;
 mod encoded;
 pub mod expand;
 pub mod group_aggregate;
@@ -24,6 +25,7 @@ mod rank;
 mod row_by_row;
 mod rows;
 pub mod temporal_join;
+pub mod temporal_sort;
 #[cfg(test)]
 #[allow(dead_code, reason = "each test uses a part")]
 pub(crate) mod testing;
@@ -93,6 +95,11 @@ pub fn create(
             operator,
             context,
         )),
+        NodeSpec::Limit { offset, fetch } => {
+            boxed(rank::Rank::first_rows(*offset, *fetch, operator, context))
+        }
+        NodeSpec::DropUpdateBefore => Ok(Box::new(drop_update_before::DropUpdateBefore::new(context))),
+        NodeSpec::TemporalSort(keys) => boxed(temporal_sort::TemporalSort::new(keys, operator, context)),
         NodeSpec::TemporalJoin(spec) => boxed(temporal_join::TemporalJoin::new(spec, operator, context)),
         NodeSpec::WindowJoin(spec) => boxed(window_join::WindowJoin::new(spec, operator, context)),
         NodeSpec::Rank(spec) | NodeSpec::SortLimit(spec) => boxed(rank::Rank::new(spec, operator, context)),

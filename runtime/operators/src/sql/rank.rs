@@ -155,6 +155,26 @@ struct UpdateKey {
 }
 
 impl Rank {
+    /// The first rows as they come, of an input that only adds rows.
+    pub(crate) fn first_rows(
+        offset: u64,
+        fetch: Option<u64>,
+        operator: &SqlOperator<'_>,
+        context: OperatorContext,
+    ) -> Result<Self, OperatorError> {
+        let spec = RankSpec {
+            partition: Vec::new(),
+            order: Vec::new(),
+            start: offset.saturating_add(1),
+            end: RankEnd::Constant(fetch.map_or(u64::MAX, |fetch| offset.saturating_add(fetch))),
+            with_rank: false,
+            strategy: RankStrategy::AppendFast,
+            emit_update_before: false,
+            state_ttl_ms: 0,
+        };
+        Self::new(&spec, operator, context)
+    }
+
     /// A Top-N of one input.
     pub(crate) fn new(
         spec: &RankSpec,
@@ -276,10 +296,11 @@ impl RowLogic for RankLogic {
     }
 }
 
-/// Where a row is: the last of those that are equal to it.
+/// Where a row is: the first of those that are equal to it.
 fn found(rows: &[Encoded], key: &[u8], row: &[u8]) -> Option<usize> {
     let first = rows.partition_point(|other| *other.key < *key);
-    let equal = rows[first..].iter().take_while(|other| *other.key == *key);
-    let found = equal.enumerate().filter(|(_, other)| *other.row == *row).last();
-    found.map(|(place, _)| first + place)
+    let mut equal = rows[first..].iter().take_while(|other| *other.key == *key);
+    equal
+        .position(|other| *other.row == *row)
+        .map(|place| first + place)
 }

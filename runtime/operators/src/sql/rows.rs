@@ -29,6 +29,8 @@ pub(crate) struct RowStore {
     /// Columns that tell rows apart, and the others.
     keys: Vec<usize>,
     others: Vec<usize>,
+    /// Whether a row takes the place of the one with the same key columns.
+    replaces: bool,
     index: KeyIndex,
     values: Vec<ColumnStore>,
     counts: Vec<u32>,
@@ -45,6 +47,7 @@ impl RowStore {
     /// For rows of this schema. `keys`: what tells them apart; `None`: all columns.
     pub(crate) fn new(schema: &SchemaRef, keys: Option<&[usize]>) -> Result<Self, ArrowError> {
         let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let replaces = keys.is_some();
         let keys = keys.map_or_else(|| all.clone(), <[usize]>::to_vec);
         let others: Vec<usize> = all.into_iter().filter(|column| !keys.contains(column)).collect();
         let type_of = |column: &usize| schema.field(*column).data_type().clone();
@@ -61,6 +64,7 @@ impl RowStore {
             values: others.iter().map(type_of).map(ColumnStore::new).collect(),
             keys,
             others,
+            replaces,
             counts: Vec::new(),
             partners: Vec::new(),
             links: Vec::new(),
@@ -107,7 +111,7 @@ impl RowStore {
             return Ok(());
         }
         let entries = self.entries(slots, columns)?;
-        let replaces = !self.others.is_empty();
+        let replaces = self.replaces;
         let mut last = vec![NONE; if replaces { self.index.slot_count() } else { 0 }];
         for (row, entry) in entries.iter().enumerate() {
             let place = *entry as usize;
