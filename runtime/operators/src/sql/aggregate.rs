@@ -22,6 +22,7 @@ mod extreme;
 mod grouped;
 mod positions;
 mod sums;
+mod variance;
 
 use std::sync::Arc;
 
@@ -45,10 +46,8 @@ use ends::End;
 use extreme::{BooleanExtreme, BytesExtreme, Extreme};
 pub(crate) use grouped::{Grouped, GroupedError};
 use positions::{Lag, TimeRank};
-use sums::{
-    Bounded, Count, Spread, Sum, Variance, Wrapping, average_of_decimals, average_of_floats,
-    average_of_integers,
-};
+use sums::{Bounded, Count, Sum, Wrapping, average_of_decimals, average_of_floats, average_of_integers};
+use variance::{Spread, Variance};
 
 /// A call that can't be computed: its function by name, and over which types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,49 +9,116 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use thalweg_plan::spec::SortKey;
 use thalweg_state::{Slot, SlotColumn};
 
 /// Bytes of a row besides its values.
-const ROW_BYTES: usize = 64;
+const ROW_BYTES: usize = 40;
 
-/// A row, and what it is sorted by.
+/// A row, what it is sorted by and what tells it apart, in one piece of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Encoded {
-    /// Empty where rows aren't sorted. In byte order.
-    pub(crate) key: Arc<[u8]>,
-    pub(crate) row: Arc<[u8]>,
+    /// Sort key, identity, row; the first two are empty where rows have none.
+    bytes: Arc<[u8]>,
+    id_at: u32,
+    row_at: u32,
+}
+
+impl Encoded {
+    /// The sort key, in byte order.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.bytes[..self.id_at as usize]
+    }
+
+    /// What tells the row apart.
+    #[inline]
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.bytes[self.id_at as usize..self.row_at as usize]
+    }
+
+    /// The row's values.
+    #[inline]
+    pub(crate) fn row(&self) -> &[u8] {
+        &self.bytes[self.row_at as usize..]
+    }
+}
+
+/// Some columns as bytes.
+struct Part {
+    converter: RowConverter,
+    columns: Vec<usize>,
+}
+
+impl Part {
+    fn new(fields: Vec<SortField>, columns: Vec<usize>) -> Result<Option<Self>, ArrowError> {
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let converter = RowConverter::new(fields)?;
+        Ok(Some(Self { converter, columns }))
+    }
+
+    fn encode(&self, columns: &[ArrayRef]) -> Result<Rows, ArrowError> {
+        let columns: Vec<ArrayRef> = self
+            .columns
+            .iter()
+            .map(|column| Arc::clone(&columns[*column]))
+            .collect();
+        self.converter.convert_columns(&columns)
+    }
 }
 
 /// Columns as rows, and back.
 pub(crate) struct RowCodec {
     converter: RowConverter,
-    order: Option<(RowConverter, Vec<usize>)>,
+    order: Option<Part>,
+    ids: Option<Part>,
 }
 
 /// Encoded rows of a batch.
 pub(crate) struct EncodedBatch {
-    rows: arrow::row::Rows,
-    keys: Option<arrow::row::Rows>,
+    rows: Rows,
+    keys: Option<Rows>,
+    ids: Option<Rows>,
+}
+
+fn part(rows: Option<&Rows>, row: usize) -> &[u8] {
+    rows.map_or(&[], |rows| rows.row(row).data())
 }
 
 impl EncodedBatch {
     /// A row's sort key.
+    #[inline]
     pub(crate) fn key(&self, row: usize) -> &[u8] {
-        self.keys.as_ref().map_or(&[], |keys| keys.row(row).data())
+        part(self.keys.as_ref(), row)
+    }
+
+    /// What tells a row apart.
+    #[inline]
+    pub(crate) fn id(&self, row: usize) -> &[u8] {
+        part(self.ids.as_ref(), row)
     }
 
     /// A row's values.
+    #[inline]
     pub(crate) fn row(&self, row: usize) -> &[u8] {
         self.rows.row(row).data()
     }
 
-    /// A row of its own.
-    pub(crate) fn get(&self, row: usize) -> Encoded {
+    /// A row of its own; `scratch` is written over.
+    pub(crate) fn get(&self, row: usize, scratch: &mut Vec<u8>) -> Encoded {
+        scratch.clear();
+        scratch.extend_from_slice(self.key(row));
+        let id_at = scratch.len() as u32;
+        scratch.extend_from_slice(self.id(row));
+        let row_at = scratch.len() as u32;
+        scratch.extend_from_slice(self.row(row));
         Encoded {
-            key: self.key(row).into(),
-            row: self.row(row).into(),
+            bytes: scratch.as_slice().into(),
+            id_at,
+            row_at,
         }
     }
 }
@@ -59,8 +126,13 @@ impl EncodedBatch {
 impl RowCodec {
     /// For rows of this schema, sorted by `order`; an error for types that have no encoding.
     pub(crate) fn new(schema: &SchemaRef, order: &[SortKey]) -> Result<Self, ArrowError> {
+        Self::with_ids(schema, order, &[])
+    }
+
+    /// The same, of rows that these columns tell apart.
+    pub(crate) fn with_ids(schema: &SchemaRef, order: &[SortKey], ids: &[usize]) -> Result<Self, ArrowError> {
         let type_of = |column: usize| schema.field(column).data_type().clone();
-        let fields = (0..schema.fields().len()).map(|column| SortField::new(type_of(column)));
+        let field = |column: usize| SortField::new(type_of(column));
         let keys = order.iter().map(|key| {
             let options = SortOptions {
                 descending: key.descending,
@@ -68,38 +140,31 @@ impl RowCodec {
             };
             SortField::new_with_options(type_of(key.column), options)
         });
-        let order = match order.is_empty() {
-            true => None,
-            false => Some((
-                RowConverter::new(keys.collect())?,
-                order.iter().map(|key| key.column).collect(),
-            )),
-        };
         Ok(Self {
-            converter: RowConverter::new(fields.collect())?,
-            order,
+            converter: RowConverter::new((0..schema.fields().len()).map(field).collect())?,
+            order: Part::new(keys.collect(), order.iter().map(|key| key.column).collect())?,
+            ids: Part::new(ids.iter().map(|id| field(*id)).collect(), ids.to_vec())?,
         })
     }
 
     /// Columns as rows.
     pub(crate) fn encode(&self, columns: &[ArrayRef]) -> Result<EncodedBatch, ArrowError> {
-        let keys = self.order.as_ref().map(|(converter, order)| {
-            let columns: Vec<ArrayRef> = order.iter().map(|column| Arc::clone(&columns[*column])).collect();
-            converter.convert_columns(&columns)
-        });
+        let of = |part: &Option<Part>| part.as_ref().map(|part| part.encode(columns)).transpose();
         Ok(EncodedBatch {
             rows: self.converter.convert_columns(columns)?,
-            keys: keys.transpose()?,
+            keys: of(&self.order)?,
+            ids: of(&self.ids)?,
         })
     }
 
     /// Rows as columns.
-    pub(crate) fn decode<'a>(
+    pub(crate) fn decode<'a, R: AsRef<[u8]> + ?Sized + 'a>(
         &self,
-        rows: impl Iterator<Item = &'a Arc<[u8]>>,
+        rows: impl Iterator<Item = &'a R>,
     ) -> Result<Vec<ArrayRef>, ArrowError> {
         let parser = self.converter.parser();
-        self.converter.convert_rows(rows.map(|row| parser.parse(row)))
+        self.converter
+            .convert_rows(rows.map(|row| parser.parse(row.as_ref())))
     }
 }
 
@@ -109,19 +174,21 @@ pub(crate) struct EncodedRows {
     pub(crate) codec: RowCodec,
     slots: Vec<Vec<Encoded>>,
     heap: usize,
+    scratch: Vec<u8>,
 }
 
 impl EncodedRows {
-    /// For rows of this schema, sorted by `order`.
-    pub(crate) fn new(schema: &SchemaRef, order: &[SortKey]) -> Result<Self, ArrowError> {
+    /// For rows of this schema, sorted by `order`, which the columns `ids` tell apart.
+    pub(crate) fn new(schema: &SchemaRef, order: &[SortKey], ids: &[usize]) -> Result<Self, ArrowError> {
         let fields = schema.fields().iter();
         Ok(Self {
             fields: fields
                 .map(|field| Arc::new(Field::clone(field).with_nullable(true)))
                 .collect(),
-            codec: RowCodec::new(schema, order)?,
+            codec: RowCodec::with_ids(schema, order, ids)?,
             slots: Vec::new(),
             heap: 0,
+            scratch: Vec::new(),
         })
     }
 
@@ -130,10 +197,20 @@ impl EncodedRows {
         &self.slots[slot as usize]
     }
 
-    /// Puts a row at a place.
-    pub(crate) fn insert(&mut self, slot: Slot, place: usize, row: Encoded) {
+    /// Puts a row of a batch at a place.
+    pub(crate) fn insert(&mut self, slot: Slot, place: usize, batch: &EncodedBatch, row: usize) {
+        let row = batch.get(row, &mut self.scratch);
         self.heap += bytes_of(&row);
         self.slots[slot as usize].insert(place, row);
+    }
+
+    /// Puts a row of a batch in place of one; that one.
+    pub(crate) fn replace(&mut self, slot: Slot, place: usize, batch: &EncodedBatch, row: usize) -> Encoded {
+        let row = batch.get(row, &mut self.scratch);
+        self.heap += bytes_of(&row);
+        let before = std::mem::replace(&mut self.slots[slot as usize][place], row);
+        self.heap -= bytes_of(&before);
+        before
     }
 
     /// Takes the row at a place.
@@ -141,6 +218,12 @@ impl EncodedRows {
         let row = self.slots[slot as usize].remove(place);
         self.heap -= bytes_of(&row);
         row
+    }
+
+    /// Drops the first rows.
+    pub(crate) fn remove_first(&mut self, slot: Slot, count: usize) {
+        let gone = self.slots[slot as usize].drain(..count);
+        self.heap -= gone.as_slice().iter().map(bytes_of).sum::<usize>();
     }
 
     /// Leaves the first rows.
@@ -157,7 +240,7 @@ impl EncodedRows {
 }
 
 fn bytes_of(row: &Encoded) -> usize {
-    row.key.len() + row.row.len() + ROW_BYTES
+    row.bytes.len() + ROW_BYTES
 }
 
 impl SlotColumn for EncodedRows {
@@ -171,7 +254,7 @@ impl SlotColumn for EncodedRows {
 
     fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, ArrowError> {
         let rows = slots.iter().flat_map(|slot| self.rows(*slot));
-        let columns = self.codec.decode(rows.map(|row| &row.row))?;
+        let columns = self.codec.decode(rows.map(Encoded::row))?;
         let lengths: Vec<usize> = slots.iter().map(|slot| self.rows(*slot).len()).collect();
         let values =
             StructArray::try_new_with_length(self.fields.clone(), columns, None, lengths.iter().sum())?;
@@ -196,7 +279,7 @@ impl SlotColumn for EncodedRows {
         for (slot, range) in slots.iter().zip(lists.value_offsets().windows(2)) {
             for row in range[0] as usize..range[1] as usize {
                 let place = self.rows(*slot).len();
-                self.insert(*slot, place, encoded.get(row));
+                self.insert(*slot, place, &encoded, row);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //!   it is kept while partners may come; an outer row that had none is put out, with nulls, when none can come any more
 //! ```
 //!
-//! State: "left" and "right" by key ([`super::timed`]); `$mark`: the row had a partner.
+//! State: "left" and "right" by key ([`super::timed`]); `$mark`: 1 if the row had a partner.
 
 use std::sync::Arc;
 
@@ -276,7 +276,7 @@ impl IntervalJoin {
             let touched: Vec<Slot> = marked.iter().map(|(slot, _)| *slot).collect();
             let store = self.state.table(other_rows).write(&touched, &mut self.new_rows);
             for (slot, place) in marked {
-                store.rows_mut(slot)[place as usize].mark = true;
+                store.rows_mut(slot)[place as usize].mark = 1;
             }
         }
         let written: Vec<Slot> = kept.iter().map(|(_, slot)| *slot).collect();
@@ -286,9 +286,8 @@ impl IntervalJoin {
             .write(&written, &mut self.new_rows);
         for (row, slot) in &kept {
             let timed = Timed {
-                time: times.value(*row),
-                mark: joined[*row],
                 row: Arc::clone(&rows[*row]),
+                ..Timed::new(times.value(*row), i8::from(joined[*row]), &[])
             };
             store.insert(*slot, timed);
         }
@@ -328,7 +327,7 @@ impl IntervalJoin {
             let mut empty = Vec::new();
             for slot in there {
                 let gone = store.take_until(slot, until);
-                let lonely = gone.into_iter().filter(|row| outer && !row.mark);
+                let lonely = gone.into_iter().filter(|row| outer && row.mark == 0);
                 out.extend(lonely.map(|row| {
                     if side == 0 {
                         (Some(row.row), None)

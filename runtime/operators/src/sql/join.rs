@@ -10,13 +10,17 @@
 //! State: tables "left" and "right" by the join key ([`super::rows`]). Invariant: `$partners` of a row is the number of rows of the other
 //! side that match it, where that side's rows are shown or hidden by it.
 
+mod changes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema as Columns, SchemaRef};
-use thalweg_functions::{EvaluationEnv, Evaluator};
+use arrow::error::ArrowError;
+use thalweg_functions::{EvaluationEnv, EvaluationError, Evaluator};
+use thalweg_plan::Expr;
 use thalweg_plan::spec::{JoinKind, JoinSideKey, JoinSpec};
 use thalweg_state::{
     ColumnHandle, KeyedState, OperatorSnapshot, RestoredState, Slot, SnapshotRequest, StateTtl,
@@ -25,11 +29,14 @@ use thalweg_types::StreamBatch;
 use thalweg_types::element::RowKind;
 
 use super::SqlOperator;
+use super::calc::{renumber, used_columns};
 use super::group_aggregate::{global_hashes, global_key, key_fields};
 use super::output::{Output, arrow_error, evaluation_error, is_retraction, last_watermark, record_batch};
+use super::pairs::unmatched;
 use super::rows::{NONE, RowStore};
 use crate::keyed::{keyed_state, keys_of, state_error};
 use crate::{InputWatermarks, Operator, OperatorContext, OperatorError, OutputLimit};
+use changes::{Changes, Matches};
 
 /// Pairs that are joined at a time, if no row has more.
 const PAIRS_AT_A_TIME: usize = 8192;
@@ -53,6 +60,39 @@ struct Pending {
     next: usize,
 }
 
+/// What pairs must fulfil beside equal keys.
+struct Condition {
+    evaluator: Evaluator,
+    /// The columns that it reads, of left and right.
+    columns: [Vec<usize>; 2],
+    /// Of these, all nullable: of pairs before it is known which there are.
+    schema: SchemaRef,
+}
+
+impl Condition {
+    fn new(
+        condition: &Expr,
+        sides: [&SchemaRef; 2],
+        operator: &SqlOperator<'_>,
+    ) -> Result<Self, EvaluationError> {
+        let used = used_columns(std::slice::from_ref(condition));
+        let left = sides[0].fields().len();
+        let (lefts, rights): (Vec<usize>, Vec<usize>) = used.iter().partition(|column| **column < left);
+        let columns = [lefts, rights.into_iter().map(|column| column - left).collect()];
+        let fields = sides.iter().zip(&columns).flat_map(|(side, columns)| {
+            let fields = columns.iter().map(|column| side.field(*column).clone());
+            fields.map(|field| field.with_nullable(true))
+        });
+        let schema = Arc::new(Columns::new(fields.collect::<Vec<_>>()));
+        let condition = renumber(condition, &used);
+        Ok(Self {
+            evaluator: Evaluator::new(&[condition], &schema, Arc::clone(&operator.env))?,
+            columns,
+            schema,
+        })
+    }
+}
+
 /// [`thalweg_plan::NodeSpec::Join`].
 pub struct Join {
     context: OperatorContext,
@@ -60,37 +100,13 @@ pub struct Join {
     kind: JoinKind,
     sides: [Side; 2],
     null_safe: Vec<bool>,
-    condition: Option<Evaluator>,
-    /// Left, then right columns.
-    pair_schema: SchemaRef,
+    condition: Option<Condition>,
     schema: SchemaRef,
     state: KeyedState,
     pending: Option<Pending>,
     watermarks: InputWatermarks,
     new_rows: Vec<u32>,
     output: Output,
-}
-
-/// Matches of some rows: row of the batch, entry of the other side; sorted by row.
-struct Matches {
-    rows: Vec<u32>,
-    entries: Vec<u32>,
-}
-
-/// What is put out, in order: a row of the batch and an entry of the other side, or one of them.
-#[derive(Default)]
-struct Changes {
-    rows: Vec<u32>,
-    entries: Vec<u32>,
-    kinds: Vec<i8>,
-}
-
-impl Changes {
-    fn push(&mut self, row: u32, entry: u32, kind: RowKind) {
-        self.rows.push(row);
-        self.entries.push(entry);
-        self.kinds.push(kind as i8);
-    }
 }
 
 impl Join {
@@ -101,15 +117,8 @@ impl Join {
         context: OperatorContext,
     ) -> Result<Self, OperatorError> {
         let [left, right] = [0, 1].map(|side| operator.inputs[side].to_arrow());
-        let fields = left.fields().iter().chain(right.fields()).cloned();
-        let pair_schema = Arc::new(Columns::new(fields.collect::<Vec<_>>()));
-        let condition = spec.condition.as_ref().map(|condition| {
-            Evaluator::new(
-                std::slice::from_ref(condition),
-                &pair_schema,
-                Arc::clone(&operator.env),
-            )
-        });
+        let condition = spec.condition.as_ref();
+        let condition = condition.map(|condition| Condition::new(condition, [&left, &right], operator));
         let condition = condition
             .transpose()
             .map_err(|error| evaluation_error(&context, &error))?;
@@ -168,7 +177,6 @@ impl Join {
             sides,
             null_safe: spec.keys.null_safe.clone(),
             condition,
-            pair_schema,
             schema: operator.output.to_arrow(),
             state,
             pending: None,
@@ -199,16 +207,7 @@ impl Join {
             .state
             .begin_batch(&columns, hashes, (self.env.clock)(), &mut slots);
         begun.map_err(|source| state_error(&self.context, source))?;
-        let nulls = columns.iter().zip(&self.null_safe).filter(|(_, safe)| !**safe);
-        let nulls = nulls.filter_map(|(column, _)| column.logical_nulls());
-        let unmatched = nulls.fold(None, |found: Option<Vec<bool>>, nulls| {
-            let mut found = found.unwrap_or_else(|| vec![false; batch.num_rows()]);
-            found
-                .iter_mut()
-                .zip(nulls.iter())
-                .for_each(|(found, valid)| *found |= !valid);
-            Some(found)
-        });
+        let unmatched = unmatched(&columns, &self.null_safe, batch.num_rows());
         Ok(Pending {
             side,
             slots,
@@ -232,11 +231,7 @@ impl Join {
             Some(kinds) => kinds.values()[first..end].to_vec(),
             None => vec![RowKind::Insert as i8; end - first],
         };
-        let changes = match (self.is_half(), pending.side) {
-            (true, 0) => self.left_of_half(first, &kinds, &partners),
-            (true, _) => self.right_of_half(first, &kinds, &matches),
-            (false, side) => self.changes(side, first, &kinds, &matches),
-        };
+        let changes = self.changes(pending.side, first, &kinds, &partners, matches);
         self.remember(pending, first..end, &kinds, &partners)?;
         self.emit(pending, &changes)?;
         Ok(end < pending.batch.num_rows())
@@ -276,10 +271,14 @@ impl Join {
         if candidates.rows.is_empty() {
             return Ok(candidates);
         }
-        let columns = self.pairs(pending, &candidates.rows, &candidates.entries)?;
-        let pairs = record_batch(&nullable(&self.pair_schema), columns, candidates.rows.len());
+        let [lefts, rights] = &condition.columns;
+        let (rows, entries) = (&candidates.rows, &candidates.entries);
+        let mut columns = self.of_side(pending, 0, lefts, rows, entries)?;
+        columns.extend(self.of_side(pending, 1, rights, rows, entries)?);
+        let pairs = record_batch(&condition.schema, columns, candidates.rows.len());
         let pairs = pairs.map_err(|source| arrow_error(&self.context, source))?;
         let mask: BooleanArray = condition
+            .evaluator
             .evaluate_filter(&pairs)
             .map_err(|error| evaluation_error(&self.context, &error))?;
         let kept = |values: Vec<u32>| {
@@ -295,109 +294,29 @@ impl Join {
         })
     }
 
-    /// Changes of a join whose output has both sides.
-    fn changes(&mut self, side: usize, first: usize, kinds: &[i8], matches: &Matches) -> Changes {
+    /// What is put out for rows and their matches.
+    fn changes(
+        &mut self,
+        side: usize,
+        first: usize,
+        kinds: &[i8],
+        partners: &[u32],
+        matches: Matches,
+    ) -> Changes {
         let (outer, other_outer) = (self.sides[side].outer, self.sides[1 - side].outer);
-        let mut changes = Changes::default();
-        if !outer && !other_outer {
-            changes.kinds = matches
-                .rows
-                .iter()
-                .map(|row| kinds[*row as usize - first])
-                .collect();
-            changes.rows.clone_from(&matches.rows);
-            changes.entries.clone_from(&matches.entries);
-            return changes;
+        if self.is_half() && side == 0 {
+            return Changes::left_of_half(self.kind, first, kinds, partners);
         }
-        let store = self
-            .state
-            .table(self.sides[1 - side].rows)
-            .write(&[], &mut self.new_rows);
-        let mut next = 0;
-        for (place, kind) in kinds.iter().enumerate() {
-            let row = (first + place) as u32;
-            let begin = next;
-            while matches.rows.get(next) == Some(&row) {
-                next += 1;
-            }
-            let entries = &matches.entries[begin..next];
-            let added = !is_retraction(*kind);
-            let shown = if added { RowKind::Insert } else { RowKind::Delete };
-            if entries.is_empty() && outer {
-                changes.push(row, NONE, shown);
-            }
-            for (place, entry) in entries.iter().enumerate() {
-                // A row that is there several times changes its partners once.
-                let is_first = place == 0 || entries[place - 1] != *entry;
-                if other_outer && is_first {
-                    let times = entries[place..]
-                        .iter()
-                        .take_while(|other| *other == entry)
-                        .count();
-                    let partners = store.partners(*entry);
-                    if added {
-                        *partners += 1;
-                        if *partners == 1 {
-                            (0..times).for_each(|_| changes.push(NONE, *entry, RowKind::Delete));
-                        }
-                    } else {
-                        *partners = partners.saturating_sub(1);
-                    }
-                }
-                changes.push(row, *entry, shown);
-                let is_last = entries.get(place + 1) != Some(entry);
-                if other_outer && !added && is_last && *store.partners(*entry) == 0 {
-                    let times = entries[..=place]
-                        .iter()
-                        .rev()
-                        .take_while(|other| *other == entry)
-                        .count();
-                    (0..times).for_each(|_| changes.push(NONE, *entry, RowKind::Insert));
-                }
-            }
+        if !self.is_half() && !outer && !other_outer {
+            return Changes::inner(first, kinds, matches);
         }
-        changes
-    }
-
-    /// Left rows of SEMI and ANTI: shown or not.
-    fn left_of_half(&self, first: usize, kinds: &[i8], partners: &[u32]) -> Changes {
-        let mut changes = Changes::default();
-        for (place, (kind, partners)) in kinds.iter().zip(partners).enumerate() {
-            if (*partners > 0) == (self.kind == JoinKind::Semi) {
-                changes.rows.push((first + place) as u32);
-                changes.entries.push(NONE);
-                changes.kinds.push(*kind);
-            }
+        let is_half = self.is_half();
+        let other = self.state.table(self.sides[1 - side].rows);
+        let other = other.write(&[], &mut self.new_rows);
+        match is_half {
+            true => Changes::right_of_half(self.kind, first, kinds, &matches, other),
+            false => Changes::outer(first, kinds, &matches, outer, other_outer.then_some(other)),
         }
-        changes
-    }
-
-    /// Right rows of SEMI and ANTI: left ones get their first partner, or lose their last.
-    fn right_of_half(&mut self, first: usize, kinds: &[i8], matches: &Matches) -> Changes {
-        let semi = self.kind == JoinKind::Semi;
-        let store = self
-            .state
-            .table(self.sides[0].rows)
-            .write(&[], &mut self.new_rows);
-        let mut changes = Changes::default();
-        let mut before = (NONE, NONE);
-        for (row, entry) in matches.rows.iter().zip(&matches.entries) {
-            if before == (*row, *entry) {
-                continue;
-            }
-            before = (*row, *entry);
-            let added = !is_retraction(kinds[*row as usize - first]);
-            let times = store.count(*entry);
-            let partners = store.partners(*entry);
-            let had = *partners;
-            *partners = if added { had + 1 } else { had.saturating_sub(1) };
-            if (had == 0) != (*partners == 0) {
-                let shown = (*partners > 0) == semi;
-                let kind = if shown { RowKind::Insert } else { RowKind::Delete };
-                (0..times).for_each(|_| changes.push(NONE, *entry, kind));
-            }
-        }
-        changes
     }
 
     /// Keeps the rows; those of the other side whose partners changed are written, too.
@@ -448,10 +367,12 @@ impl Join {
         if rows == 0 {
             return Ok(());
         }
-        let columns = match self.is_half() {
-            true => self.of_side(pending, 0, &changes.rows, &changes.entries)?,
-            false => self.pairs(pending, &changes.rows, &changes.entries)?,
-        };
+        let sides = if self.is_half() { 0..1 } else { 0..2 };
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for side in sides {
+            let all: Vec<usize> = (0..self.sides[side].schema.fields().len()).collect();
+            columns.extend(self.of_side(pending, side, &all, &changes.rows, &changes.entries)?);
+        }
         let rows =
             record_batch(&self.schema, columns, rows).map_err(|source| arrow_error(&self.context, source))?;
         let inserts = changes.kinds.iter().all(|kind| *kind == RowKind::Insert as i8);
@@ -462,40 +383,27 @@ impl Join {
         Ok(())
     }
 
-    /// Left, then right columns.
-    fn pairs(
-        &self,
-        pending: &Pending,
-        rows: &[u32],
-        entries: &[u32],
-    ) -> Result<Vec<ArrayRef>, OperatorError> {
-        let mut columns = self.of_side(pending, 0, rows, entries)?;
-        columns.extend(self.of_side(pending, 1, rows, entries)?);
-        Ok(columns)
-    }
-
-    /// One side's columns: of the batch, or of the rows that are kept.
+    /// Some of one side's columns: of the batch, or of the rows that are kept.
     fn of_side(
         &self,
         pending: &Pending,
         side: usize,
+        wanted: &[usize],
         rows: &[u32],
         entries: &[u32],
     ) -> Result<Vec<ArrayRef>, OperatorError> {
         let columns = match side == pending.side {
             true => {
                 let places = optional(rows);
-                let taken = pending
-                    .batch
-                    .rows
-                    .columns()
+                let batch = &pending.batch.rows;
+                let taken = wanted
                     .iter()
-                    .map(|column| take(column, &places, None));
+                    .map(|column| take(batch.column(*column), &places, None));
                 taken.collect::<Result<Vec<_>, _>>()
             }
             false => {
                 let store = self.state.peek(self.sides[side].rows).peek();
-                gathered(store, &self.sides[side].schema, entries)
+                gathered(store, &self.sides[side].schema, wanted, entries)
             }
         };
         columns.map_err(|source| arrow_error(&self.context, source))
@@ -513,39 +421,29 @@ fn optional(places: &[u32]) -> UInt32Array {
     }
 }
 
-/// The columns of entries, nulls for [`NONE`].
+/// Columns of entries, nulls for [`NONE`].
 fn gathered(
     store: &RowStore,
     schema: &SchemaRef,
+    wanted: &[usize],
     entries: &[u32],
-) -> Result<Vec<ArrayRef>, arrow::error::ArrowError> {
+) -> Result<Vec<ArrayRef>, ArrowError> {
     if !entries.contains(&NONE) {
-        return store.gather(entries);
+        return store.gather_columns(entries, wanted);
     }
     let there: Vec<u32> = entries.iter().copied().filter(|entry| *entry != NONE).collect();
     if there.is_empty() {
-        let fields = schema.fields().iter();
-        return Ok(fields
-            .map(|field| new_null_array(field.data_type(), entries.len()))
-            .collect());
+        let types = wanted.iter().map(|column| schema.field(*column).data_type());
+        return Ok(types.map(|of| new_null_array(of, entries.len())).collect());
     }
-    let mut next = 0..;
+    let mut next = 0_u32..;
     let places = entries.iter().map(|entry| match *entry {
         NONE => None,
         _ => next.next(),
     });
     let places: UInt32Array = places.collect();
-    let columns = store.gather(&there)?;
+    let columns = store.gather_columns(&there, wanted)?;
     columns.iter().map(|column| take(column, &places, None)).collect()
-}
-
-/// The schema with all columns nullable: of pairs before it is known which there are.
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter();
-    let fields: Vec<_> = fields
-        .map(|field| arrow::datatypes::Field::clone(field).with_nullable(true))
-        .collect();
-    Arc::new(Columns::new(fields))
 }
 
 impl Operator for Join {
@@ -606,3 +504,6 @@ impl Operator for Join {
         self.state.memory_size()
     }
 }
+
+#[cfg(test)]
+mod tests;

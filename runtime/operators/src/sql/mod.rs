@@ -9,10 +9,12 @@
 
 mod aggregate;
 pub mod calc;
+mod columns;
 pub mod correlate;
 pub mod drop_update_before;
 mod encoded;
 pub mod expand;
+pub mod first_by_time;
 pub mod group_aggregate;
 mod interval_join;
 pub mod join;
@@ -39,6 +41,7 @@ pub mod window_top;
 use std::sync::Arc;
 
 use thalweg_functions::EvaluationEnv;
+use thalweg_plan::spec::WindowKind;
 use thalweg_plan::{NodeSpec, Schema};
 
 use crate::{Operator, OperatorContext, OperatorError};
@@ -79,9 +82,10 @@ pub fn create(
         NodeSpec::GlobalGroupAggregate(spec) => {
             boxed(group_aggregate::GroupAggregate::global(spec, operator, context))
         }
-        NodeSpec::WindowTableFunction(spec) => {
-            boxed(window::WindowTableFunction::new(spec, operator, context))
-        }
+        NodeSpec::WindowTableFunction(spec) => match spec.kind {
+            WindowKind::Session { .. } => boxed(window::SessionRows::new(spec, operator, context)),
+            _ => boxed(window::WindowTableFunction::new(spec, operator, context)),
+        },
         NodeSpec::WindowAggregate(spec) => boxed(window::WindowAggregate::new(spec, operator, context)),
         NodeSpec::OverAggregate(spec) => boxed(over::OverAggregate::new(spec, operator, context)),
         NodeSpec::Join(spec) => boxed(join::Join::new(spec, operator, context)),
@@ -103,7 +107,10 @@ pub fn create(
         NodeSpec::TemporalJoin(spec) => boxed(temporal_join::TemporalJoin::new(spec, operator, context)),
         NodeSpec::WindowJoin(spec) => boxed(window_join::WindowJoin::new(spec, operator, context)),
         NodeSpec::Rank(spec) | NodeSpec::SortLimit(spec) => boxed(rank::Rank::new(spec, operator, context)),
-        NodeSpec::Deduplicate(spec) => boxed(latest::Latest::deduplicate(spec, operator, context)),
+        NodeSpec::Deduplicate(spec) => match spec.rowtime.filter(|_| !spec.keep_last) {
+            Some(time) => boxed(first_by_time::FirstByTime::new(spec, time, operator, context)),
+            None => boxed(latest::Latest::deduplicate(spec, operator, context)),
+        },
         NodeSpec::ChangelogNormalize {
             keys,
             emit_update_before,

@@ -173,6 +173,12 @@ pub(crate) fn is_retraction(kind: i8) -> bool {
     kind == RowKind::UpdateBefore as i8 || kind == RowKind::Delete as i8
 }
 
+/// The column of kinds, if they aren't all +I.
+pub(crate) fn kinds_of(kinds: impl Iterator<Item = i8> + Clone) -> Option<Int8Array> {
+    let mut others = kinds.clone().filter(|kind| *kind != RowKind::Insert as i8);
+    others.next().map(|_| Int8Array::from_iter_values(kinds))
+}
+
 /// +1 for rows that are added and -1 for those that are taken back; `None`: all are added.
 pub(crate) fn signs(kinds: Option<&Int8Array>) -> Option<Vec<i8>> {
     let kinds = kinds?;

@@ -8,20 +8,21 @@
 //!   ROWS:  row by row: the one that leaves the frame is taken back, the next is added
 //! ```
 //!
-//! A row is late, and dropped and counted, if the watermark has passed its time. State: "rows" ([`buffer`]) and for each frame
+//! A row is late, and dropped and counted, if the watermark has passed its time; if all frames are bounded, as in Flink only if the last row
+//! that was put out of its key isn't before it, or the epoch, if there is none. State: "rows" ([`buffer`]) and for each frame
 //! "accumulators", by the key; list "watermark". Invariant: behind the rows of a time, the accumulators of a bounded frame hold the rows of
 //! the history that are in the frame of the last of them.
 
 mod buffer;
+mod frames;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::SchemaRef;
 use thalweg_functions::EvaluationEnv;
-use thalweg_plan::DataType;
 use thalweg_plan::data_type::TimeKind;
 use thalweg_plan::spec::{AggregateCall, Frame, OverAggregateSpec};
 use thalweg_state::{
@@ -37,13 +38,12 @@ use super::output::{Output, millis, record_batch, restored_watermark, unsupporte
 use crate::keyed::{keyed_state, keys_of, state_error};
 use crate::{Operator, OperatorContext, OperatorError, OutputLimit};
 use buffer::{Buffer, Kept};
+use frames::{BY_PLACE, effective, in_frame, is_bounded, is_left, nth_last};
 
 /// The table of rows.
 const TABLE: &str = "rows";
 /// Keys worked off at a time.
 const KEYS_AT_A_TIME: usize = 4096;
-/// Functions of a row's place.
-const BY_PLACE: [&str; 4] = ["ROW_NUMBER", "RANK", "DENSE_RANK", "LAG"];
 /// The namespace of timers that end a key's history.
 const CLEANUP: (i64, i64) = (0, 0);
 
@@ -219,16 +219,21 @@ impl OverAggregate {
 
     /// Takes rows in; those that don't wait are put out.
     fn add(&mut self, batch: &StreamBatch) -> Result<(), GroupedError> {
-        let Some((rows, times)) = self.in_time(batch)? else {
-            return Ok(());
+        self.find_slots(batch)?;
+        let slots = std::mem::take(&mut self.slots);
+        let Some((rows, times)) = self.in_time(batch, &slots)? else {
+            self.slots = slots;
+            return Ok(self.state.end_batch()?);
         };
         let taken = |column: &ArrayRef| match &rows {
             Some(rows) => take(column, rows, None),
             None => Ok(Arc::clone(column)),
         };
         let columns: Vec<ArrayRef> = batch.rows.columns().iter().map(taken).collect::<Result<_, _>>()?;
-        self.find_slots(batch, &columns, rows.as_ref())?;
-        let slots = std::mem::take(&mut self.slots);
+        let slots = match &rows {
+            Some(rows) => rows.values().iter().map(|row| slots[*row as usize]).collect(),
+            None => slots,
+        };
         self.uniques.find(&slots);
         let kept = self
             .state
@@ -270,13 +275,21 @@ impl OverAggregate {
     fn in_time(
         &mut self,
         batch: &StreamBatch,
+        slots: &[Slot],
     ) -> Result<Option<(Option<UInt32Array>, Int64Array)>, GroupedError> {
         if self.waits != Some(TimeDomain::Event) {
             let now = (self.env.clock)();
             return Ok(Some((None, Int64Array::from(vec![now; batch.num_rows()]))));
         }
         let times = millis(batch.rows.column(self.time))?;
-        let is_kept = |row: usize| times.is_valid(row) && times.value(row) > self.watermark;
+        let all_bounded = self.frames.iter().all(|framed| is_bounded(framed.frame));
+        let rows = self.state.peek(self.rows);
+        let passed = |slot: Slot| match all_bounded {
+            true if rows.has(slot) => rows.peek().history(slot).back().map_or(0, |last| last.time),
+            true => 0,
+            false => self.watermark,
+        };
+        let is_kept = |row: usize| times.is_valid(row) && times.value(row) > passed(slots[row]);
         let kept: Vec<u32> = (0..times.len())
             .filter(|row| is_kept(*row))
             .map(|row| row as u32)
@@ -293,28 +306,17 @@ impl OverAggregate {
         Ok(Some((Some(kept.into()), in_time)))
     }
 
-    fn find_slots(
-        &mut self,
-        batch: &StreamBatch,
-        columns: &[ArrayRef],
-        rows: Option<&UInt32Array>,
-    ) -> Result<(), GroupedError> {
-        let count = rows.map_or(batch.num_rows(), Array::len);
-        let (keys, hashes) = if self.partition.is_empty() {
-            (vec![global_key(count)], global_hashes(count))
-        } else {
-            let all = keys_of(&self.context, batch, &self.partition)?.1;
-            let hashes = match rows {
-                None => all.clone(),
-                Some(rows) => {
-                    UInt64Array::from_iter_values(rows.values().iter().map(|row| all.value(*row as usize)))
-                }
-            };
-            let keys = self.partition.iter().map(|column| Arc::clone(&columns[*column]));
-            (keys.collect(), hashes)
+    fn find_slots(&mut self, batch: &StreamBatch) -> Result<(), GroupedError> {
+        let global;
+        let (keys, hashes) = match self.partition.is_empty() {
+            true => {
+                global = global_hashes(batch.num_rows());
+                (vec![global_key(batch.num_rows())], &global)
+            }
+            false => keys_of(&self.context, batch, &self.partition)?,
         };
         let now = (self.env.clock)();
-        Ok(self.state.begin_batch(&keys, &hashes, now, &mut self.slots)?)
+        Ok(self.state.begin_batch(&keys, hashes, now, &mut self.slots)?)
     }
 
     /// The rows of the next time that is due; whether there are any.
@@ -572,59 +574,6 @@ impl OverAggregate {
     fn find_next_processing_time(&mut self) {
         let next = self.state.timers().next_time(TimeDomain::Processing);
         self.next_processing_time = next.map(|time| time.saturating_add(1));
-    }
-}
-
-/// The call as one whose rows leave a bounded frame; ranks are of the order's column.
-fn in_frame(call: &AggregateCall, frame: Frame, order: (usize, &DataType)) -> AggregateCall {
-    let is_bounded = !matches!(frame, Frame::Rows(None) | Frame::Range(None));
-    let function = match call.function.as_str() {
-        "ROW_NUMBER" => "COUNT".to_owned(),
-        other => other.to_owned(),
-    };
-    let (args, arg_types) = match call.function.as_str() {
-        "RANK" | "DENSE_RANK" => (vec![order.0], vec![order.1.clone()]),
-        "ROW_NUMBER" => (Vec::new(), Vec::new()),
-        _ => (call.args.clone(), call.arg_types.clone()),
-    };
-    AggregateCall {
-        function,
-        args,
-        arg_types,
-        retracts: is_bounded,
-        ..call.clone()
-    }
-}
-
-/// Rows by the clock are no peers of one another, unless they wait for the clock.
-fn effective(frame: Frame, waits: Option<TimeDomain>) -> Frame {
-    match (frame, waits) {
-        (Frame::Range(None), None | Some(TimeDomain::Processing)) => Frame::Rows(None),
-        (frame, _) => frame,
-    }
-}
-
-/// The row that leaves a frame of so many rows before the current one: with the current one there would be one too many.
-fn nth_last(
-    history: &std::collections::VecDeque<Kept>,
-    new: &[u32],
-    due: &Due,
-    preceding: u64,
-) -> Option<Kept> {
-    let frame = usize::try_from(preceding).ok()?.checked_add(1)?;
-    let place = (history.len() + new.len()).checked_sub(frame)?;
-    match place.checked_sub(history.len()) {
-        None => history.get(place).cloned(),
-        Some(place) => new.get(place).map(|row| due.rows[*row as usize].clone()),
-    }
-}
-
-/// Whether a row, behind which so many are, is in no frame of the last row (at `time`).
-fn is_left(frame: Frame, kept: &Kept, behind: usize, time: i64) -> bool {
-    match frame {
-        Frame::Rows(None) | Frame::Range(None) => true,
-        Frame::Rows(Some(preceding)) => behind as u64 > preceding,
-        Frame::Range(Some(interval)) => kept.time < time.saturating_sub_unsigned(interval),
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema as Columns, SchemaRef};
 use arrow::error::ArrowError;
 use thalweg_functions::Evaluator;
 use thalweg_plan::Expr;
 use thalweg_types::StreamBatch;
-use thalweg_types::element::RowKind;
 
 use super::SqlOperator;
 use super::encoded::RowCodec;
-use super::output::{arrow_error, evaluation_error, record_batch};
+use super::output::{arrow_error, evaluation_error, kinds_of, record_batch};
 use crate::{OperatorContext, OperatorError};
 
 /// A left row, a right row, or one of them.
@@ -82,13 +81,12 @@ impl Pairs {
     pub(crate) fn batch(
         &self,
         pairs: &[Pair],
-        kinds: Option<&[RowKind]>,
+        kinds: Option<&[i8]>,
         codecs: [&RowCodec; 2],
     ) -> Result<StreamBatch, ArrowError> {
         let columns = self.columns(pairs, codecs, self.left_only)?;
-        let kinds = kinds.filter(|kinds| kinds.iter().any(|kind| *kind != RowKind::Insert));
         Ok(StreamBatch {
-            kinds: kinds.map(|kinds| Int8Array::from_iter_values(kinds.iter().map(|kind| *kind as i8))),
+            kinds: kinds.and_then(|kinds| kinds_of(kinds.iter().copied())),
             ..StreamBatch::new(record_batch(&self.schema, columns, pairs.len())?)
         })
     }

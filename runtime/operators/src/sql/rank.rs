@@ -9,8 +9,6 @@
 //!
 //! State: the key's rows in order ([`super::row_by_row`]).
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
@@ -19,8 +17,8 @@ use thalweg_plan::spec::{RankEnd, RankSpec, RankStrategy};
 use thalweg_types::element::RowKind;
 
 use super::SqlOperator;
-use super::encoded::{Encoded, EncodedBatch, EncodedRows, RowCodec};
-use super::output::{arrow_error, is_retraction};
+use super::encoded::{Encoded, EncodedRows};
+use super::output::is_retraction;
 use super::row_by_row::{Changes, Row, RowByRow, RowByRowSpec, RowLogic};
 use crate::{OperatorContext, OperatorError};
 
@@ -143,15 +141,8 @@ pub(crate) struct RankLogic {
     /// The column with the last rank, and its values in the batch.
     end: Option<(usize, Int64Array)>,
     strategy: RankStrategy,
-    /// Of [`RankStrategy::UpdateFast`]: the key that rows are updated by.
-    update_key: Option<UpdateKey>,
-}
-
-struct UpdateKey {
-    columns: Vec<usize>,
-    codec: RowCodec,
-    /// Of the batch.
-    keys: Option<EncodedBatch>,
+    /// Whether a row takes the place of the one with the same identity.
+    updates: bool,
 }
 
 impl Rank {
@@ -181,25 +172,19 @@ impl Rank {
         operator: &SqlOperator<'_>,
         context: OperatorContext,
     ) -> Result<Self, OperatorError> {
-        let update_key = match &spec.strategy {
-            RankStrategy::UpdateFast(columns) => {
-                let codec = operator.inputs[0].to_arrow().project(columns);
-                let codec = codec.and_then(|schema| RowCodec::new(&Arc::new(schema), &[]));
-                Some(UpdateKey {
-                    columns: columns.clone(),
-                    codec: codec.map_err(|source| arrow_error(&context, source))?,
-                    keys: None,
-                })
-            }
-            _ => None,
-        };
         let (end, column) = match spec.end {
             RankEnd::Constant(end) => (usize::try_from(end).unwrap_or(usize::MAX), None),
             RankEnd::Column(column) => (usize::MAX, Some(column)),
         };
+        let start = spec.start.max(1) as usize;
+        // The only row changes if a better one comes, whichever it is: Flink's FastTop1Function.
+        let ids: &[usize] = match &spec.strategy {
+            RankStrategy::UpdateFast(columns) if (start, end) != (1, 1) => columns,
+            _ => &[],
+        };
         let logic = RankLogic {
             ranks: Ranks {
-                start: spec.start.max(1) as usize,
+                start,
                 end,
                 shifts: spec.with_rank
                     || spec.start > 1
@@ -208,35 +193,16 @@ impl Rank {
             },
             end: column.map(|column| (column, Int64Array::from(Vec::<i64>::new()))),
             strategy: spec.strategy.clone(),
-            update_key,
+            updates: !ids.is_empty(),
         };
         let keyed = RowByRowSpec {
             keys: &spec.partition,
             order: &spec.order,
+            ids,
             state_ttl_ms: spec.state_ttl_ms,
             with_rank: spec.with_rank,
         };
         Self::with_logic(&keyed, logic, operator, context)
-    }
-}
-
-impl UpdateKey {
-    /// Where the row is whose place this one takes.
-    fn find(&self, row: &Row<'_>, rows: &EncodedRows) -> Result<Option<usize>, ArrowError> {
-        let (known, Some(keys)) = (rows.rows(row.slot), &self.keys) else {
-            return Ok(None);
-        };
-        if known.is_empty() {
-            return Ok(None);
-        }
-        let decoded = rows.codec.decode(known.iter().map(|known| &known.row))?;
-        let decoded: Vec<ArrayRef> = self
-            .columns
-            .iter()
-            .map(|column| Arc::clone(&decoded[*column]))
-            .collect();
-        let known_keys = self.codec.encode(&decoded)?;
-        Ok((0..known.len()).find(|place| known_keys.row(*place) == keys.row(row.place)))
     }
 }
 
@@ -247,18 +213,10 @@ impl RowLogic for RankLogic {
                 .as_primitive::<Int64Type>()
                 .clone();
         }
-        if let Some(key) = &mut self.update_key {
-            let columns: Vec<ArrayRef> = key
-                .columns
-                .iter()
-                .map(|column| Arc::clone(&columns[*column]))
-                .collect();
-            key.keys = Some(key.codec.encode(&columns)?);
-        }
         Ok(())
     }
 
-    fn apply(&self, row: &Row<'_>, rows: &mut EncodedRows, changes: &mut Changes) -> Result<(), ArrowError> {
+    fn apply(&self, row: &Row<'_>, rows: &mut EncodedRows, changes: &mut Changes) {
         let mut ranks = self.ranks;
         if let Some((_, ends)) = &self.end {
             let end = ends.is_valid(row.place).then(|| ends.value(row.place));
@@ -270,37 +228,55 @@ impl RowLogic for RankLogic {
                 let gone = rows.remove(row.slot, place);
                 ranks.removed(rows.rows(row.slot), &gone, place, changes);
             }
-            return Ok(());
+            return;
         }
-        let place = |rows: &EncodedRows| rows.rows(row.slot).partition_point(|other| *other.key <= *key);
-        if let Some(update_key) = &self.update_key
-            && let Some(from) = update_key.find(row, rows)?
-        {
-            let before = rows.remove(row.slot, from);
-            let to = place(rows);
-            rows.insert(row.slot, to, row.batch.get(row.place));
-            ranks.moved(rows.rows(row.slot), &before, from, to, changes);
-            return Ok(());
+        if self.updates {
+            let id = row.batch.id(row.place);
+            if let Some(from) = rows.rows(row.slot).iter().position(|known| known.id() == id) {
+                let (before, to) = replaced(row, rows, from);
+                ranks.moved(rows.rows(row.slot), &before, from, to, changes);
+                return;
+            }
         }
-        let place = place(rows);
+        let place = place_of(rows.rows(row.slot), key);
         let forgets = self.strategy != RankStrategy::Retract && self.end.is_none();
         if forgets && place >= ranks.end {
-            return Ok(());
+            return;
         }
-        rows.insert(row.slot, place, row.batch.get(row.place));
+        rows.insert(row.slot, place, row.batch, row.place);
         ranks.inserted(rows.rows(row.slot), place, changes);
         if forgets {
             rows.truncate(row.slot, ranks.end);
         }
-        Ok(())
     }
+}
+
+/// Puts a row in place of the one at `from`: what that was, and where the new one is. With the same sort key it stays at its place among
+/// its equals.
+fn replaced(row: &Row<'_>, rows: &mut EncodedRows, from: usize) -> (Encoded, usize) {
+    let key = row.batch.key(row.place);
+    if rows.rows(row.slot)[from].key() == key {
+        return (rows.replace(row.slot, from, row.batch, row.place), from);
+    }
+    let before = rows.remove(row.slot, from);
+    let to = place_of(rows.rows(row.slot), key);
+    rows.insert(row.slot, to, row.batch, row.place);
+    (before, to)
+}
+
+/// Where a new row with this sort key goes: behind its equals.
+fn place_of(rows: &[Encoded], key: &[u8]) -> usize {
+    rows.partition_point(|other| other.key() <= key)
 }
 
 /// Where a row is: the first of those that are equal to it.
 fn found(rows: &[Encoded], key: &[u8], row: &[u8]) -> Option<usize> {
-    let first = rows.partition_point(|other| *other.key < *key);
-    let mut equal = rows[first..].iter().take_while(|other| *other.key == *key);
+    let first = rows.partition_point(|other| other.key() < key);
+    let mut equal = rows[first..].iter().take_while(|other| other.key() == key);
     equal
-        .position(|other| *other.row == *row)
+        .position(|other| other.row() == row)
         .map(|place| first + place)
 }
+
+#[cfg(test)]
+mod tests;

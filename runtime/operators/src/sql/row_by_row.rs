@@ -33,17 +33,24 @@ const ROWS_AT_A_TIME: usize = 4096;
 /// Changes in order.
 #[derive(Default)]
 pub(crate) struct Changes {
-    rows: Vec<Arc<[u8]>>,
+    rows: Vec<Encoded>,
     ranks: Vec<i64>,
     kinds: Vec<i8>,
+    scratch: Vec<u8>,
 }
 
 impl Changes {
     /// A change of a row, with its rank.
     pub(crate) fn push(&mut self, row: &Encoded, rank: usize, kind: RowKind) {
-        self.rows.push(Arc::clone(&row.row));
+        self.rows.push(row.clone());
         self.ranks.push(rank as i64);
         self.kinds.push(kind as i8);
+    }
+
+    /// A change of the row that has come.
+    pub(crate) fn push_new(&mut self, row: &Row<'_>, kind: RowKind) {
+        let row = row.batch.get(row.place, &mut self.scratch);
+        self.push(&row, 0, kind);
     }
 
     /// As columns: those of the rows, then the rank if wanted.
@@ -53,7 +60,7 @@ impl Changes {
         schema: &SchemaRef,
         with_rank: bool,
     ) -> Result<StreamBatch, ArrowError> {
-        let mut columns = codec.decode(self.rows.iter())?;
+        let mut columns = codec.decode(self.rows.iter().map(Encoded::row))?;
         if with_rank {
             columns.push(Arc::new(Int64Array::from(self.ranks.clone())));
         }
@@ -76,13 +83,13 @@ pub(crate) struct Row<'a> {
 
 /// What an operator does with a row.
 pub(crate) trait RowLogic: Send + 'static {
-    /// A batch has come.
+    /// The next rows of a batch.
     fn begin(&mut self, columns: &[ArrayRef]) -> Result<(), ArrowError> {
         let _ = columns;
         Ok(())
     }
     /// A row has come.
-    fn apply(&self, row: &Row<'_>, rows: &mut EncodedRows, changes: &mut Changes) -> Result<(), ArrowError>;
+    fn apply(&self, row: &Row<'_>, rows: &mut EncodedRows, changes: &mut Changes);
 }
 
 struct Pending {
@@ -97,6 +104,8 @@ pub(crate) struct RowByRowSpec<'a> {
     pub(crate) keys: &'a [usize],
     /// How rows are sorted; their sort keys.
     pub(crate) order: &'a [SortKey],
+    /// What tells rows apart, if they are found by less than all columns.
+    pub(crate) ids: &'a [usize],
     /// 0 = for ever.
     pub(crate) state_ttl_ms: u64,
     /// Whether the rank is the last column of the output.
@@ -127,7 +136,7 @@ impl<L: RowLogic> RowByRow<L> {
         context: OperatorContext,
     ) -> Result<Self, OperatorError> {
         let input = &operator.inputs[0];
-        let rows = EncodedRows::new(&input.to_arrow(), spec.order)
+        let rows = EncodedRows::new(&input.to_arrow(), spec.order, spec.ids)
             .map_err(|source| arrow_error(&context, source))?;
         let mut state = keyed_state(&context, key_fields(input, spec.keys))?;
         let ttl = (spec.state_ttl_ms > 0).then(|| StateTtl::new(Duration::from_millis(spec.state_ttl_ms)));
@@ -201,7 +210,7 @@ impl<L: RowLogic> RowByRow<L> {
                     .map_or(RowKind::Insert as i8, |kinds| kinds.value(place)),
                 batch: &encoded,
             };
-            self.logic.apply(&row, store, &mut changes)?;
+            self.logic.apply(&row, store, &mut changes);
         }
         let output = changes.batch(&store.codec, &self.schema, self.with_rank)?;
         let mut empty: Vec<Slot> = slots

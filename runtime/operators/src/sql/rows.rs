@@ -35,6 +35,8 @@ pub(crate) struct RowStore {
     values: Vec<ColumnStore>,
     counts: Vec<u32>,
     partners: Vec<u32>,
+    /// By entry, while a batch is worked off: its last row.
+    last: Vec<u32>,
     /// By entry: its neighbours.
     links: Vec<(u32, u32)>,
     /// By slot: its first and last entry.
@@ -67,6 +69,7 @@ impl RowStore {
             replaces,
             counts: Vec::new(),
             partners: Vec::new(),
+            last: Vec::new(),
             links: Vec::new(),
             ends: Vec::new(),
             hashes: Vec::new(),
@@ -112,7 +115,6 @@ impl RowStore {
         }
         let entries = self.entries(slots, columns)?;
         let replaces = self.replaces;
-        let mut last = vec![NONE; if replaces { self.index.slot_count() } else { 0 }];
         for (row, entry) in entries.iter().enumerate() {
             let place = *entry as usize;
             if signs.is_none_or(|signs| signs[row] > 0) {
@@ -120,16 +122,12 @@ impl RowStore {
                 if let Some(partners) = partners {
                     self.partners[place] = partners[row];
                 }
-                if replaces {
-                    last[place] = row as u32;
-                }
+                self.last[place] = row as u32;
             } else {
                 self.counts[place] = self.counts[place].saturating_sub(1);
             }
         }
-        if replaces {
-            self.store(&entries, &last, columns)?;
-        }
+        self.store(&entries, columns)?;
         self.drop_absent(slots, &entries);
         Ok(())
     }
@@ -162,6 +160,7 @@ impl RowStore {
         self.links.resize(count, (NONE, NONE));
         self.counts.resize(count, 0);
         self.partners.resize(count, 0);
+        self.last.resize(count, NONE);
         for values in &mut self.values {
             values.resize(count);
         }
@@ -182,12 +181,19 @@ impl RowStore {
     }
 
     /// Stores the other columns of each entry's last row.
-    fn store(&mut self, entries: &[u32], last: &[u32], columns: &[ArrayRef]) -> Result<(), ArrowError> {
-        let written = entries
-            .iter()
-            .zip(0_u32..)
-            .filter(|(entry, row)| last[**entry as usize] == *row);
-        let (slots, rows): (Vec<Slot>, Vec<u32>) = written.map(|(entry, row)| (*entry, row)).unzip();
+    fn store(&mut self, entries: &[u32], columns: &[ArrayRef]) -> Result<(), ArrowError> {
+        let (mut slots, mut rows) = (Vec::new(), Vec::new());
+        for (entry, row) in entries.iter().zip(0_u32..) {
+            let last = &mut self.last[*entry as usize];
+            if *last == row {
+                slots.push(*entry);
+                rows.push(row);
+                *last = NONE;
+            }
+        }
+        if self.others.is_empty() {
+            return Ok(());
+        }
         let rows = UInt32Array::from(rows);
         for (values, column) in self.values.iter_mut().zip(&self.others) {
             values.scatter(&slots, take(&columns[*column], &rows, None)?)?;
@@ -225,17 +231,34 @@ impl RowStore {
         self.first(slot) == NONE
     }
 
-    /// The columns of entries.
+    /// All columns of entries.
     pub(crate) fn gather(&self, entries: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
-        let keys = self.index.keys(entries).map_err(index_error)?;
+        let all: Vec<usize> = (0..self.keys.len() + self.others.len()).collect();
+        self.gather_columns(entries, &all)
+    }
+
+    /// These columns of entries, in ascending order.
+    pub(crate) fn gather_columns(
+        &self,
+        entries: &[u32],
+        wanted: &[usize],
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.keys.len() + self.others.len()];
-        for (column, key) in self.keys.iter().zip(keys.into_iter().skip(1)) {
-            columns[*column] = Some(key);
+        if self.keys.iter().any(|key| wanted.contains(key)) {
+            let keys = self.index.keys(entries).map_err(index_error)?;
+            for (column, key) in self.keys.iter().zip(keys.into_iter().skip(1)) {
+                columns[*column] = Some(key);
+            }
         }
         for (column, values) in self.others.iter().zip(&self.values) {
-            columns[*column] = Some(values.gather(entries)?);
+            if wanted.contains(column) {
+                columns[*column] = Some(values.gather(entries)?);
+            }
         }
-        Ok(columns.into_iter().flatten().collect())
+        Ok(wanted
+            .iter()
+            .filter_map(|column| columns[*column].take())
+            .collect())
     }
 
     fn entries_of(&self, slots: &[Slot]) -> (Vec<u32>, Vec<usize>) {
@@ -314,13 +337,12 @@ impl SlotColumn for RowStore {
             numbers.map(|numbers| numbers.value(row) as u32).ok_or_else(wrong)
         };
         let entries = self.entries(&owners, columns)?;
-        let mut last = vec![NONE; self.index.slot_count()];
         for (row, entry) in entries.iter().enumerate() {
             self.counts[*entry as usize] = number(0, row)?;
             self.partners[*entry as usize] = number(1, row)?;
-            last[*entry as usize] = row as u32;
+            self.last[*entry as usize] = row as u32;
         }
-        self.store(&entries, &last, columns)
+        self.store(&entries, columns)
     }
 
     fn clear(&mut self, slots: &[Slot]) {
@@ -339,7 +361,7 @@ impl SlotColumn for RowStore {
         let values: usize = self.values.iter().map(ColumnStore::memory_size).sum();
         self.index.memory_size()
             + values
-            + (self.counts.capacity() + self.partners.capacity()) * size_of::<u32>()
+            + (self.counts.capacity() + self.partners.capacity() + self.last.capacity()) * size_of::<u32>()
             + (self.links.capacity() + self.ends.capacity()) * size_of::<(u32, u32)>()
             + self.hashes.capacity() * size_of::<u64>()
             + self.new_rows.capacity() * size_of::<u32>()

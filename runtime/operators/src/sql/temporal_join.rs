@@ -4,8 +4,11 @@
 //!   left rows, versions of the right --key, time--> kept --watermark passes a left row's time--> joined with the last version up to it
 //! ```
 //!
-//! A version that was deleted, or for which the condition is not true, is none. Versions before the last that a row can still ask for are
-//! dropped. State: "left" and "right" by key ([`super::timed`]); `$mark`: a left row's key has a null, a version is a deletion. List "watermark".
+//! A version that was deleted, or for which the condition is not true, is none. As in Flink the left rows of a key that the watermark has passed
+//! go out together, in the order in which they came, with their own kinds. Versions before the one that holds at the watermark are dropped.
+//!
+//! State: "left" and "right" by key ([`super::timed`]); `$mark`: of a left row its kind, with [`LONELY`] if its key has a null; of a version 1 if
+//! it is a deletion. List "watermark". Invariant: rows that are not late give the same whichever input is ahead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,9 @@ use crate::{InputWatermarks, Operator, OperatorContext, OperatorError, OutputLim
 
 /// Keys worked off at a time.
 const KEYS_AT_A_TIME: usize = 4096;
+
+/// Of a left row that finds no version.
+const LONELY: i8 = 8;
 
 struct Side {
     keys: Vec<usize>,
@@ -131,11 +137,12 @@ impl TemporalJoin {
                 .as_ref()
                 .map_or(RowKind::Insert as i8, |kinds| kinds.value(row));
             let is_lonely = lonely.as_ref().is_some_and(|lonely| lonely[row]);
-            let timed = Timed {
-                time: times.value(row),
-                mark: if side == 0 { is_lonely } else { is_retraction(kind) },
-                row: encoded.row(row).into(),
+            let mark = match (side, is_lonely) {
+                (0, true) => kind | LONELY,
+                (0, false) => kind,
+                _ => i8::from(is_retraction(kind)),
             };
+            let timed = Timed::new(times.value(row), mark, encoded.row(row));
             match side {
                 0 => store.insert(*slot, timed),
                 _ => store.replace(*slot, timed),
@@ -155,7 +162,7 @@ impl TemporalJoin {
             .map_err(|source| state_error(&self.context, source))
     }
 
-    /// Joins the left rows of the next time that the watermark has passed; whether there was one.
+    /// Joins the left rows that the watermark has passed, of keys that have some at the next time; whether there was one.
     fn fire(&mut self) -> Result<bool, OperatorError> {
         self.state.advance_clock((self.env.clock)());
         let mut timers = std::mem::take(&mut self.timers);
@@ -163,16 +170,21 @@ impl TemporalJoin {
             .state
             .pop_timers(TimeDomain::Event, self.watermark, KEYS_AT_A_TIME, &mut timers);
         popped.map_err(|source| state_error(&self.context, source))?;
-        let mut pairs: Vec<Pair> = Vec::new();
+        let (mut pairs, mut kinds): (Vec<Pair>, Vec<i8>) = (Vec::new(), Vec::new());
         for timer in &timers {
-            let lefts = self.lefts(timer.slot, timer.time);
-            let version = self.version(timer.slot, timer.time);
-            pairs.extend(lefts.into_iter().map(|left| {
-                let version = version.as_ref().filter(|_| !left.mark);
-                (Some(left.row), version.cloned())
-            }));
+            let mut lefts = self.lefts(timer.slot);
+            lefts.sort_by_key(|left| left.order);
+            for left in lefts {
+                let version = match left.mark & LONELY {
+                    0 => self.version(timer.slot, left.time),
+                    _ => None,
+                };
+                pairs.push((Some(left.row), version));
+                kinds.push(left.mark & !LONELY);
+            }
+            self.drop_versions(timer.slot);
         }
-        self.emit(pairs)?;
+        self.emit(pairs, &kinds)?;
         let any = !timers.is_empty();
         self.timers = timers;
         self.state
@@ -181,50 +193,67 @@ impl TemporalJoin {
         Ok(any)
     }
 
-    fn lefts(&mut self, slot: Slot, time: i64) -> Vec<Timed> {
+    fn lefts(&mut self, slot: Slot) -> Vec<Timed> {
         let table = self.state.table(self.sides[0].rows);
         if !table.has(slot) {
             return Vec::new();
         }
         let store = table.write(&[slot], &mut self.new_rows);
-        let rows = store.take_until(slot, time);
+        let rows = store.take_until(slot, self.watermark);
         if store.rows(slot).is_empty() {
             table.clear(&[slot]);
         }
         rows
     }
 
-    /// The version at a time; those before it are dropped.
-    fn version(&mut self, slot: Slot, time: i64) -> Option<Arc<[u8]>> {
-        let table = self.state.table(self.sides[1].rows);
-        if !table.has(slot) {
-            return None;
-        }
-        let store = table.write(&[slot], &mut self.new_rows);
-        store.drop_before_last(slot, time);
-        let version = store.last_until(slot, time)?;
-        (!version.mark).then(|| Arc::clone(&version.row))
+    /// The version at a time.
+    fn version(&self, slot: Slot, time: i64) -> Option<Arc<[u8]>> {
+        let table = self.state.peek(self.sides[1].rows);
+        let version = table
+            .has(slot)
+            .then(|| table.peek().last_until(slot, time))
+            .flatten()?;
+        (version.mark == 0).then(|| Arc::clone(&version.row))
     }
 
-    fn emit(&mut self, pairs: Vec<Pair>) -> Result<(), OperatorError> {
-        let (joined, mut alone): (Vec<Pair>, Vec<Pair>) =
-            pairs.into_iter().partition(|pair| pair.1.is_some());
+    /// Drops the versions before the one that holds at the watermark.
+    fn drop_versions(&mut self, slot: Slot) {
+        let table = self.state.table(self.sides[1].rows);
+        let until = self.watermark;
+        if table.has(slot)
+            && table
+                .peek()
+                .rows(slot)
+                .get(1)
+                .is_some_and(|second| second.time <= until)
+        {
+            table
+                .write(&[slot], &mut self.new_rows)
+                .drop_before_last(slot, until);
+        }
+    }
+
+    fn emit(&mut self, pairs: Vec<Pair>, kinds: &[i8]) -> Result<(), OperatorError> {
+        let joined: Vec<Pair> = pairs.iter().filter(|pair| pair.1.is_some()).cloned().collect();
         let codecs = [0, 1].map(|side| &self.state.peek(self.sides[side].rows).peek().codec);
         let mask = self.pairs.matching(&joined, codecs, &self.context)?;
-        let mut out = Vec::with_capacity(joined.len());
-        for (place, pair) in joined.into_iter().enumerate() {
-            match mask
-                .as_ref()
-                .is_none_or(|mask| mask.is_valid(place) && mask.value(place))
-            {
-                true => out.push(pair),
-                false => alone.push((pair.0, None)),
+        let (mut out, mut out_kinds) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
+        let mut places = 0..joined.len();
+        for ((left, mut version), kind) in pairs.into_iter().zip(kinds) {
+            let place = version.as_ref().and_then(|_| places.next());
+            let is_joined = place.is_some_and(|place| {
+                mask.as_ref()
+                    .is_none_or(|mask| mask.is_valid(place) && mask.value(place))
+            });
+            if !is_joined {
+                version = None;
+            }
+            if is_joined || self.left_outer {
+                out.push((left, version));
+                out_kinds.push(*kind);
             }
         }
-        if self.left_outer {
-            out.extend(alone);
-        }
-        let batch = self.pairs.batch(&out, None, codecs);
+        let batch = self.pairs.batch(&out, Some(&out_kinds), codecs);
         self.output
             .push(batch.map_err(|source| arrow_error(&self.context, source))?);
         Ok(())

@@ -4,8 +4,8 @@
 //!   rows --> kept in order --watermark passes their time--> put out
 //! ```
 //!
-//! A row is late, and dropped and counted, if the watermark has passed its time. State: "rows" of the one key, in order
-//! ([`super::encoded`]). List "watermark".
+//! A row is late, and dropped and counted, if it isn't behind the time of the last rows that were put out; one behind the watermark alone
+//! comes with the next. State: "rows" of the one key, in order ([`super::encoded`]). List "watermark": that time.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use thalweg_state::{ColumnHandle, KeyedState, OperatorSnapshot, RestoredState, S
 use thalweg_types::StreamBatch;
 
 use super::SqlOperator;
-use super::encoded::EncodedRows;
+use super::encoded::{Encoded, EncodedRows};
 use super::group_aggregate::{global_hashes, global_key, key_fields};
 use super::output::{
     Output, arrow_error, millis, record_batch, restored_watermark, unsupported, watermark_list,
@@ -37,6 +37,8 @@ pub struct TemporalSort {
     slots: Vec<Slot>,
     pending: Option<StreamBatch>,
     watermark: i64,
+    /// The time of the last rows that were put out.
+    last: i64,
     late_rows: u64,
     new_rows: Vec<u32>,
     output: Output,
@@ -58,7 +60,7 @@ impl TemporalSort {
             return Err(unsupported(&context, message));
         };
         let rows =
-            EncodedRows::new(&input.to_arrow(), keys).map_err(|source| arrow_error(&context, source))?;
+            EncodedRows::new(&input.to_arrow(), keys, &[]).map_err(|source| arrow_error(&context, source))?;
         let mut state = keyed_state(&context, key_fields(input, &[]))?;
         let rows = state
             .register_columns("rows", rows, None)
@@ -71,6 +73,7 @@ impl TemporalSort {
             slots: Vec::new(),
             pending: None,
             watermark: i64::MIN,
+            last: i64::MIN,
             late_rows: 0,
             new_rows: Vec::new(),
             output: Output::default(),
@@ -79,7 +82,7 @@ impl TemporalSort {
         })
     }
 
-    /// How many rows were dropped because the watermark had passed them.
+    /// How many rows were dropped because later ones had been put out.
     pub fn late_rows(&self) -> u64 {
         self.late_rows
     }
@@ -103,13 +106,13 @@ impl TemporalSort {
         let store = self.state.table(self.rows).write(&[slot], &mut self.new_rows);
         let encoded = store.codec.encode(batch.rows.columns()).map_err(fail)?;
         for row in 0..batch.num_rows() {
-            if times.is_null(row) || times.value(row) <= self.watermark {
+            if times.is_null(row) || times.value(row) <= self.last {
                 self.late_rows += 1;
                 continue;
             }
             let key = encoded.key(row);
-            let place = store.rows(slot).partition_point(|other| *other.key <= *key);
-            store.insert(slot, place, encoded.get(row));
+            let place = store.rows(slot).partition_point(|other| other.key() <= key);
+            store.insert(slot, place, &encoded, row);
         }
         self.state
             .end_batch()
@@ -125,10 +128,13 @@ impl TemporalSort {
         let due = due(store, slot, self.time, self.watermark).map_err(fail)?;
         let columns = store
             .codec
-            .decode(store.rows(slot)[..due].iter().map(|row| &row.row))
+            .decode(store.rows(slot)[..due].iter().map(Encoded::row))
             .map_err(fail)?;
+        if let Some(last) = due.checked_sub(1) {
+            self.last = millis(&columns[self.time]).map_err(fail)?.value(last);
+        }
         let rows = record_batch(&self.schema, columns, due).map_err(fail)?;
-        (0..due).rev().for_each(|place| drop(store.remove(slot, place)));
+        store.remove_first(slot, due);
         if store.rows(slot).is_empty() {
             table.clear(&[slot]);
         }
@@ -167,7 +173,7 @@ fn due(store: &EncodedRows, slot: Slot, time: usize, watermark: i64) -> Result<u
     let (mut passed, mut open) = (0, rows.len());
     while passed < open {
         let middle = passed.midpoint(open);
-        let columns = store.codec.decode(std::iter::once(&rows[middle].row))?;
+        let columns = store.codec.decode(std::iter::once(rows[middle].row()))?;
         match millis(&columns[time])?.value(0) <= watermark {
             true => passed = middle + 1,
             false => open = middle,
@@ -192,7 +198,7 @@ impl Operator for TemporalSort {
     }
 
     fn restore(&mut self, state: &mut RestoredState) -> Result<(), OperatorError> {
-        self.watermark = restored_watermark(state);
+        self.last = restored_watermark(state);
         let restored = self.state.restore(state, (self.env.clock)());
         restored.map_err(|source| state_error(&self.context, source))
     }
@@ -201,7 +207,7 @@ impl Operator for TemporalSort {
         let tables = self.state.snapshot(request);
         Ok(OperatorSnapshot {
             tables: tables.map_err(|source| state_error(&self.context, source))?,
-            lists: vec![watermark_list(self.watermark)],
+            lists: vec![watermark_list(self.last)],
         })
     }
 

@@ -14,196 +14,30 @@
 //! assert_eq!(harness.changelog(), [(RowKind::Insert, row!["a", 1])]);
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+pub(crate) mod random;
+mod rows;
+mod snapshots;
+mod value;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array,
-    Int8Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
-};
-use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, take_record_batch};
-use arrow::datatypes::{
-    DataType as Arrow, Decimal128Type, Field as ArrowField, Float32Type, Float64Type, Int8Type, Int64Type,
-    UInt32Type,
-};
 use thalweg_functions::EvaluationEnv;
-use thalweg_plan::data_type::TimeKind;
-use thalweg_plan::{DataType, Field, Schema, TypeRoot};
-use thalweg_state::{
-    DiskSettings, ListDistribution, ListSnapshot, LocalFolder, OperatorSnapshot, RestoredList, RestoredState,
-    RestoredTable, SnapshotRequest, StateSettings, TableDescriptor, TableSnapshot,
-};
+use thalweg_plan::Schema;
+use thalweg_state::{DiskSettings, LocalFolder, SnapshotRequest, StateSettings};
 use thalweg_types::element::RowKind;
 use thalweg_types::key_group::{key_group, subtask_of_key_group};
-use thalweg_types::key_hash::hash_rows;
-use thalweg_types::{KeyGroupRange, OperatorId, StreamBatch, WatermarkCut};
+use thalweg_types::{KeyGroupRange, OperatorId};
 
 use crate::{Operator, OperatorContext, OutputLimit};
+use rows::history;
+pub(crate) use rows::{array_of, batch_of, materialize, row_of, upserted, value_of};
+use snapshots::{Snapshots, hashes};
+pub(crate) use value::{Row, Value, bigint, proctime, row, rowtime, table, text, timestamp};
 
 const MAX_PARALLELISM: u32 = 8;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
-
-/// A value of a row, whatever its width.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Null,
-    Bool(bool),
-    /// All integers, dates, times, timestamps (in their column's unit).
-    Int(i64),
-    /// The unscaled value.
-    Decimal(i128),
-    Double(f64),
-    Text(String),
-    /// ARRAY; MAP and MULTISET as a list of (key, value); ROW as a list of its fields.
-    List(Vec<Value>),
-}
-
-/// One row.
-pub(crate) type Row = Vec<Value>;
-
-impl Value {
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Null => 0,
-            Self::Bool(_) => 1,
-            Self::Int(_) => 2,
-            Self::Decimal(_) => 3,
-            Self::Double(_) => 4,
-            Self::Text(_) => 5,
-            Self::List(_) => 6,
-        }
-    }
-
-    pub(crate) fn int(&self) -> Option<i64> {
-        match self {
-            Self::Int(value) => Some(*value),
-            _ => None,
-        }
-    }
-}
-
-impl Ord for Value {
-    /// Nulls are low, as Flink's.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        match (self, other) {
-            (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
-            (Self::Int(a), Self::Int(b)) => a.cmp(b),
-            (Self::Decimal(a), Self::Decimal(b)) => a.cmp(b),
-            (Self::Double(a), Self::Double(b)) => a.total_cmp(b),
-            (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::List(a), Self::List(b)) => a.cmp(b),
-            (a, b) => a.rank().cmp(&b.rank()),
-        }
-    }
-}
-
-impl PartialOrd for Value {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Value {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Value {}
-
-impl Hash for Value {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        format!("{self:?}").hash(state);
-    }
-}
-
-impl From<i64> for Value {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Self::Double(value)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-impl From<&str> for Value {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
-impl From<String> for Value {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-
-impl<T: Into<Value>> From<Option<T>> for Value {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, Into::into)
-    }
-}
-
-impl<T: Into<Value>> From<Vec<T>> for Value {
-    fn from(values: Vec<T>) -> Self {
-        Self::List(values.into_iter().map(Into::into).collect())
-    }
-}
-
-/// A row of anything that is a [`Value`]: `row!["a", 1, None::<i64>]`.
-macro_rules! row {
-    ($($value:expr),* $(,)?) => { vec![$($crate::sql::testing::Value::from($value)),*] };
-}
-pub(crate) use row;
-
-/// BIGINT.
-pub(crate) fn bigint() -> DataType {
-    DataType::nullable(TypeRoot::BigInt)
-}
-
-/// STRING.
-pub(crate) fn text() -> DataType {
-    DataType::string()
-}
-
-/// TIMESTAMP(3) *ROWTIME*.
-pub(crate) fn rowtime() -> DataType {
-    DataType::nullable(TypeRoot::Timestamp(3, TimeKind::Rowtime))
-}
-
-/// TIMESTAMP_LTZ(3) *PROCTIME*.
-pub(crate) fn proctime() -> DataType {
-    DataType::not_null(TypeRoot::TimestampLtz(3, TimeKind::Proctime))
-}
-
-/// TIMESTAMP(3).
-pub(crate) fn timestamp() -> DataType {
-    DataType::nullable(TypeRoot::Timestamp(3, TimeKind::Regular))
-}
-
-/// Columns by name and type.
-pub(crate) fn table(columns: &[(&str, DataType)]) -> Schema {
-    let fields = columns.iter();
-    Schema {
-        fields: fields
-            .map(|(name, data_type)| Field::new(*name, data_type.clone()))
-            .collect(),
-    }
-}
-
 /// The context of one subtask.
 pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
     OperatorContext {
@@ -240,6 +74,7 @@ impl TestClock {
             time_zone: "UTC".to_owned(),
             statement_time_ms: 0,
             is_batch: false,
+            functions: Arc::default(),
         })
     }
 }
@@ -362,6 +197,7 @@ impl Harness {
     pub(crate) fn on_disk(&mut self, resident_bytes: usize) {
         let folder = tempfile::tempdir().unwrap();
         self.settings = Arc::new(StateSettings {
+            exact_columns: false,
             memory_bytes: usize::MAX,
             disk: Some(DiskSettings {
                 folder: LocalFolder::of_process(folder.path()).unwrap(),
@@ -580,277 +416,4 @@ impl Harness {
             self.emitted[subtask].extend(history(&batch));
         }
     }
-}
-
-/// How often each row is there behind a changelog. Panics if one is taken back that isn't.
-pub(crate) fn materialize(changelog: &[(RowKind, Row)]) -> BTreeMap<Row, i64> {
-    let mut rows: BTreeMap<Row, i64> = BTreeMap::new();
-    for (kind, row) in changelog {
-        let count = rows.entry(row.clone()).or_default();
-        match kind {
-            RowKind::Insert | RowKind::UpdateAfter => *count += 1,
-            RowKind::UpdateBefore | RowKind::Delete => *count -= 1,
-        }
-        assert!(
-            *count >= 0,
-            "{row:?} is taken back, but isn't there: {changelog:?}"
-        );
-        if *count == 0 {
-            rows.remove(row);
-        }
-    }
-    rows
-}
-
-/// The rows behind an upsert changelog (without -U) whose rows are identified by these columns.
-pub(crate) fn upserted(changelog: &[(RowKind, Row)], key: &[usize]) -> BTreeMap<Row, Row> {
-    let mut rows = BTreeMap::new();
-    for (kind, row) in changelog {
-        let key: Row = key.iter().map(|column| row[*column].clone()).collect();
-        match kind {
-            RowKind::Insert | RowKind::UpdateAfter => {
-                rows.insert(key, row.clone());
-            }
-            RowKind::UpdateBefore | RowKind::Delete => {
-                rows.remove(&key);
-            }
-        }
-    }
-    rows
-}
-
-fn history(batch: &StreamBatch) -> Vec<Emitted> {
-    let mut history = Vec::new();
-    for row in 0..=batch.num_rows() {
-        let cuts = batch.watermarks.iter().filter(|cut| cut.row as usize == row);
-        history.extend(cuts.map(|cut| Emitted::Watermark(cut.timestamp_ms)));
-        if row < batch.num_rows() {
-            history.push(Emitted::Row(kind_of(batch, row), row_of(&batch.rows, row)));
-        }
-    }
-    history
-}
-
-fn kind_of(batch: &StreamBatch, row: usize) -> RowKind {
-    match batch.kinds.as_ref().map_or(0, |kinds| kinds.value(row)) {
-        0 => RowKind::Insert,
-        1 => RowKind::UpdateBefore,
-        2 => RowKind::UpdateAfter,
-        3 => RowKind::Delete,
-        other => panic!("{other} is no row kind"),
-    }
-}
-
-/// The values of a row.
-pub(crate) fn row_of(rows: &RecordBatch, row: usize) -> Row {
-    rows.columns()
-        .iter()
-        .map(|column| value_of(column, row))
-        .collect()
-}
-
-/// The value of a column.
-pub(crate) fn value_of(column: &ArrayRef, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    let list = |values: ArrayRef| Value::List((0..values.len()).map(|row| value_of(&values, row)).collect());
-    match column.data_type() {
-        Arrow::Boolean => Value::Bool(column.as_boolean().value(row)),
-        Arrow::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_owned()),
-        Arrow::Binary => {
-            Value::Text(String::from_utf8_lossy(column.as_binary::<i32>().value(row)).into_owned())
-        }
-        Arrow::Float64 => Value::Double(column.as_primitive::<Float64Type>().value(row)),
-        Arrow::Float32 => Value::Double(f64::from(column.as_primitive::<Float32Type>().value(row))),
-        Arrow::Decimal128(..) => Value::Decimal(column.as_primitive::<Decimal128Type>().value(row)),
-        Arrow::List(_) => list(column.as_list::<i32>().value(row)),
-        Arrow::Map(..) => list(Arc::new(column.as_map().value(row))),
-        Arrow::Struct(_) => {
-            let fields = column.as_struct().columns().iter();
-            Value::List(fields.map(|field| value_of(field, row)).collect())
-        }
-        Arrow::Int8 => Value::Int(i64::from(column.as_primitive::<Int8Type>().value(row))),
-        Arrow::Time32(_) | Arrow::Date32 => {
-            let values = cast(&cast(column, &Arrow::Int32).unwrap(), &Arrow::Int64).unwrap();
-            Value::Int(values.as_primitive::<Int64Type>().value(row))
-        }
-        _ => {
-            let values = cast(column, &Arrow::Int64).unwrap();
-            Value::Int(values.as_primitive::<Int64Type>().value(row))
-        }
-    }
-}
-
-/// Rows of a schema with their kinds and the watermarks between them.
-pub(crate) fn batch_of(schema: &Schema, rows: &[(RowKind, Row)], cuts: &[(usize, i64)]) -> StreamBatch {
-    let columns = schema.fields.iter().enumerate().map(|(column, field)| {
-        let values: Vec<&Value> = rows.iter().map(|(_, row)| &row[column]).collect();
-        array_of(&field.data_type.to_arrow(), &values)
-    });
-    let kinds = rows.iter().any(|(kind, _)| *kind != RowKind::Insert);
-    let kinds = kinds.then(|| Int8Array::from_iter_values(rows.iter().map(|(kind, _)| *kind as i8)));
-    StreamBatch {
-        kinds,
-        watermarks: cuts
-            .iter()
-            .map(|(row, timestamp_ms)| WatermarkCut {
-                row: *row as u32,
-                timestamp_ms: *timestamp_ms,
-            })
-            .collect(),
-        ..StreamBatch::new(RecordBatch::try_new(schema.to_arrow(), columns.collect()).unwrap())
-    }
-}
-
-/// Values as a column.
-pub(crate) fn array_of(data_type: &Arrow, values: &[&Value]) -> ArrayRef {
-    let ints = || values.iter().map(|value| value.int()).collect::<Int64Array>();
-    match data_type {
-        Arrow::Boolean => Arc::new(BooleanArray::from_iter(values.iter().map(|value| match value {
-            Value::Bool(value) => Some(*value),
-            _ => None,
-        }))),
-        Arrow::Utf8 => Arc::new(StringArray::from_iter(values.iter().map(|value| match value {
-            Value::Text(value) => Some(value.as_str()),
-            _ => None,
-        }))),
-        Arrow::Binary => Arc::new(BinaryArray::from_iter(values.iter().map(|value| match value {
-            Value::Text(value) => Some(value.as_bytes()),
-            _ => None,
-        }))),
-        Arrow::Float64 | Arrow::Float32 => {
-            let doubles = values.iter().map(|value| match value {
-                Value::Double(value) => Some(*value),
-                _ => None,
-            });
-            let doubles: Float64Array = doubles.collect();
-            match data_type {
-                Arrow::Float64 => Arc::new(doubles),
-                _ => Arc::new(
-                    doubles
-                        .iter()
-                        .map(|value| value.map(|value| value as f32))
-                        .collect::<Float32Array>(),
-                ),
-            }
-        }
-        Arrow::Decimal128(precision, scale) => {
-            let unscaled = values.iter().map(|value| match value {
-                Value::Decimal(value) => Some(*value),
-                Value::Int(value) => Some(i128::from(*value)),
-                _ => None,
-            });
-            let decimals: Decimal128Array = unscaled.collect();
-            Arc::new(decimals.with_precision_and_scale(*precision, *scale).unwrap())
-        }
-        Arrow::List(item) => list_of(item, values),
-        Arrow::Time32(_) | Arrow::Date32 => {
-            let ints: Int32Array = ints()
-                .iter()
-                .map(|value| value.map(|value| value as i32))
-                .collect();
-            cast(&ints, data_type).unwrap()
-        }
-        _ => cast(&ints(), data_type).unwrap(),
-    }
-}
-
-fn list_of(item: &Arc<ArrowField>, values: &[&Value]) -> ArrayRef {
-    let items = |value: &Value| match value {
-        Value::List(items) => items.clone(),
-        _ => Vec::new(),
-    };
-    let all: Vec<Value> = values.iter().flat_map(|value| items(value)).collect();
-    let lengths = OffsetBuffer::from_lengths(values.iter().map(|value| items(value).len()));
-    let nulls = values.iter().map(|value| !matches!(value, Value::Null)).collect();
-    let all = array_of(item.data_type(), &all.iter().collect::<Vec<_>>());
-    Arc::new(ListArray::new(Arc::clone(item), lengths, all, Some(nulls)))
-}
-
-fn hashes(batch: &StreamBatch, columns: &[usize]) -> UInt64Array {
-    let columns: Vec<ArrayRef> = columns
-        .iter()
-        .map(|column| Arc::clone(batch.rows.column(*column)))
-        .collect();
-    let mut hashes = Vec::new();
-    hash_rows(&columns, &mut hashes).unwrap();
-    hashes.into()
-}
-
-/// What all subtasks gave for a checkpoint.
-#[derive(Default)]
-struct Snapshots {
-    taken: bool,
-    tables: Vec<TableSnapshot>,
-    lists: Vec<ListSnapshot>,
-}
-
-impl Snapshots {
-    fn add(&mut self, snapshot: OperatorSnapshot) {
-        self.taken = true;
-        self.tables.extend(snapshot.tables);
-        self.lists.extend(snapshot.lists);
-    }
-
-    fn share_of(&self, context: &OperatorContext) -> RestoredState {
-        if !self.taken {
-            return RestoredState::default();
-        }
-        let mut tables: Vec<(TableDescriptor, Vec<RecordBatch>)> = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        for table in &self.tables {
-            let place = *places.entry(&table.descriptor.name).or_insert_with(|| {
-                tables.push((TableDescriptor::clone(&table.descriptor), Vec::new()));
-                tables.len() - 1
-            });
-            tables[place].1.extend(rows_in(table, context.key_groups));
-        }
-        let tables = tables.into_iter().map(|(descriptor, rows)| RestoredTable {
-            descriptor,
-            rows: Box::new(rows.into_iter().map(Ok)),
-        });
-        let mut lists: Vec<RestoredList> = Vec::new();
-        for list in &self.lists {
-            if lists.iter().any(|known| known.name == list.name) {
-                continue;
-            }
-            let all = self.lists.iter().filter(|other| other.name == list.name);
-            lists.push(RestoredList {
-                name: list.name.clone(),
-                distribution: list.distribution,
-                items: match list.distribution {
-                    ListDistribution::Union => all.map(|list| list.items.clone()).collect(),
-                    ListDistribution::Broadcast => vec![list.items.clone()],
-                    ListDistribution::Split => all.map(|list| in_turn(&list.items, context)).collect(),
-                },
-            });
-        }
-        RestoredState {
-            checkpoint_id: 1,
-            tables: tables.collect(),
-            lists,
-            ..RestoredState::default()
-        }
-    }
-}
-
-/// The rows of a full snapshot that belong to these key groups.
-fn rows_in(table: &TableSnapshot, groups: KeyGroupRange) -> Vec<RecordBatch> {
-    let schema = table.descriptor.row_schema();
-    let pieces = table.changes.iter().map(|batch| {
-        let key_groups = batch.column(0).as_primitive::<UInt32Type>();
-        let kept =
-            (0..batch.num_rows() as u32).filter(|row| groups.contains(key_groups.value(*row as usize)));
-        let kept = take_record_batch(batch, &UInt32Array::from_iter_values(kept)).unwrap();
-        let columns = kept.columns();
-        let columns = columns[1..2].iter().chain(&columns[3..]).cloned().collect();
-        RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
-    });
-    pieces.collect()
-}
-
-fn in_turn(items: &RecordBatch, context: &OperatorContext) -> RecordBatch {
-    let mine = (0..items.num_rows() as u32).filter(|row| row % context.parallelism == context.subtask);
-    take_record_batch(items, &UInt32Array::from_iter_values(mine)).unwrap()
 }

@@ -11,10 +11,12 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod assigner;
+mod session_rows;
 mod sessions;
 pub(crate) mod slice_key;
 pub(crate) mod table_function;
 pub(crate) mod zone;
 
 pub use aggregate::WindowAggregate;
+pub use session_rows::SessionRows;
 pub use table_function::WindowTableFunction;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A row of a window that is over is late, and dropped and counted. State: "left" and "right" by key ([`super::timed`]), the time being that at
-//! which the window is over; `$mark`: a null in its key finds no partner. List "watermark".
+//! which the window is over; `$mark`: 1 if a null in its key finds no partner. List "watermark".
 
 use std::sync::Arc;
 
@@ -165,11 +165,8 @@ impl WindowJoin {
         let store = self.state.table(own.rows).write(&written, &mut self.new_rows);
         let encoded = store.codec.encode(batch.rows.columns()).map_err(fail)?;
         for row in &kept {
-            let timed = Timed {
-                time: times[*row],
-                mark: lonely.as_ref().is_some_and(|lonely| lonely[*row]),
-                row: encoded.row(*row).into(),
-            };
+            let mark = lonely.as_ref().is_some_and(|lonely| lonely[*row]);
+            let timed = Timed::new(times[*row], i8::from(mark), encoded.row(*row));
             store.insert(slots[*row], timed);
         }
         let timers = self.state.timers();
@@ -225,13 +222,22 @@ impl WindowJoin {
         rows
     }
 
+    /// Row by row of one side with all of the other: of the right one for RIGHT, else of the left one.
     fn join(&mut self, windows: &[[Vec<Timed>; 2]]) -> Result<(), OperatorError> {
+        let (first, second) = match self.kind {
+            JoinKind::Right => (1, 0),
+            _ => (0, 1),
+        };
+        let row = |row: &Timed| Some(Arc::clone(&row.row));
+        let pair = |one: &Timed, other: &Timed| match first {
+            0 => (row(one), row(other)),
+            _ => (row(other), row(one)),
+        };
         let mut candidates: Vec<Pair> = Vec::new();
-        for [left, right] in windows {
-            for left in left.iter().filter(|row| !row.mark) {
-                let rights = right.iter().filter(|row| !row.mark);
-                candidates
-                    .extend(rights.map(|right| (Some(Arc::clone(&left.row)), Some(Arc::clone(&right.row)))));
+        for window in windows {
+            for one in window[first].iter().filter(|row| row.mark == 0) {
+                let others = window[second].iter().filter(|row| row.mark == 0);
+                candidates.extend(others.map(|other| pair(one, other)));
             }
         }
         let codecs = [0, 1].map(|side| &self.state.peek(self.sides[side].rows).peek().codec);
@@ -240,35 +246,40 @@ impl WindowJoin {
             mask.as_ref()
                 .is_none_or(|mask| mask.is_valid(place) && mask.value(place))
         };
+        let is_half = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
         let (mut out, mut place) = (Vec::new(), 0);
-        for [lefts, rights] in windows {
-            let mut joined = vec![false; rights.len()];
-            for left in lefts {
+        for window in windows {
+            let others = &window[second];
+            let mut joined = vec![false; others.len()];
+            for one in &window[first] {
                 let mut any = false;
-                if !left.mark {
-                    for (number, _) in rights.iter().enumerate().filter(|(_, right)| !right.mark) {
-                        if matches(place) {
-                            any = true;
-                            joined[number] = true;
-                            if !matches!(self.kind, JoinKind::Semi | JoinKind::Anti) {
-                                out.push(candidates[place].clone());
-                            }
+                let partners = others
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, row)| one.mark == 0 && row.mark == 0);
+                for (number, _) in partners {
+                    if matches(place) {
+                        (any, joined[number]) = (true, true);
+                        if !is_half {
+                            out.push(candidates[place].clone());
                         }
-                        place += 1;
                     }
+                    place += 1;
                 }
                 let alone = match self.kind {
-                    JoinKind::Left | JoinKind::Full | JoinKind::Anti => !any,
+                    JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti => !any,
                     JoinKind::Semi => any,
-                    JoinKind::Inner | JoinKind::Right => false,
+                    JoinKind::Inner => false,
                 };
-                if alone {
-                    out.push((Some(Arc::clone(&left.row)), None));
+                match (alone, first) {
+                    (false, _) => {}
+                    (true, 0) => out.push((row(one), None)),
+                    (true, _) => out.push((None, row(one))),
                 }
             }
-            if matches!(self.kind, JoinKind::Right | JoinKind::Full) {
-                let lonely = rights.iter().zip(joined).filter(|(_, joined)| !joined);
-                out.extend(lonely.map(|(right, _)| (None, Some(Arc::clone(&right.row)))));
+            if self.kind == JoinKind::Full {
+                let lonely = others.iter().zip(joined).filter(|(_, joined)| !joined);
+                out.extend(lonely.map(|(other, _)| (None, row(other))));
             }
         }
         let batch = self.pairs.batch(&out, None, codecs);

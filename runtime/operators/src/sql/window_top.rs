@@ -182,15 +182,7 @@ impl WindowTop {
         let store = self.state.table(self.rows).write(&written, &mut self.new_rows);
         let encoded = store.codec.encode(batch.rows.columns()).map_err(fail)?;
         for row in &kept {
-            let row_of = encoded.row(*row).into();
-            store.insert(
-                slots[*row],
-                Timed {
-                    time: times[*row],
-                    mark: false,
-                    row: row_of,
-                },
-            );
+            store.insert(slots[*row], Timed::new(times[*row], 0, encoded.row(*row)));
         }
         let timers = self.state.timers();
         for row in kept {

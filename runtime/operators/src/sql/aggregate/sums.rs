@@ -1,13 +1,11 @@
-//! COUNT, SUM, SUM0, AVG, and the variances.
+//! COUNT, SUM, SUM0 and AVG.
 //!
 //! As in Flink sums of integers wrap; a sum of decimals that overflows is null and begins anew with the next value; AVG of
-//! integers truncates; variances are computed of the sums of values and of squares in doubles.
+//! integers truncates.
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, Float64Array, Int64Array, PrimitiveArray,
-};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type};
 use arrow::error::ArrowError;
@@ -452,124 +450,6 @@ impl<A: Adding> Accumulator for Average<A> {
     }
 }
 
-/// Which of the variances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spread {
-    VarPop,
-    VarSamp,
-    StddevPop,
-    StddevSamp,
-}
-
-/// VAR_POP, VAR_SAMP, STDDEV_POP, STDDEV_SAMP.
-pub(crate) struct Variance {
-    spread: Spread,
-    data_type: DataType,
-    sums: Vec<f64>,
-    squares: Vec<f64>,
-    counts: Vec<i64>,
-}
-
-impl Variance {
-    pub(crate) fn new(spread: Spread, data_type: DataType) -> Self {
-        Self {
-            spread,
-            data_type,
-            sums: Vec::new(),
-            squares: Vec::new(),
-            counts: Vec::new(),
-        }
-    }
-
-    fn result(&self, slot: usize) -> Option<f64> {
-        let (sum, squares, count) = (self.sums[slot], self.squares[slot], self.counts[slot] as f64);
-        let divisor = match self.spread {
-            Spread::VarPop | Spread::StddevPop => count,
-            Spread::VarSamp | Spread::StddevSamp => count - 1.0,
-        };
-        if divisor <= 0.0 {
-            return None;
-        }
-        let variance = (squares - sum * sum / count) / divisor;
-        Some(match self.spread {
-            Spread::VarPop | Spread::VarSamp => variance,
-            // Rounding may leave a little less than nothing.
-            Spread::StddevPop | Spread::StddevSamp => variance.max(0.0).sqrt(),
-        })
-    }
-}
-
-impl Accumulator for Variance {
-    fn fields(&self) -> Vec<Field> {
-        vec![
-            Field::new("sum", DataType::Float64, false),
-            Field::new("squares", DataType::Float64, false),
-            Field::new("count", DataType::Int64, false),
-        ]
-    }
-
-    fn resize(&mut self, count: usize) {
-        let count = count.max(self.sums.len());
-        self.sums.resize(count, 0.0);
-        self.squares.resize(count, 0.0);
-        self.counts.resize(count, 0);
-    }
-
-    fn update(&mut self, rows: Rows<'_>, args: &[ArrayRef]) -> Result<(), ArrowError> {
-        let values = cast(argument(args, 0)?, &DataType::Float64)?;
-        let values = primitive::<Float64Type>(&values)?;
-        for_each_value(rows, values, |slot, value, sign| {
-            self.sums[slot] += f64::from(sign) * value;
-            self.squares[slot] += f64::from(sign) * value * value;
-            self.counts[slot] += i64::from(sign);
-        });
-        Ok(())
-    }
-
-    fn merge(&mut self, slots: &[Slot], parts: &[ArrayRef]) -> Result<(), ArrowError> {
-        let sums = primitive::<Float64Type>(argument(parts, 0)?)?;
-        let squares = primitive::<Float64Type>(argument(parts, 1)?)?;
-        let counts = primitive::<Int64Type>(argument(parts, 2)?)?;
-        for (row, slot) in slots.iter().enumerate() {
-            self.sums[*slot as usize] += sums.value(row);
-            self.squares[*slot as usize] += squares.value(row);
-            self.counts[*slot as usize] += counts.value(row);
-        }
-        Ok(())
-    }
-
-    fn evaluate(&self, slots: &[Slot]) -> Result<ArrayRef, ArrowError> {
-        let results: Float64Array = slots.iter().map(|slot| self.result(*slot as usize)).collect();
-        cast(&results, &self.data_type)
-    }
-
-    fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, ArrowError> {
-        let doubles = |values: &[f64]| -> ArrayRef {
-            Arc::new(Float64Array::from_iter_values(
-                slots.iter().map(|slot| values[*slot as usize]),
-            ))
-        };
-        let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
-        Ok(vec![
-            doubles(&self.sums),
-            doubles(&self.squares),
-            Arc::new(Int64Array::from_iter_values(counts)),
-        ])
-    }
-
-    fn clear(&mut self, slots: &[Slot]) {
-        for slot in slots {
-            self.sums[*slot as usize] = 0.0;
-            self.squares[*slot as usize] = 0.0;
-            self.counts[*slot as usize] = 0;
-        }
-    }
-
-    fn memory_size(&self) -> usize {
-        (self.sums.capacity() + self.squares.capacity() + self.counts.capacity()) * size_of::<i64>()
-    }
-}
-
 /// An unscaled value, for tests of decimals.
 #[cfg(test)]
 pub(crate) fn decimals(values: &[Option<i128>], precision: u8, scale: i8) -> ArrayRef {
@@ -644,18 +524,5 @@ mod tests {
             result.as_primitive::<Decimal128Type>().values().to_vec(),
             [333_333, -666_667]
         );
-    }
-
-    #[test]
-    fn the_variance_of_one_value_is_zero_and_null_as_a_samples() {
-        let values: ArrayRef = Arc::new(Int64Array::from(vec![7]));
-        for (spread, expected) in [(Spread::VarPop, Some(0.0)), (Spread::StddevSamp, None)] {
-            let mut variance = Variance::new(spread, DataType::Float64);
-            variance.resize(1);
-            variance.update(rows(&[0], None), &[Arc::clone(&values)]).unwrap();
-            let result = variance.evaluate(&[0]).unwrap();
-            let result = result.as_primitive::<Float64Type>();
-            assert_eq!(result.iter().next().unwrap(), expected);
-        }
     }
 }

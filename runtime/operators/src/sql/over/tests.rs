@@ -146,8 +146,11 @@ proptest! {
         let mut watermark = i64::MIN;
         let mut rows: BTreeMap<&str, Vec<(i64, Option<i64>)>> = BTreeMap::new();
         let mut log = Vec::new();
-        for (now, step) in (0..).zip(&steps) {
+        let any_unbounded = frames.iter().any(|frame| matches!(frame, Frame::Rows(None) | Frame::Range(None)));
+        for (now, step) in (100..).zip(&steps) {
             match step {
+                // What is late of bounded frames alone goes by the key's last row: see the test of it.
+                Step::Row(_, jitter, _) if !any_unbounded && now + jitter <= watermark => {}
                 Step::Row(key, jitter, value) => {
                     harness.insert(0, row![KEYS[*key], now + jitter, *value]);
                     if now + jitter > watermark {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
@@ -20,7 +20,7 @@ use super::assigner::Assigner;
 use super::zone::Zone;
 use crate::{Operator, OperatorContext, OperatorError, OutputLimit};
 
-/// [`thalweg_plan::NodeSpec::WindowTableFunction`], but for sessions, which are refused.
+/// [`thalweg_plan::NodeSpec::WindowTableFunction`], but for sessions ([`super::session_rows`]).
 pub struct WindowTableFunction {
     context: OperatorContext,
     env: Arc<EvaluationEnv>,
@@ -51,18 +51,13 @@ struct Assigned {
 }
 
 impl WindowTableFunction {
-    /// An operator; refuses windows that make no sense, and sessions.
+    /// An operator; refuses windows that make no sense.
     pub fn new(
         spec: &WindowSpec,
         operator: &SqlOperator<'_>,
         context: OperatorContext,
     ) -> Result<Self, OperatorError> {
         let refused = |message: String| unsupported(&context, message);
-        if let thalweg_plan::spec::WindowKind::Session { .. } = spec.kind {
-            let message =
-                "a SESSION window table function without an aggregation on its windows is not supported";
-            return Err(refused(message.to_owned()));
-        }
         let time_type = &operator.inputs[0].fields[spec.time].data_type;
         let zone = match time_type.root {
             TypeRoot::TimestampLtz(..) => Zone::named(&spec.time_zone).map_err(refused)?,
@@ -106,15 +101,6 @@ impl WindowTableFunction {
         Ok(assigned)
     }
 
-    fn bound(&self, bound: Bound, data_type: &DataType, (start, end): (i64, i64)) -> i64 {
-        match (bound, data_type) {
-            (Bound::Start, _) => start,
-            (Bound::End, _) => end,
-            (Bound::Time, DataType::Timestamp(_, Some(_))) => self.zone.to_instant(end - 1),
-            (Bound::Time, _) => end - 1,
-        }
-    }
-
     fn expand(&self, batch: &StreamBatch) -> Result<StreamBatch, ArrowError> {
         let assigned = self.assign(batch)?;
         let rows = UInt32Array::from(assigned.rows);
@@ -122,17 +108,12 @@ impl WindowTableFunction {
         let mut columns = input
             .map(|column| take(column, &rows, None))
             .collect::<Result<Vec<_>, _>>()?;
-        for bound in [Bound::Start, Bound::End, Bound::Time] {
-            let Some(field) = self.schema.fields().get(columns.len()) else {
-                break;
-            };
-            let values = assigned
-                .windows
-                .iter()
-                .map(|window| self.bound(bound, field.data_type(), *window));
-            let values = Int64Array::from_iter_values(values);
-            columns.push(of_millis(&values, field.data_type())?);
-        }
+        columns.extend(bounds(
+            &self.schema,
+            columns.len(),
+            &assigned.windows,
+            &self.zone,
+        )?);
         let kinds = batch.kinds.as_ref().map(|kinds| take(kinds, &rows, None));
         let cuts = batch.watermarks.iter().map(|cut| WatermarkCut {
             row: assigned.before[cut.row as usize],
@@ -144,6 +125,30 @@ impl WindowTableFunction {
             ..StreamBatch::new(record_batch(&self.schema, columns, rows.len())?)
         })
     }
+}
+
+/// `window_start`, `window_end` and `window_time` of windows, as far as the schema has them behind its first columns.
+pub(super) fn bounds(
+    schema: &SchemaRef,
+    first: usize,
+    windows: &[(i64, i64)],
+    zone: &Zone,
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    let columns = [Bound::Start, Bound::End, Bound::Time].into_iter();
+    let columns = columns
+        .zip(schema.fields().iter().skip(first))
+        .map(|(bound, field)| {
+            let values = windows
+                .iter()
+                .map(|(start, end)| match (bound, field.data_type()) {
+                    (Bound::Start, _) => *start,
+                    (Bound::End, _) => *end,
+                    (Bound::Time, DataType::Timestamp(_, Some(_))) => zone.to_instant(end - 1),
+                    (Bound::Time, _) => end - 1,
+                });
+            of_millis(&Int64Array::from_iter_values(values), field.data_type())
+        });
+    columns.collect()
 }
 
 impl Operator for WindowTableFunction {

@@ -7,7 +7,7 @@ CREATE TABLE orders (
   'format' = 'json'
 );
 CREATE TABLE results (
-  product STRING, v MULTISET<STRING>
+  product STRING, customer STRING
 ) WITH ('connector' = 'print');
 INSERT INTO results
-SELECT product, COLLECT(customer) FROM orders GROUP BY product;
+SELECT product, name FROM (SELECT product, COLLECT(customer) AS customers FROM orders GROUP BY product) CROSS JOIN UNNEST(customers) AS t(name);

@@ -8,7 +8,7 @@ CREATE TABLE orders (
 );
 CREATE TABLE rates (
   currency STRING, rate DECIMAL(10, 4), ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts,
+  WATERMARK FOR ts AS ts - INTERVAL '30' SECOND,
   PRIMARY KEY (currency) NOT ENFORCED
 ) WITH (
   'connector' = 'filesystem',

@@ -6,7 +6,7 @@ CREATE TABLE stock (
   'format' = 'debezium-json'
 );
 CREATE TABLE results (
-  s STRING, i INT, m INT
+  s STRING, i INT, m INT, r BIGINT
 ) WITH ('connector' = 'print');
 INSERT INTO results
-SELECT shop, item, amount FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY shop ORDER BY amount DESC, item) AS rn FROM stock) WHERE rn BETWEEN 2 AND 4;
+SELECT shop, item, amount, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY shop ORDER BY amount DESC, item) AS rn FROM stock) WHERE rn BETWEEN 2 AND 4;
