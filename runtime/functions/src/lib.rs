@@ -19,6 +19,7 @@ mod scalar;
 mod table_functions;
 #[cfg(test)]
 mod testing;
+pub mod user;
 mod zone;
 
 pub use aggregates::{AggregateSignature, resolve_aggregate};

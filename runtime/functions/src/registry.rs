@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use thalweg_plan::{DataType, Expr};
 
+use crate::user::UserFunctions;
+
 /// What expressions need beside rows.
 #[derive(Clone)]
 pub struct EvaluationEnv {
@@ -17,6 +19,8 @@ pub struct EvaluationEnv {
     pub statement_time_ms: i64,
     /// Whether time stands still during a statement.
     pub is_batch: bool,
+    /// What packages bring along.
+    pub functions: Arc<UserFunctions>,
 }
 
 impl fmt::Debug for EvaluationEnv {
@@ -25,6 +29,7 @@ impl fmt::Debug for EvaluationEnv {
             .field("time_zone", &self.time_zone)
             .field("statement_time_ms", &self.statement_time_ms)
             .field("is_batch", &self.is_batch)
+            .field("functions", &self.functions)
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use thalweg_plan::{DataType, Expr, ExprKind, Literal, TypeRoot};
 
 use crate::casts;
 use crate::registry::{ResolveError, ResolveErrorKind, ScalarFunction, Signature};
+use crate::user::may_differ;
 use crate::{aggregates, operators, scalar, table_functions};
 
 /// What documentation and SHOW FUNCTIONS say of a function.
@@ -236,7 +237,7 @@ pub fn implicit_cast(arg: Expr, to: &DataType) -> Result<Expr, ResolveError> {
 }
 
 /// The argument as a value of a type, with its own nullability.
-fn cast_if_needed(arg: Expr, wanted: &DataType) -> Result<Expr, ResolveError> {
+pub(crate) fn cast_if_needed(arg: Expr, wanted: &DataType) -> Result<Expr, ResolveError> {
     if same_values(&arg.data_type.root, &wanted.root) {
         return Ok(arg);
     }
@@ -315,7 +316,8 @@ pub fn is_deterministic(expr: &Expr) -> bool {
     let mut deterministic = true;
     expr.visit(&mut |part| {
         if let ExprKind::Call { function, .. } = &part.kind {
-            deterministic &= find(function).is_none_or(|function| function.is_deterministic);
+            deterministic &=
+                find(function).map_or(!may_differ(function), |function| function.is_deterministic);
         }
     });
     deterministic

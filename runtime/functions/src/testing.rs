@@ -20,6 +20,7 @@ pub(crate) fn env() -> Arc<EvaluationEnv> {
         clock: Arc::new(|| 1_700_000_000_123),
         statement_time_ms: 1_700_000_000_123,
         is_batch: false,
+        functions: Arc::default(),
     })
 }
 

@@ -17,6 +17,7 @@ pub mod logical;
 pub mod parser;
 pub mod physical;
 pub mod script;
+pub mod script_job;
 pub mod session;
 mod stack;
 

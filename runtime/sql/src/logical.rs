@@ -73,6 +73,8 @@ pub enum RelKind {
         calls: Vec<Aggregation>,
         /// TUMBLE(..), HOP(..), SESSION(..) in GROUP BY, and what of the window is in the output.
         window: Option<GroupWindow>,
+        /// STATE_TTL in milliseconds; `None`: the session's.
+        ttl_ms: Option<u64>,
     },
     /// Functions with OVER. Output: the input's columns, then the calls'.
     Over {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_functions::EvaluationEnv;
+use thalweg_functions::user::UserFunctions;
 use thalweg_plan::connector::Connectors;
 use thalweg_plan::{NodeSpec, Plan, Schema};
 use thalweg_types::config::{Configuration, options};
@@ -64,6 +65,10 @@ pub struct Session {
     configuration: Configuration,
     /// What SET set.
     set: BTreeMap<String, String>,
+    /// When its statements are executed; `None`: now.
+    statement_time_ms: Option<i64>,
+    /// What packages bring along.
+    functions: Arc<UserFunctions>,
 }
 
 impl Session {
@@ -74,6 +79,23 @@ impl Session {
             initial: configuration.clone(),
             configuration,
             set: BTreeMap::new(),
+            statement_time_ms: None,
+            functions: Arc::default(),
+        }
+    }
+
+    /// With users' functions, for CREATE FUNCTION to name.
+    #[must_use]
+    pub fn with_functions(self, functions: Arc<UserFunctions>) -> Self {
+        Self { functions, ..self }
+    }
+
+    /// All its statements are executed at that time, in Unix milliseconds.
+    #[must_use]
+    pub fn at(self, statement_time_ms: i64) -> Self {
+        Self {
+            statement_time_ms: Some(statement_time_ms),
+            ..self
         }
     }
 
@@ -82,9 +104,19 @@ impl Session {
         &self.configuration
     }
 
+    /// What SET set.
+    pub(crate) fn changed(&self) -> &BTreeMap<String, String> {
+        &self.set
+    }
+
     /// The session's time zone and clock.
     pub fn env(&self) -> Result<EvaluationEnv, SqlError> {
-        env_of(&self.configuration)
+        let env = env_of(&self.configuration)?;
+        Ok(EvaluationEnv {
+            statement_time_ms: self.statement_time_ms.unwrap_or(env.statement_time_ms),
+            functions: Arc::clone(&self.functions),
+            ..env
+        })
     }
 
     /// Executes a statement; a job is planned, not run.
@@ -170,7 +202,11 @@ impl Session {
         }
     }
 
-    fn bind(&self, statement: &Statement, position: Position) -> Result<Vec<BoundStatement>, SqlError> {
+    pub(crate) fn bind(
+        &self,
+        statement: &Statement,
+        position: Position,
+    ) -> Result<Vec<BoundStatement>, SqlError> {
         let hints = self.configuration.get(&options::TABLE_DYNAMIC_OPTIONS_ENABLED);
         let hints = hints.map_err(|error| SqlError::option(error.to_string(), None))?;
         let binder = Binder::new(&self.catalog, self.env()?, hints);
@@ -191,7 +227,11 @@ impl Session {
         }
     }
 
-    fn job(&self, bound: &[BoundStatement], connectors: &dyn Connectors) -> Result<SqlJob, SqlError> {
+    pub(crate) fn job(
+        &self,
+        bound: &[BoundStatement],
+        connectors: &dyn Connectors,
+    ) -> Result<SqlJob, SqlError> {
         let plan = plan(bound, connectors, &self.configuration)?;
         let name = self.configuration.get(&options::PIPELINE_NAME);
         let name = name.map_err(|error| SqlError::option(error.to_string(), None))?;
@@ -245,5 +285,6 @@ fn env_of(configuration: &Configuration) -> Result<EvaluationEnv, SqlError> {
         clock: Arc::new(now),
         statement_time_ms: now(),
         is_batch: false,
+        functions: Arc::default(),
     })
 }

@@ -11,10 +11,11 @@ use thalweg_plan::{Expr, ExprKind};
 
 use super::constant::literal_array;
 use super::lazy::{Branch, Lazy};
-use super::program::{CallStep, Operation, Program, Step, conform};
+use super::program::{CallStep, Code, Operation, Program, Step, conform};
 use crate::casts::{self, Cast};
 use crate::registry::{EvaluationEnv, EvaluationError};
 use crate::resolve::{find, is_deterministic};
+use crate::user::displayed;
 use crate::{operators, registry::Value};
 
 /// Compiles expressions over columns of a schema, or, without one, constants.
@@ -203,23 +204,28 @@ impl Compiler<'_> {
         args: &[Expr],
         expr: &Expr,
     ) -> Result<Operation, EvaluationError> {
-        let Some(found) = find(function) else {
-            return Err(EvaluationError {
-                function: function.to_owned(),
-                message: "there is no such function".into(),
-                position: expr.position,
-            });
+        let code = match find(function) {
+            Some(found) => Some((Code::BuiltIn(found.kernel), found.is_deterministic)),
+            None => self.env.functions.of_call(function).map(|user| {
+                let is_deterministic = user.is_deterministic();
+                (Code::User(user), is_deterministic)
+            }),
         };
+        let (code, is_deterministic) = code.ok_or_else(|| EvaluationError {
+            function: displayed(function).to_owned(),
+            message: "there is no such function".into(),
+            position: expr.position,
+        })?;
         let steps = args
             .iter()
             .map(|arg| self.step(depth, arg, true))
             .collect::<Result<_, _>>()?;
         Ok(Operation::Call(CallStep {
-            kernel: found.kernel,
+            code,
             args: steps,
             arg_types: args.iter().map(|arg| arg.data_type.clone()).collect(),
             data_type: expr.data_type.clone(),
-            is_deterministic: found.is_deterministic,
+            is_deterministic,
         }))
     }
 
@@ -330,7 +336,7 @@ fn is_shareable(expr: &Expr) -> bool {
 
 fn name(expr: &Expr) -> Arc<str> {
     match &expr.kind {
-        ExprKind::Call { function, .. } => Arc::clone(function),
+        ExprKind::Call { function, .. } => displayed(function).into(),
         ExprKind::Column(_) => "column".into(),
         ExprKind::Literal(_) => "literal".into(),
     }

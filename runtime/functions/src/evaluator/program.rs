@@ -9,6 +9,7 @@ use thalweg_plan::DataType;
 use super::lazy::Lazy;
 use crate::casts::Cast;
 use crate::registry::{Call, EvaluationEnv, EvaluationError, Kernel, Value};
+use crate::user::ScalarFunction;
 
 /// Steps in an order in which each comes behind those that it needs.
 #[derive(Debug, Default)]
@@ -44,10 +45,39 @@ pub(super) enum Operation {
     Lazy(Lazy),
 }
 
-/// A call of a kernel.
+/// What computes a call's values.
+pub(super) enum Code {
+    /// A function of Flink's.
+    BuiltIn(Kernel),
+    /// One of a package.
+    User(Arc<dyn ScalarFunction>),
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::BuiltIn(_) => "BuiltIn",
+            Self::User(_) => "User",
+        })
+    }
+}
+
+impl Code {
+    fn run(&self, call: &Call<'_>) -> Result<ArrayRef, String> {
+        match self {
+            Self::BuiltIn(kernel) => kernel(call),
+            Self::User(function) => {
+                let args: Vec<ArrayRef> = call.args.iter().map(|arg| arg.to_array(call.rows)).collect();
+                function.evaluate(&args, call.rows)
+            }
+        }
+    }
+}
+
+/// A call of a function.
 #[derive(Debug)]
 pub(super) struct CallStep {
-    pub(super) kernel: Kernel,
+    pub(super) code: Code,
     pub(super) args: Vec<usize>,
     pub(super) arg_types: Vec<DataType>,
     pub(super) data_type: DataType,
@@ -119,7 +149,7 @@ impl Step {
                 let args: Vec<Value> = call.args.iter().map(|&arg| values[arg].clone()).collect();
                 let scalars = args.iter().all(Value::is_scalar);
                 let asked = if scalars && call.is_deterministic { 1 } else { rows };
-                let array = (call.kernel)(&Call {
+                let array = call.code.run(&Call {
                     args: &args,
                     rows: asked,
                     arg_types: &call.arg_types,

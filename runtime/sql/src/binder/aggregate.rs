@@ -384,6 +384,7 @@ impl<'a> Aggregating<'a> {
                 grouping_ids: if several { self.grouping_ids } else { Vec::new() },
                 calls: self.calls,
                 window,
+                ttl_ms: None,
             },
         };
         (rel, self.outputs)

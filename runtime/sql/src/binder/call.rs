@@ -9,7 +9,7 @@ use thalweg_plan::spec::WindowProperty;
 use thalweg_plan::{DataType, Expr, ExprKind, Literal, TypeRoot};
 
 use super::calls::{AggregateCall, OverExpr, Placeholder, WindowCall};
-use super::expression::{Allowed, ExprBinder, condition, position_of, resolved};
+use super::expression::{Allowed, ExprBinder, condition, position_of, resolved, unresolved};
 use super::literal;
 use crate::ast::data_type_of;
 use crate::error::{Position, SqlError, SqlErrorKind};
@@ -88,7 +88,9 @@ impl ExprBinder<'_, '_> {
                 position,
             ));
         };
-        self.binder.refuse_user_function(&name, position)?;
+        if let Some(class) = self.binder.catalog().function(&name) {
+            return self.user_function(&name.to_ascii_lowercase(), class, function, position);
+        }
         if let Some(over) = &function.over {
             return self.over(&name, function, over, position);
         }
@@ -123,6 +125,30 @@ impl ExprBinder<'_, '_> {
             Some(data_type) => Ok(Expr { data_type, ..expr }),
             None => Ok(expr),
         }
+    }
+
+    /// A call of what CREATE FUNCTION made.
+    fn user_function(
+        &mut self,
+        name: &str,
+        class: &str,
+        function: &Function,
+        position: Option<Position>,
+    ) -> Result<Expr, SqlError> {
+        if function.over.is_some() || function.filter.is_some() {
+            let message = format!("'{name}' is a scalar function: it has neither OVER nor FILTER");
+            return Err(SqlError::semantic(message, position));
+        }
+        let args = arguments(function)?;
+        let bound = args.into_iter().map(|arg| self.bind(arg));
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        let functions = &self.binder.env().functions;
+        let call = functions.call(name, class, bound, position.map(Position::pair));
+        let call = call.map_err(|error| unresolved(name, error, position))?;
+        Ok(Expr {
+            data_type: call.data_type.materialized(),
+            ..call
+        })
     }
 
     fn with_leading_unit(

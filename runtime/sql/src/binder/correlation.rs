@@ -58,6 +58,7 @@ pub(super) fn grouped_by_outer(
             grouping_ids: Vec::new(),
             calls,
             window: None,
+            ttl_ms: None,
         },
     };
     let conditions = groups.iter().zip(others).map(|(group, (other, place))| {
@@ -173,6 +174,7 @@ pub(super) fn pulled(rel: Rel) -> Result<(Rel, Vec<Expr>), SqlError> {
             grouping_ids,
             calls,
             window,
+            ttl_ms,
         } => {
             let (input, pulled_up) = pulled(*input)?;
             if !pulled_up.is_empty() {
@@ -188,6 +190,7 @@ pub(super) fn pulled(rel: Rel) -> Result<(Rel, Vec<Expr>), SqlError> {
                     grouping_ids,
                     calls,
                     window,
+                    ttl_ms,
                 },
                 schema,
                 position,
@@ -393,6 +396,7 @@ fn grouped_further(
             grouping_ids: Vec::new(),
             calls,
             window: None,
+            ttl_ms: None,
         },
     };
     let order = (0..before)

@@ -5,7 +5,7 @@ use sqlparser::ast::{
     self as tree, AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DateTimeField, Ident,
     Subscript, TrimWhereField, UnaryOperator, Value, ValueWithSpan,
 };
-use thalweg_functions::{ResolveErrorKind, all_functions, cast, resolve_scalar};
+use thalweg_functions::{ResolveError, ResolveErrorKind, all_functions, cast, resolve_scalar};
 use thalweg_plan::{DataType, Expr, Literal, TypeRoot};
 
 use super::Binder;
@@ -56,17 +56,21 @@ pub(crate) fn resolved(name: &str, args: Vec<Expr>, position: Option<Position>) 
 }
 
 fn typed(name: &str, args: Vec<Expr>, position: Option<Position>) -> Result<Expr, SqlError> {
-    resolve_scalar(name, args, position.map(Position::pair)).map_err(|error| {
-        let kind = match error.kind {
-            ResolveErrorKind::Unknown => {
-                let known: Vec<&str> = all_functions().map(|function| function.name).collect();
-                return SqlError::unknown("function", name, known, position);
-            }
-            ResolveErrorKind::Arguments => SqlErrorKind::Type,
-            ResolveErrorKind::Unsupported => SqlErrorKind::Unsupported,
-        };
-        SqlError::new(kind, error.message, position)
-    })
+    resolve_scalar(name, args, position.map(Position::pair))
+        .map_err(|error| unresolved(name, error, position))
+}
+
+/// Why a call of the function `name` has no type.
+pub(crate) fn unresolved(name: &str, error: ResolveError, position: Option<Position>) -> SqlError {
+    let kind = match error.kind {
+        ResolveErrorKind::Unknown => {
+            let known: Vec<&str> = all_functions().map(|function| function.name).collect();
+            return SqlError::unknown("function", name, known, position);
+        }
+        ResolveErrorKind::Arguments => SqlErrorKind::Type,
+        ResolveErrorKind::Unsupported => SqlErrorKind::Unsupported,
+    };
+    SqlError::new(kind, error.message, position)
 }
 
 /// An expression of BOOLEAN, or an error that names the clause.

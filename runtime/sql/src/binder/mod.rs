@@ -95,16 +95,6 @@ impl<'a> Binder<'a> {
         self.hints
     }
 
-    fn refuse_user_function(&self, name: &str, position: Option<Position>) -> Result<(), SqlError> {
-        match self.catalog.function(name) {
-            Some(class) => Err(SqlError::unsupported(
-                format!("Function '{name}' can't be called: no package has the class '{class}'"),
-                position,
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// Binds something one level deeper.
     fn nested<T>(
         &self,

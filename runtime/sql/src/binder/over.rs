@@ -4,7 +4,7 @@ use thalweg_plan::spec::SortKey;
 use thalweg_plan::{Expr, ExprKind, Field};
 
 use super::Binder;
-use super::calls::{Calls, OverExpr, Placeholder, place_of, rewrite};
+use super::calls::{Calls, OverExpr, Placeholder, place_of, rewrite, same};
 use super::select::{columns_of, names_of, projected};
 use crate::error::SqlError;
 use crate::logical::{Aggregation, OverCall, Rel, RelKind};
@@ -26,6 +26,7 @@ impl Binder<'_> {
         }
         let mut needed = columns_of(&rel);
         let groups = grouped(&calls.overs, &mut needed);
+        let computed = Computed::behind(rel.schema.fields.len(), &needed);
         let mut names = names_of(&rel);
         names.extend((names.len()..needed.len()).map(|index| format!("$over{index}")));
         let position = rel.position;
@@ -58,11 +59,33 @@ impl Binder<'_> {
                     Some((Placeholder::Over, index)) => {
                         Some(Expr::column(places[index], expr.data_type.clone()))
                     }
-                    _ => None,
+                    _ => computed.column(expr),
                 })
             })?;
         }
         Ok(rel)
+    }
+}
+
+/// What the calls had computed as columns: an expression of SELECT that is the same is that column (as in Calcite's programs), so that the
+/// planner sees a key of PARTITION BY in the result.
+struct Computed {
+    first: usize,
+    exprs: Vec<Expr>,
+}
+
+impl Computed {
+    fn behind(width: usize, needed: &[Expr]) -> Self {
+        Self {
+            first: width,
+            exprs: needed[width..].to_vec(),
+        }
+    }
+
+    fn column(&self, expr: &Expr) -> Option<Expr> {
+        let place = self.exprs.iter().position(|computed| same(computed, expr))?;
+        thalweg_functions::is_deterministic(expr)
+            .then(|| Expr::column(self.first + place, expr.data_type.clone()))
     }
 }
 

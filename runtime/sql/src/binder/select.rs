@@ -43,7 +43,7 @@ impl Binder<'_> {
         let position = Position::of(select);
         let around = self.ttls.replace(state_ttls(select)?);
         let (mut rel, mut scope) = self.from(&select.from, outer)?;
-        refuse_unused(&self.ttls.replace(around))?;
+        let mut ttls = self.ttls.replace(around);
         scope.outer = outer.map(|scope| Box::new(scope.clone()));
         if let Some(condition) = &select.selection {
             rel = self.filter(rel, &scope, condition, "WHERE")?;
@@ -75,12 +75,14 @@ impl Binder<'_> {
         let is_grouped = !group_by.is_empty() || !calls.aggregates.is_empty() || select.having.is_some();
         if is_grouped {
             rel = self.grouped(rel, &scope, group_by, &mut calls, &mut exprs, position)?;
+            set_state_ttl(&mut rel, &scope, &mut ttls);
         } else if let Some(window) = calls.windows.first() {
             return Err(SqlError::semantic(
                 "Functions of a group window need it in GROUP BY",
                 window.position,
             ));
         }
+        refuse_unused(&ttls)?;
         rel = self.scalars(rel, &mut calls, &mut exprs, is_grouped)?;
         rel = having.apply(rel, exprs.split_off(own))?;
         rel = self.overs(rel, &calls, &mut exprs)?;
@@ -126,11 +128,25 @@ fn state_ttls(select: &Select) -> Result<Vec<Ttl>, SqlError> {
     entries.collect()
 }
 
+/// The entry of the one table whose rows GROUP BY groups. Flink's hint of an aggregation names its input.
+fn set_state_ttl(rel: &mut Rel, scope: &Scope, ttls: &mut [Ttl]) {
+    let [table] = scope.tables.as_slice() else {
+        return;
+    };
+    let entry = ttls
+        .iter_mut()
+        .find(|ttl| Some(&*ttl.table) == table.name.as_deref());
+    if let (Some(entry), RelKind::Aggregate { ttl_ms, .. }) = (entry, &mut rel.kind) {
+        *ttl_ms = Some(entry.ms);
+        entry.is_used = true;
+    }
+}
+
 fn refuse_unused(ttls: &[Ttl]) -> Result<(), SqlError> {
     match ttls.iter().find(|ttl| !ttl.is_used) {
         Some(ttl) => {
             let message = format!(
-                "STATE_TTL names '{}', which is no table that a join of this SELECT reads; for GROUP BY set 'table.exec.state.ttl'",
+                "STATE_TTL names '{}', which is no table that a join or the GROUP BY of this SELECT reads",
                 ttl.table
             );
             Err(SqlError::unsupported(message, ttl.position))
@@ -323,6 +339,7 @@ pub(crate) fn distinct(input: Rel) -> Rel {
             grouping_ids: Vec::new(),
             calls: Vec::new(),
             window: None,
+            ttl_ms: None,
         },
     }
 }

@@ -28,6 +28,7 @@ fn env() -> EvaluationEnv {
         clock: Arc::new(|| 0),
         statement_time_ms: 0,
         is_batch: false,
+        functions: Arc::default(),
     }
 }
 

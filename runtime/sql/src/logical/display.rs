@@ -58,9 +58,13 @@ fn line(kind: &RelKind) -> String {
             grouping_ids,
             calls,
             window,
+            ttl_ms,
             ..
         } => {
             let mut line = format!("Aggregate {groups:?} {}", calls_text(calls.iter()));
+            if let Some(ttl) = ttl_ms {
+                line.push_str(&format!(" ttl {ttl}"));
+            }
             if !sets.is_empty() {
                 line.push_str(&format!(" sets {sets:?} grouping {grouping_ids:?}"));
             }

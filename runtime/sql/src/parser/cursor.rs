@@ -230,7 +230,10 @@ impl<'a> Parser<'a> {
             message.push_str(" (a reserved word: as an identifier it needs backticks)");
         }
         let near = match token.kind {
-            TokenKind::Word => nearest(&token.value, known.iter().copied().filter(|word| word.len() > 2)),
+            TokenKind::Word => {
+                let others = |word: &&str| word.len() > 2 && !word.eq_ignore_ascii_case(&token.value);
+                nearest(&token.value, known.iter().copied().filter(others))
+            }
             _ => None,
         };
         match (near, known) {

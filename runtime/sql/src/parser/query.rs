@@ -245,8 +245,11 @@ impl Parser<'_> {
             false => Vec::new(),
         };
         let selection = self.condition_behind("WHERE")?;
-        let group_by = match self.accept_all(&["GROUP", "BY"]) {
-            true => self.comma_separated(Self::group_by_item)?,
+        let group_by = match self.accept("GROUP") {
+            true => {
+                self.expect("BY")?;
+                self.comma_separated(Self::group_by_item)?
+            }
             false => Vec::new(),
         };
         let having = self.condition_behind("HAVING")?;

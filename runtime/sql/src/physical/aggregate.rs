@@ -31,6 +31,7 @@ struct Grouping<'a> {
     grouping_ids: &'a [Vec<usize>],
     calls: &'a [Aggregation],
     window: Option<&'a GroupWindow>,
+    state_ttl_ms: u64,
     schema: &'a Schema,
 }
 
@@ -43,6 +44,7 @@ pub(crate) fn lower(planner: &Planner<'_>, rel: &Rel) -> Result<Draft, SqlError>
         grouping_ids,
         calls,
         window,
+        ttl_ms,
     } = &rel.kind
     else {
         return Err(SqlError::new(
@@ -63,6 +65,7 @@ pub(crate) fn lower(planner: &Planner<'_>, rel: &Rel) -> Result<Draft, SqlError>
         grouping_ids,
         calls,
         window: window.as_ref(),
+        state_ttl_ms: ttl_ms.unwrap_or(planner.settings.state_ttl_ms),
         schema: &rel.schema,
     };
     if !grouping.sets.is_empty() {
@@ -82,7 +85,7 @@ pub(crate) fn lower(planner: &Planner<'_>, rel: &Rel) -> Result<Draft, SqlError>
         .collect();
     match windows::windowed(planner, input, groups, &read)? {
         Ok(windowed) => Ok(grouping.windowed(windowed)),
-        Err(input) => Ok(group(planner, *input, groups, calls)),
+        Err(input) => Ok(grouping.unwindowed(planner, *input)),
     }
 }
 
@@ -197,6 +200,7 @@ impl Grouping<'_> {
             grouping_ids: &[],
             calls: &calls,
             window: None,
+            state_ttl_ms: self.state_ttl_ms,
             schema: &Schema { fields },
         };
         let in_all_sets: Vec<usize> = (0..id)
@@ -208,22 +212,92 @@ impl Grouping<'_> {
                 Windowing::Assign(window) if window.partition.is_empty() => {
                     with_id.windowed(self.expanded_before(windowed, &window, &read))
                 }
-                Windowing::Assign(_) => group(
-                    planner,
-                    self.expanded(planner.lower(input)?, &read),
-                    &groups,
-                    &calls,
-                ),
+                Windowing::Assign(_) => {
+                    with_id.unwindowed(planner, self.expanded(planner.lower(input)?, &read))
+                }
                 Windowing::Attached(_) => {
                     match windows::attached(self.expanded(windowed.input, &read), &groups) {
                         Ok(windowed) => with_id.windowed(windowed),
-                        Err(expanded) => group(planner, *expanded, &groups, &calls),
+                        Err(expanded) => with_id.unwindowed(planner, *expanded),
                     }
                 }
             },
-            Err(input) => group(planner, self.expanded(*input, &read), &groups, &calls),
+            Err(input) => with_id.unwindowed(planner, self.expanded(*input, &read)),
         };
         Ok(self.with_grouping_ids(aggregated, id))
+    }
+
+    /// Without windows.
+    fn unwindowed(&self, planner: &Planner<'_>, input: Draft) -> Draft {
+        let settings = &planner.settings;
+        let keys = self.groups;
+        let aggregates: Vec<AggregateCall> = self
+            .calls
+            .iter()
+            .map(|call| aggregate_call(call, &input, |it| it))
+            .collect();
+        let key_fields = keys.iter().map(|&column| {
+            let field = &input.schema.fields[column];
+            Field::new(&*field.name, field.data_type.clone().materialized())
+        });
+        let key_fields: Vec<Field> = key_fields.collect();
+        let results = aggregates
+            .iter()
+            .map(|call| Field::new(&*call.name, call.data_type.clone()));
+        let fields = key_fields.iter().cloned().chain(results).collect();
+        let grows = input.is_insert_only();
+        let monotonicity = grows.then(|| {
+            let of_call = |call: &AggregateCall| match call.function.as_str() {
+                "COUNT" | "MAX" => Monotonicity::Increasing,
+                "MIN" => Monotonicity::Decreasing,
+                _ => Monotonicity::None,
+            };
+            let keys = keys.iter().map(|_| Monotonicity::Constant);
+            keys.chain(aggregates.iter().map(of_call)).collect()
+        });
+        // Without calls a partial result has no number of rows.
+        let partial = all_partial_fields(&aggregates)
+            .filter(|_| settings.two_phases && (grows || !aggregates.is_empty()));
+        let position = input.position;
+        let spec = GroupAggregateSpec {
+            keys: keys.to_vec(),
+            aggregates,
+            retracts: !grows,
+            emit_update_before: true,
+            fold_batches: settings.fold_batches,
+            state_ttl_ms: self.state_ttl_ms,
+        };
+        let (spec, input) = match partial {
+            Some(partial) => {
+                let fields = key_fields.into_iter().chain(partial).collect();
+                let local = Draft::new(
+                    NodeSpec::LocalGroupAggregate(spec.clone()),
+                    vec![DraftInput::new(input, Distribution::Forward)],
+                    Schema { fields },
+                );
+                let leading: Vec<usize> = (0..keys.len()).collect();
+                let input = DraftInput::new(local, keyed(&leading));
+                (NodeSpec::GlobalGroupAggregate(spec), input)
+            }
+            None => (
+                NodeSpec::GroupAggregate(spec),
+                DraftInput::new(input, keyed(keys)),
+            ),
+        };
+        Draft {
+            kinds: Kinds {
+                insert: true,
+                update: true,
+                delete: !grows,
+            },
+            upsert_keys: vec![(0..keys.len()).collect()],
+            monotonicity,
+            position,
+            schema: Schema {
+                fields: unique_names(fields),
+            },
+            ..Draft::new(spec, vec![input], Schema::default())
+        }
     }
 
     /// Whether a group is in all sets.
@@ -403,76 +477,5 @@ pub(crate) fn aggregate_call(
         data_type: call.data_type.clone(),
         name: call.name.clone(),
         retracts: !input.is_insert_only(),
-    }
-}
-
-/// GROUP BY without windows.
-pub(crate) fn group(planner: &Planner<'_>, input: Draft, keys: &[usize], calls: &[Aggregation]) -> Draft {
-    let settings = &planner.settings;
-    let aggregates: Vec<AggregateCall> = calls
-        .iter()
-        .map(|call| aggregate_call(call, &input, |it| it))
-        .collect();
-    let key_fields = keys.iter().map(|&column| {
-        let field = &input.schema.fields[column];
-        Field::new(&*field.name, field.data_type.clone().materialized())
-    });
-    let key_fields: Vec<Field> = key_fields.collect();
-    let results = aggregates
-        .iter()
-        .map(|call| Field::new(&*call.name, call.data_type.clone()));
-    let fields = key_fields.iter().cloned().chain(results).collect();
-    let grows = input.is_insert_only();
-    let monotonicity = grows.then(|| {
-        let of_call = |call: &AggregateCall| match call.function.as_str() {
-            "COUNT" | "MAX" => Monotonicity::Increasing,
-            "MIN" => Monotonicity::Decreasing,
-            _ => Monotonicity::None,
-        };
-        let keys = keys.iter().map(|_| Monotonicity::Constant);
-        keys.chain(aggregates.iter().map(of_call)).collect()
-    });
-    // Without calls a partial result has no number of rows.
-    let partial =
-        all_partial_fields(&aggregates).filter(|_| settings.two_phases && (grows || !aggregates.is_empty()));
-    let position = input.position;
-    let spec = GroupAggregateSpec {
-        keys: keys.to_vec(),
-        aggregates,
-        retracts: !grows,
-        emit_update_before: true,
-        fold_batches: settings.fold_batches,
-        state_ttl_ms: settings.state_ttl_ms,
-    };
-    let (spec, input) = match partial {
-        Some(partial) => {
-            let fields = key_fields.into_iter().chain(partial).collect();
-            let local = Draft::new(
-                NodeSpec::LocalGroupAggregate(spec.clone()),
-                vec![DraftInput::new(input, Distribution::Forward)],
-                Schema { fields },
-            );
-            let leading: Vec<usize> = (0..keys.len()).collect();
-            let input = DraftInput::new(local, keyed(&leading));
-            (NodeSpec::GlobalGroupAggregate(spec), input)
-        }
-        None => (
-            NodeSpec::GroupAggregate(spec),
-            DraftInput::new(input, keyed(keys)),
-        ),
-    };
-    Draft {
-        kinds: Kinds {
-            insert: true,
-            update: true,
-            delete: !grows,
-        },
-        upsert_keys: vec![(0..keys.len()).collect()],
-        monotonicity,
-        position,
-        schema: Schema {
-            fields: unique_names(fields),
-        },
-        ..Draft::new(spec, vec![input], Schema::default())
     }
 }

@@ -1,5 +1,6 @@
 //! Operators' names as EXPLAIN and the REST API show them: Flink's descriptions.
 
+use thalweg_functions::user::displayed;
 use thalweg_plan::spec::{
     AggregateCall, Frame, JoinKeys, JoinKind, JoinSideKey, RankEnd, RankSpec, RankStrategy, SortKey,
     WindowColumns, WindowKind, WindowProperty, WindowSpec, Windowing,
@@ -537,7 +538,7 @@ pub(crate) fn expr(value: &Expr, input: &Schema) -> String {
         ("IS NULL" | "IS NOT NULL" | "IS TRUE" | "IS NOT TRUE" | "IS FALSE" | "IS NOT FALSE", [_]) => {
             format!("{} {function}", shown[0])
         }
-        _ => format!("{function}({})", shown.join(", ")),
+        _ => format!("{}({})", displayed(function), shown.join(", ")),
     }
 }
 

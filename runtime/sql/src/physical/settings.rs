@@ -119,6 +119,7 @@ impl Settings {
             clock: Arc::new(|| 0),
             statement_time_ms: 0,
             is_batch: false,
+            functions: Arc::default(),
         }
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn map_inputs(
             grouping_ids,
             calls,
             window,
+            ttl_ms,
         } => RelKind::Aggregate {
             input: one(input)?,
             groups,
@@ -59,6 +60,7 @@ pub(crate) fn map_inputs(
             grouping_ids,
             calls,
             window,
+            ttl_ms,
         },
         RelKind::Over {
             input,

@@ -329,6 +329,7 @@ fn aggregated(rel: Rel, needed: &BTreeSet<usize>) -> Narrow {
         grouping_ids,
         calls,
         mut window,
+        ttl_ms,
     } = rel.kind
     else {
         return unchanged(rel.kind, schema, position);
@@ -376,6 +377,7 @@ fn aggregated(rel: Rel, needed: &BTreeSet<usize>) -> Narrow {
         grouping_ids,
         calls: input.calls(calls),
         window,
+        ttl_ms,
         input: Box::new(input.rel),
     };
     let rel = Rel {

@@ -92,6 +92,7 @@ fn grouped(input: Rel, calls: Vec<Aggregation>) -> Rel {
             grouping_ids: Vec::new(),
             calls,
             window: None,
+            ttl_ms: None,
             input: Box::new(input),
         },
     }

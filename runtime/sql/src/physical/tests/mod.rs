@@ -212,6 +212,7 @@ fn group(input: Rel, keys: &[&str], calls: Vec<Aggregation>) -> Rel {
             grouping_ids: Vec::new(),
             calls,
             window: None,
+            ttl_ms: None,
             input: Box::new(input),
         },
     }
