@@ -3,9 +3,9 @@ CREATE TABLE q0 (
   auction BIGINT,
   bidder BIGINT,
   price BIGINT,
-  dateTime TIMESTAMP(3),
+  `dateTime` TIMESTAMP(3),
   extra VARCHAR
 ) WITH (${sink});
 
 INSERT INTO q0
-SELECT auction, bidder, price, dateTime, extra FROM bid;
+SELECT auction, bidder, price, `dateTime`, extra FROM bid;

@@ -3,7 +3,7 @@ CREATE TABLE q10 (
   auction BIGINT,
   bidder BIGINT,
   price BIGINT,
-  dateTime TIMESTAMP(3),
+  `dateTime` TIMESTAMP(3),
   extra VARCHAR,
   dt STRING,
   hm STRING
@@ -20,4 +20,4 @@ CREATE TABLE q10 (
 );
 
 INSERT INTO q10
-SELECT auction, bidder, price, dateTime, extra, DATE_FORMAT(dateTime, 'yyyy-MM-dd'), DATE_FORMAT(dateTime, 'HH:mm') FROM bid;
+SELECT auction, bidder, price, `dateTime`, extra, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), DATE_FORMAT(`dateTime`, 'HH:mm') FROM bid;

@@ -19,7 +19,7 @@ mod encoding;
 mod filesystem;
 mod formats;
 mod kafka;
-mod nexmark;
+pub mod nexmark;
 mod options;
 mod print;
 mod random;

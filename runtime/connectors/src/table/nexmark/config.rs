@@ -1,5 +1,7 @@
 //! The connector's options, with the reference's names and defaults.
 
+use std::path::PathBuf;
+
 use thalweg_plan::connector::{CatalogTable, ConnectorProblem};
 
 use crate::table::options::{SOURCE_KEYS, TableOptions, problem};
@@ -7,7 +9,7 @@ use crate::table::options::{SOURCE_KEYS, TableOptions, problem};
 /// 2015-07-15T00:00:00Z, where times begin with a seed.
 pub(super) const SEEDED_BASE_TIME_MS: i64 = 1_436_918_400_000;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "rate.shape",
     "rate.period",
     "rate.limited",
@@ -27,6 +29,7 @@ const KEYS: [&str; 19] = [
     "stop-at",
     "max-emit-speed",
     "seed",
+    "recorded.path",
 ];
 
 /// What the generator needs.
@@ -51,6 +54,8 @@ pub(super) struct NexmarkConfig {
     pub(super) seed: u64,
     /// `None` = when the job starts.
     pub(super) base_time_ms: Option<i64>,
+    /// A folder of recorded events, which are given in place of made ones.
+    pub(super) recorded: Option<PathBuf>,
 }
 
 impl NexmarkConfig {
@@ -99,8 +104,31 @@ impl NexmarkConfig {
             max_speed: options.boolean("max-emit-speed", true)?,
             seed: seed.unwrap_or(0),
             base_time_ms: seed.map(|_| SEEDED_BASE_TIME_MS),
+            recorded: options.get("recorded.path").map(PathBuf::from),
         };
         Ok(config)
+    }
+
+    /// So many events with that seed and `first-event.rate`, all else by default.
+    pub(super) fn seeded(seed: u64, rate: u32, events: u64) -> Self {
+        Self {
+            delay_us: 1_000_000.0 / f64::from(rate),
+            person_size: 200,
+            auction_size: 500,
+            bid_size: 100,
+            persons: 1,
+            auctions: 3,
+            bids: 46,
+            hot_auctions: 2,
+            hot_bidders: 4,
+            hot_sellers: 4,
+            events,
+            keep_alive: false,
+            max_speed: true,
+            seed,
+            base_time_ms: Some(SEEDED_BASE_TIME_MS),
+            recorded: None,
+        }
     }
 
     pub(super) fn total(&self) -> u64 {

@@ -1,17 +1,11 @@
 //! Columns of events: only the fields that are read are made, column by column.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, StringArray, StructArray, TimestampMicrosecondArray,
-    TimestampMillisecondArray, TimestampNanosecondArray,
-};
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType as Arrow, TimeUnit};
+use arrow::array::ArrayRef;
 use thalweg_plan::connector::{CatalogTable, ConnectorProblem, SourceColumn};
 use thalweg_plan::{DataType, TypeRoot};
 
 use super::events::{Draw, Event, EventKind, Generator, write_string};
+use super::rows::EventRows;
 use crate::table::options::refusal;
 use crate::table::physical_fields;
 
@@ -67,7 +61,7 @@ pub(super) enum Leaf {
 
 /// What values a field has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     Number,
     Text,
     Time,
@@ -112,7 +106,7 @@ impl Leaf {
         })
     }
 
-    fn shape(self) -> Shape {
+    pub(super) fn shape(self) -> Shape {
         match self {
             Self::DateTime | Self::Expires => Shape::Time,
             Self::PersonId
@@ -215,111 +209,67 @@ pub(super) fn output_of(column: &SourceColumn) -> Result<Output, ConnectorProble
     }
 }
 
-/// The events of a batch, by kind.
+/// The events of a batch.
 pub(super) struct Events<'a> {
     generator: &'a Generator,
-    rows: usize,
-    kinds: Vec<EventKind>,
-    by_kind: [OfKind; 3],
-}
-
-/// Events of one kind, the rows that they are in, and where the others leave nulls.
-#[derive(Default)]
-struct OfKind {
-    events: Vec<(u32, Event)>,
-    nulls: Option<NullBuffer>,
+    rows: EventRows<Event>,
 }
 
 impl<'a> Events<'a> {
     /// The wanted ones of these numbers.
     pub(super) fn new(generator: &'a Generator, numbers: &[std::ops::Range<u64>], wanted: [bool; 3]) -> Self {
-        let count = numbers
-            .iter()
-            .map(|range| (range.end - range.start) as usize)
-            .sum();
-        let mut kinds = Vec::with_capacity(count);
-        let mut by_kind: [OfKind; 3] = Default::default();
-        for number in numbers.iter().cloned().flatten() {
+        let events = numbers.iter().cloned().flatten().map(|number| {
             let event = generator.event(number);
-            let kind = generator.kind(&event);
-            if wanted[kind as usize] {
-                by_kind[kind as usize].events.push((kinds.len() as u32, event));
-                kinds.push(kind);
-            }
-        }
-        let rows = kinds.len();
-        for kind in EventKind::ALL {
-            let of_kind = &mut by_kind[kind as usize];
-            if of_kind.events.len() < rows {
-                of_kind.nulls = Some(kinds.iter().map(|other| *other == kind).collect());
-            }
-        }
+            (generator.kind(&event), event)
+        });
         Self {
             generator,
-            rows,
-            kinds,
-            by_kind,
+            rows: EventRows::new(events, wanted),
         }
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.rows
+        self.rows.len()
     }
 
     pub(super) fn column(&self, output: &Output) -> ArrayRef {
-        match output {
-            Output::EventType => Arc::new(Int32Array::from_iter_values(
-                self.kinds.iter().map(|kind| *kind as i32),
-            )),
-            Output::Leaf(kind, leaf, data_type) => self.leaf(*kind, *leaf, data_type),
-            Output::Row(kind, leaves, data_type) => {
-                let arrow = data_type.to_arrow();
-                let Arrow::Struct(fields) = &arrow else {
-                    return arrow::array::new_null_array(&arrow, self.rows);
-                };
-                let columns = leaves
-                    .iter()
-                    .map(|(leaf, data_type)| self.leaf(*kind, *leaf, data_type))
-                    .collect();
-                let nulls = self.by_kind[*kind as usize].nulls.clone();
-                Arc::new(StructArray::new(fields.clone(), columns, nulls))
-            }
-        }
+        self.rows
+            .column(output, |kind, leaf, data_type| self.leaf(kind, leaf, data_type))
     }
 
     fn leaf(&self, kind: EventKind, leaf: Leaf, data_type: &DataType) -> ArrayRef {
         let generator = self.generator;
-        let of_kind = &self.by_kind[kind as usize];
+        let rows = &self.rows;
         match leaf {
-            Leaf::DateTime => self.times(of_kind, data_type, |event| generator.timestamp(event.number)),
-            Leaf::Expires => self.times(of_kind, data_type, |event| generator.expires(event)),
-            Leaf::PersonId => self.numbers(of_kind, |event| generator.person_id(event)),
-            Leaf::AuctionId => self.numbers(of_kind, |event| generator.auction_id(event)),
-            Leaf::Seller => self.numbers(of_kind, |event| generator.seller(event)),
-            Leaf::Category => self.numbers(of_kind, |event| generator.category(event)),
-            Leaf::InitialBid => self.numbers(of_kind, |event| generator.price(event, Draw::InitialBid)),
-            Leaf::Reserve => self.numbers(of_kind, |event| {
+            Leaf::DateTime => rows.times(kind, data_type, |event| generator.timestamp(event.number)),
+            Leaf::Expires => rows.times(kind, data_type, |event| generator.expires(event)),
+            Leaf::PersonId => rows.numbers(kind, |event| generator.person_id(event)),
+            Leaf::AuctionId => rows.numbers(kind, |event| generator.auction_id(event)),
+            Leaf::Seller => rows.numbers(kind, |event| generator.seller(event)),
+            Leaf::Category => rows.numbers(kind, |event| generator.category(event)),
+            Leaf::InitialBid => rows.numbers(kind, |event| generator.price(event, Draw::InitialBid)),
+            Leaf::Reserve => rows.numbers(kind, |event| {
                 generator.price(event, Draw::InitialBid) + generator.price(event, Draw::Reserve)
             }),
-            Leaf::BidAuction => self.numbers(of_kind, |event| generator.bid_auction(event)),
-            Leaf::Bidder => self.numbers(of_kind, |event| generator.bidder(event)),
-            Leaf::Price => self.numbers(of_kind, |event| generator.price(event, Draw::Price)),
-            Leaf::Channel => self.texts(of_kind, 10, |event, out| {
+            Leaf::BidAuction => rows.numbers(kind, |event| generator.bid_auction(event)),
+            Leaf::Bidder => rows.numbers(kind, |event| generator.bidder(event)),
+            Leaf::Price => rows.numbers(kind, |event| generator.price(event, Draw::Price)),
+            Leaf::Channel => rows.texts(kind, 10, |event, out| {
                 out.extend_from_slice(generator.channel(event).0.as_bytes());
             }),
-            Leaf::Url => self.texts(of_kind, 80, |event, out| {
+            Leaf::Url => rows.texts(kind, 80, |event, out| {
                 out.extend_from_slice(generator.channel(event).1.as_bytes());
             }),
             Leaf::BidExtra => {
                 let average = generator.config.bid_size;
                 // 4 numbers of 8 bytes; the texts aren't counted there.
-                self.texts(of_kind, average as usize, |event, out| {
+                rows.texts(kind, average as usize, |event, out| {
                     generator.write_extra(out, event, 32, average);
                 })
             }
             Leaf::PersonExtra => {
                 let average = generator.config.person_size;
-                self.texts(of_kind, average as usize, |event, out| {
+                rows.texts(kind, average as usize, |event, out| {
                     let begin = out.len();
                     write_name(generator, event, out);
                     write_email(generator, event, out);
@@ -331,7 +281,7 @@ impl<'a> Events<'a> {
             }
             Leaf::AuctionExtra => {
                 let average = generator.config.auction_size;
-                self.texts(of_kind, average as usize, |event, out| {
+                rows.texts(kind, average as usize, |event, out| {
                     let begin = out.len();
                     write_item_name(generator, event, out);
                     write_description(generator, event, out);
@@ -340,74 +290,18 @@ impl<'a> Events<'a> {
                     generator.write_extra(out, event, size, average);
                 })
             }
-            Leaf::PersonName => self.texts(of_kind, 13, |event, out| write_name(generator, event, out)),
-            Leaf::Email => self.texts(of_kind, 14, |event, out| write_email(generator, event, out)),
-            Leaf::CreditCard => {
-                self.texts(of_kind, 19, |event, out| write_credit_card(generator, event, out))
-            }
-            Leaf::City => self.texts(of_kind, 13, |event, out| {
+            Leaf::PersonName => rows.texts(kind, 13, |event, out| write_name(generator, event, out)),
+            Leaf::Email => rows.texts(kind, 14, |event, out| write_email(generator, event, out)),
+            Leaf::CreditCard => rows.texts(kind, 19, |event, out| write_credit_card(generator, event, out)),
+            Leaf::City => rows.texts(kind, 13, |event, out| {
                 out.extend_from_slice(city(generator, event).as_bytes());
             }),
-            Leaf::State => self.texts(of_kind, 2, |event, out| {
+            Leaf::State => rows.texts(kind, 2, |event, out| {
                 let mut random = generator.random(event, Draw::State);
                 out.extend_from_slice(pick(&US_STATES, &mut random).as_bytes());
             }),
-            Leaf::ItemName => self.texts(of_kind, 12, |event, out| write_item_name(generator, event, out)),
-            Leaf::Description => {
-                self.texts(of_kind, 52, |event, out| write_description(generator, event, out))
-            }
-        }
-    }
-
-    fn values(&self, of_kind: &OfKind, make: impl Fn(&Event) -> i64) -> Vec<i64> {
-        if of_kind.nulls.is_none() {
-            return of_kind.events.iter().map(|(_, event)| make(event)).collect();
-        }
-        let mut values = vec![0; self.rows];
-        for (row, event) in &of_kind.events {
-            values[*row as usize] = make(event);
-        }
-        values
-    }
-
-    fn numbers(&self, of_kind: &OfKind, make: impl Fn(&Event) -> i64) -> ArrayRef {
-        let values = self.values(of_kind, make);
-        Arc::new(Int64Array::new(values.into(), of_kind.nulls.clone()))
-    }
-
-    fn times(&self, of_kind: &OfKind, data_type: &DataType, make: impl Fn(&Event) -> i64) -> ArrayRef {
-        let nulls = of_kind.nulls.clone();
-        match data_type.to_arrow() {
-            Arrow::Timestamp(TimeUnit::Microsecond, _) => {
-                let values = self.values(of_kind, |event| make(event).saturating_mul(1_000));
-                Arc::new(TimestampMicrosecondArray::new(values.into(), nulls))
-            }
-            Arrow::Timestamp(TimeUnit::Nanosecond, _) => {
-                let values = self.values(of_kind, |event| make(event).saturating_mul(1_000_000));
-                Arc::new(TimestampNanosecondArray::new(values.into(), nulls))
-            }
-            _ => {
-                let values = self.values(of_kind, make);
-                Arc::new(TimestampMillisecondArray::new(values.into(), nulls))
-            }
-        }
-    }
-
-    fn texts(&self, of_kind: &OfKind, about: usize, mut write: impl FnMut(&Event, &mut Vec<u8>)) -> ArrayRef {
-        let mut bytes = Vec::with_capacity(of_kind.events.len() * about);
-        let mut offsets: Vec<i32> = Vec::with_capacity(self.rows + 1);
-        offsets.push(0);
-        for (row, event) in &of_kind.events {
-            // Rows of other kinds before it are empty.
-            offsets.resize(*row as usize + 1, bytes.len() as i32);
-            write(event, &mut bytes);
-            offsets.push(bytes.len() as i32);
-        }
-        offsets.resize(self.rows + 1, bytes.len() as i32);
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        match StringArray::try_new(offsets, Buffer::from_vec(bytes), of_kind.nulls.clone()) {
-            Ok(texts) => Arc::new(texts),
-            Err(_) => arrow::array::new_null_array(&Arrow::Utf8, self.rows),
+            Leaf::ItemName => rows.texts(kind, 12, |event, out| write_item_name(generator, event, out)),
+            Leaf::Description => rows.texts(kind, 52, |event, out| write_description(generator, event, out)),
         }
     }
 }

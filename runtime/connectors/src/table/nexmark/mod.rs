@@ -6,6 +6,8 @@
 //!   events in blocks, blocks in turns over 1024 lanes, lanes over the subtasks: all subtasks go along one line of time
 //! ```
 //!
+//! With `recorded.path` events come from files that [`recorded::record`] wrote.
+//!
 //! Where it differs from the reference: every run with the same `seed` gives the same events, whatever the parallelism (there each
 //! subtask has its own random events and its own line of time); with a `seed` times begin at 2015-07-15 00:00:00 and not now.
 
@@ -13,6 +15,8 @@ mod config;
 mod events;
 mod fields;
 mod reader;
+pub mod recorded;
+mod rows;
 
 use std::sync::Arc;
 
@@ -23,16 +27,19 @@ use self::config::NexmarkConfig;
 use self::events::EventKind;
 use self::fields::{Output, check_columns, output_of};
 use self::reader::NexmarkSource;
+use self::recorded::RecordedSource;
 use super::insert_only_source;
 use crate::Source;
 
 pub(crate) fn source_abilities(table: &CatalogTable) -> Result<SourceAbilities, ConnectorProblem> {
     let config = NexmarkConfig::read(table)?;
     check_columns(table)?;
+    let is_recorded = config.recorded.is_some();
+    let ends = config.events < u64::MAX && !config.keep_alive;
     Ok(SourceAbilities {
         filters: true,
-        limit: true,
-        ..insert_only_source(config.events < u64::MAX && !config.keep_alive)
+        limit: !is_recorded,
+        ..insert_only_source(is_recorded || ends)
     })
 }
 
@@ -44,6 +51,10 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
     // With a filter, more events than rows may be needed.
     if let (Some(limit), true) = (spec.limit, spec.filters.is_empty()) {
         config.events = config.events.min(limit);
+    }
+    if let Some(folder) = config.recorded {
+        let schema = output.to_arrow();
+        return Ok(Arc::new(RecordedSource::new(folder, outputs, kinds, schema)));
     }
     Ok(Arc::new(NexmarkSource::new(
         config,

@@ -27,7 +27,7 @@ fn row(fields: &[(&str, DataType)]) -> DataType {
     DataType::nullable(TypeRoot::Row(fields.iter().map(field).collect()))
 }
 
-fn nexmark(options: &[(&str, &str)]) -> CatalogTable {
+pub(super) fn nexmark(options: &[(&str, &str)]) -> CatalogTable {
     let text = DataType::string;
     let mut all = vec![("connector", "nexmark"), ("seed", "7")];
     all.extend(options);
