@@ -146,6 +146,7 @@ fn main() -> Outcome<()> {
     let folder = LocalFolder::of_process(base.path())?;
     for (name, memory_bytes) in [("disk, all fits", 2 * bytes), ("disk, a tenth fits", bytes / 10)] {
         let settings = StateSettings {
+            exact_columns: false,
             memory_bytes,
             disk: Some(DiskSettings::new(Arc::clone(&folder), memory_bytes)),
             scratch: None,

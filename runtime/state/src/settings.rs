@@ -15,6 +15,8 @@ pub struct StateSettings {
     pub disk: Option<DiskSettings>,
     /// Without `disk`: where a full snapshot is put of which memory has no room for a copy.
     pub scratch: Option<Scratch>,
+    /// Whether restored tables and their columns must be those that the operator has: else columns may be added, widened and left out.
+    pub exact_columns: bool,
 }
 
 /// Settings of state that may be larger than memory.
@@ -73,6 +75,7 @@ impl StateSettings {
     /// In memory only, at most so many bytes.
     pub fn in_memory(memory_bytes: usize) -> Self {
         Self {
+            exact_columns: false,
             memory_bytes,
             disk: None,
             scratch: None,

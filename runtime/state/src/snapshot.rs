@@ -18,6 +18,7 @@ use thalweg_types::{Classify, FailureClass};
 
 use crate::disk::delta::Deltas;
 use crate::disk::view::StoreView;
+use crate::table::ACCESSED_COLUMN;
 
 /// Names of the columns before the key columns.
 pub const KEY_GROUP_COLUMN: &str = "$key_group";
@@ -199,6 +200,45 @@ impl TableDescriptor {
     /// Whether the rows of both have the same columns.
     pub fn has_columns_of(&self, other: &Self) -> bool {
         self.key == other.key && self.sub_key == other.sub_key && self.value == other.value
+    }
+
+    /// [`StateError::Incompatible`] that names the first column of values that only one of both has, or that has another type.
+    /// Time-to-live may differ.
+    pub(crate) fn check_same_columns(&self, wanted: &Self) -> Result<(), StateError> {
+        let refused = |message: String| {
+            Err(StateError::Incompatible {
+                state: wanted.name.clone(),
+                message,
+            })
+        };
+        let is_value = |field: &&FieldRef| field.name() != ACCESSED_COLUMN;
+        let in_both = |table: &Self, name: &str| table.value.iter().any(|field| field.name() == name);
+        if let Some(gone) = self
+            .value
+            .iter()
+            .filter(is_value)
+            .find(|field| !in_both(wanted, field.name()))
+        {
+            return refused(format!(
+                "column {:?} was stored and is not there any more",
+                gone.name()
+            ));
+        }
+        for field in wanted.value.iter().filter(is_value) {
+            match self.value.iter().find(|stored| stored.name() == field.name()) {
+                None => return refused(format!("column {:?} was not stored", field.name())),
+                Some(stored) if stored.data_type() != field.data_type() => {
+                    return refused(format!(
+                        "column {:?} was stored as {} and is {} now",
+                        field.name(),
+                        stored.data_type(),
+                        field.data_type()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Values are nullable there: a deleted row has none.

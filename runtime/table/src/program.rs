@@ -25,7 +25,7 @@ use thalweg_proto::graph::v1::{
     ChainingStrategy, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
 };
 use thalweg_task::{JobProgram, NodeFactory, OperatorFactory};
-use thalweg_types::config::Configuration;
+use thalweg_types::config::{ConfigError, Configuration, options};
 use thalweg_types::{Classify, FailureClass};
 
 use crate::collect::{self, CollectSink, Collector};
@@ -51,13 +51,18 @@ pub enum TableError {
     /// What the graph's own checks found.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// A key of the configuration.
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
 }
 
 impl Classify for TableError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Malformed(_) => FailureClass::Bug,
-            Self::Connector { .. } | Self::Values(_) | Self::Graph(_) => FailureClass::Fatal,
+            Self::Connector { .. } | Self::Values(_) | Self::Graph(_) | Self::Configuration(_) => {
+                FailureClass::Fatal
+            }
         }
     }
 }
@@ -178,7 +183,9 @@ impl Builder {
                 });
                 let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
                 let kind = node.name.split('(').next().unwrap_or_default().to_owned();
-                let factory = operator_factory(spec.clone(), inputs, node.schema.clone(), Arc::clone(env));
+                let may_change = configuration.get(&options::TABLE_STATE_CHANGED_COLUMNS)?;
+                let (spec, output) = (spec.clone(), node.schema.clone());
+                let factory = operator_factory(spec, inputs, output, Arc::clone(env), !may_change);
                 Ok((NodeKind::Operator, kind, NodeFactory::Operator(factory)))
             }
         }
@@ -241,8 +248,10 @@ fn operator_factory(
     inputs: Vec<Schema>,
     output: Schema,
     env: Arc<EvaluationEnv>,
+    exact_columns: bool,
 ) -> OperatorFactory {
-    Arc::new(move |context: OperatorContext| {
+    Arc::new(move |mut context: OperatorContext| {
+        Arc::make_mut(&mut context.state).exact_columns = exact_columns;
         let operator = SqlOperator {
             spec: &spec,
             inputs: &inputs,

@@ -93,6 +93,7 @@ pub(crate) fn assemble(
             }
         };
         let mut assembled = Node::new(name, body, node.inputs, operator.clone(), restored.runs);
+        assembled.gives_all = restored.state.columns_changed;
         assembled.operator_id = node.operator_id.to_string();
         assembled.children.clone_from(&node.children);
         let leaving = node

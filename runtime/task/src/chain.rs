@@ -95,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) counters: Arc<OperatorCounters>,
     /// The state files that its checkpoints go on with.
     pub(crate) runs: SubtaskChain,
+    /// Its state was restored with other columns, so that it gives it whole or not at all.
+    pub(crate) gives_all: bool,
     inbox: Option<Delivery>,
     drain: Drain,
     /// A batch of the main output that waits for the side outputs of the same call.
@@ -125,6 +127,7 @@ impl Node {
             outputs: Vec::new(),
             counters,
             runs,
+            gives_all: false,
             inbox: None,
             drain: Drain::Done,
             held: None,

@@ -40,6 +40,7 @@ impl DiskFolder {
             memory_bytes,
             scratch: disk.is_none().then(|| scratch.clone()),
             disk,
+            exact_columns: false,
         })
     }
 }

@@ -206,12 +206,16 @@ fn stored<T: Record>(name: &str, value: &T) -> RestoredState {
 }
 
 fn state() -> KeyedState {
+    state_with(StateSettings::default())
+}
+
+fn state_with(settings: StateSettings) -> KeyedState {
     KeyedState::new(KeyedStateConfig {
         operator: "Test".into(),
         key: vec![field("user", DataType::Int64, false)],
         key_groups: KeyGroupRange { start: 0, end: 127 },
         max_parallelism: 128,
-        settings: Arc::new(StateSettings::default()),
+        settings: Arc::new(settings),
     })
     .unwrap()
 }
@@ -280,6 +284,37 @@ fn a_forbidden_change_fails_the_restore_and_a_state_that_is_gone_is_left_alone()
     let mut restored = stored("total", &(5_i64, 6_i32));
     renamed.restore(&mut restored, 0).unwrap();
     assert_eq!((renamed.key_count(), restored.tables.len()), (0, 1));
+}
+
+#[test]
+fn where_columns_must_be_the_stored_ones_every_other_is_refused_by_name_but_time_to_live_may_come() {
+    let exact = || {
+        state_with(StateSettings {
+            exact_columns: true,
+            ..StateSettings::default()
+        })
+    };
+    let restore = |state: &mut KeyedState| state.restore(&mut stored("total", &(5_i64, 6_i32)), 0);
+    let refusal = |mut state: KeyedState| restore(&mut state).unwrap_err().to_string();
+
+    let mut same = exact();
+    let ttl = StateTtl::new(Duration::from_millis(10));
+    same.register_value::<(i64, i32)>("total", Some(ttl)).unwrap();
+    restore(&mut same).unwrap();
+
+    let mut more = exact();
+    more.register_value::<(i64, i32, Option<i64>)>("total", None)
+        .unwrap();
+    assert!(refusal(more).contains("state \"total\": column \"f2\" was not stored"));
+    let mut fewer = exact();
+    fewer.register_value::<(i64,)>("total", None).unwrap();
+    assert!(refusal(fewer).contains("column \"f1\" was stored and is not there any more"));
+    let mut wider = exact();
+    wider.register_value::<(i64, i64)>("total", None).unwrap();
+    assert!(refusal(wider).contains("column \"f1\" was stored as Int32 and is Int64 now"));
+    assert!(
+        refusal(exact()).contains("state \"total\": it was stored and the operator has no such state now")
+    );
 }
 
 #[test]

@@ -94,10 +94,23 @@ impl KeyedState {
             let Some(table) = state.take_table(&descriptor.name) else {
                 continue;
             };
+            if self.config.settings.exact_columns {
+                table.descriptor.check_same_columns(&descriptor)?;
+            }
             if !table.descriptor.has_columns_of(&descriptor) {
                 self.full_for.get_or_insert_with(|| descriptor.name.clone());
             }
             sources.push(Source::new(place, &descriptor, table)?);
+        }
+        if let Some(left) = state
+            .tables
+            .first()
+            .filter(|_| self.config.settings.exact_columns)
+        {
+            return Err(StateError::Incompatible {
+                state: left.descriptor.name.clone(),
+                message: "it was stored and the operator has no such state now".to_owned(),
+            });
         }
         match self.disk {
             Some(_) => self.restore_by_key(sources, now_ms)?,

@@ -55,7 +55,7 @@ impl Chain {
                 Body::Source => source_snapshot(&node.name, source.unwrap_or_default())?,
                 Body::Operator(operator) => operator.snapshot(SnapshotRequest {
                     checkpoint_id: barrier.id,
-                    full: ticket.full() && extent == Extent::All,
+                    full: ticket.full() && (extent == Extent::All || node.gives_all),
                 })?,
                 Body::Sink(sink) => sink.snapshot(barrier.id)?,
             };

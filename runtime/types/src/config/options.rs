@@ -269,6 +269,9 @@ options! {
     section "SQL" {
         /// The session's time zone, for TIMESTAMP_LTZ: an IANA name as Europe/Berlin, an offset as GMT+02:00, or default = that of the machine.
         TABLE_LOCAL_TIME_ZONE: String = "table.local-time-zone", Some("default");
+        /// Whether an edited script may go on from state that has other columns: rows from before have NULL, 0 or an empty value in new ones. Else the restore is refused
+        /// and says which operator's column it is.
+        TABLE_STATE_CHANGED_COLUMNS: bool = "thalweg.table.state.changed-columns", Some("false");
         /// How long state is kept that is not used; 0 = for ever.
         TABLE_STATE_TTL: Duration = "table.exec.state.ttl", Some("0 ms");
         /// Whether updates are folded before they are emitted. Unset: those of one batch are, at no cost in delay; true: those of mini-batch.allow-latency, too; false: each row

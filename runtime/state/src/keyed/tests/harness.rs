@@ -150,6 +150,7 @@ impl Disk {
     /// State whose rows go to disk when it is larger than `resident_bytes` in memory.
     pub(super) fn settings(&self, memory_bytes: usize, resident_bytes: usize) -> StateSettings {
         StateSettings {
+            exact_columns: false,
             memory_bytes,
             disk: Some(DiskSettings {
                 folder: Arc::clone(&self.folder),
