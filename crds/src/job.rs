@@ -3,18 +3,33 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A packaged job and how it is to run.
+/// The longest inline script. With `config.yaml` it has to fit into a ConfigMap, whose limit is 1 MiB.
+pub const SQL_MAX_LENGTH: usize = 256 << 10;
+
+/// A packaged job or a SQL script, and how it is to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!has(self.savepointRedeployNonce) || has(self.initialSavepointPath)",
-    "message": "savepointRedeployNonce needs initialSavepointPath: the job starts anew from it",
-    "fieldPath": ".savepointRedeployNonce"
-}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.savepointRedeployNonce) || has(self.initialSavepointPath)",
+        "message": "savepointRedeployNonce needs initialSavepointPath: the job starts anew from it",
+        "fieldPath": ".savepointRedeployNonce"
+    },
+    {
+        "rule": "has(self.__package__) != has(self.sql)",
+        "message": "exactly one of package and sql says what the job is",
+        "fieldPath": ".package"
+    }
+]))]
 pub struct JobSpec {
-    /// The job package.
-    pub package: Package,
-    /// Arguments of the package's `main`.
+    /// The job package. This or `sql`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Package>,
+    /// A SQL script, whose INSERTs run as one job. This or `package`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = SQL_MAX_LENGTH))]
+    pub sql: Option<String>,
+    /// Arguments of the package's `main`. Of a script: `-D`, then `key=value`, for each of its variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub args: Vec<String>,
@@ -78,7 +93,8 @@ impl JobSpec {
     }
 ]))]
 pub struct Package {
-    /// `local://` (a path in the image), `file://`, `s3://`, or `https://` with a sha256.
+    /// `local://` (a path in the image), `file://`, `s3://`, or `https://` with a sha256. A folder or archive with a `job.yaml`, or a SQL
+    /// script that ends in `.sql`.
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
     /// SHA-256 of the package's bytes: 64 hex digits.

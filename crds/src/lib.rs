@@ -35,7 +35,7 @@ pub mod status;
 
 pub use application::{FlinkApplication, FlinkApplicationSpec};
 pub use cluster::{ClusterFields, ImagePullPolicy, IngressSpec, ProcessSpec, Resource};
-pub use job::{JobSpec, JobStateSpec, Package, UpgradeMode};
+pub use job::{JobSpec, JobStateSpec, Package, SQL_MAX_LENGTH, UpgradeMode};
 pub use job_snapshots::{PendingSnapshot, RequestedSnapshots, Savepoint, SavepointInfo};
 pub use session::{FlinkSession, FlinkSessionSpec};
 pub use session_job::{FlinkSessionJob, FlinkSessionJobSpec};

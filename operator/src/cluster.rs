@@ -86,8 +86,12 @@ pub(crate) struct Process {
 /// An application's job.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Job {
+    /// Empty of a script.
     pub(crate) package_uri: String,
     pub(crate) package_sha256: Option<String>,
+    /// A script, in place of a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sql: Option<String>,
     pub(crate) args: Vec<String>,
     pub(crate) parallelism: Option<u32>,
     #[serde(skip)]

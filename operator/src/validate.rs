@@ -22,8 +22,8 @@ use serde_json::Value;
 use thalweg_crds::configuration::flatten;
 use thalweg_crds::memory::parse_bytes;
 use thalweg_crds::{
-    ClusterFields, ClusterStatus, JobSpec, NAME_MAX_LENGTH, PARALLELISM_MAX, ProcessSpec, REPLICAS_MAX,
-    UpgradeMode,
+    ClusterFields, ClusterStatus, JobSpec, NAME_MAX_LENGTH, PARALLELISM_MAX, Package, ProcessSpec,
+    REPLICAS_MAX, SQL_MAX_LENGTH, UpgradeMode,
 };
 
 use crate::cluster::{Cluster, ClusterKind, Job, Process};
@@ -428,7 +428,7 @@ fn size(path: &str, text: &str, problems: &mut Problems) -> Option<u64> {
 }
 
 fn job(spec: &JobSpec, configuration: &BTreeMap<String, String>, problems: &mut Problems) -> Job {
-    check_package(spec, problems);
+    check_what(spec, problems);
     let upgrade_mode = spec.upgrade_mode.unwrap_or_default();
     check_upgrade_mode(upgrade_mode, configuration, problems);
     let initial_savepoint_path = spec
@@ -452,9 +452,11 @@ fn job(spec: &JobSpec, configuration: &BTreeMap<String, String>, problems: &mut 
         );
     }
     let policy = snapshot_policy(spec, configuration, problems);
+    let package = spec.package.as_ref();
     Job {
-        package_uri: spec.package.uri.clone(),
-        package_sha256: spec.package.sha256.clone(),
+        package_uri: package.map(|package| package.uri.clone()).unwrap_or_default(),
+        package_sha256: package.and_then(|package| package.sha256.clone()),
+        sql: spec.sql.clone(),
         args: spec.args.clone(),
         parallelism: spec.parallelism.and_then(|number| u32::try_from(number).ok()),
         suspended: spec.suspended(),
@@ -539,8 +541,30 @@ fn check_upgrade_mode(mode: UpgradeMode, configuration: &BTreeMap<String, String
     }
 }
 
-fn check_package(spec: &JobSpec, problems: &mut Problems) {
-    let uri = &spec.package.uri;
+/// What the job is.
+fn check_what(spec: &JobSpec, problems: &mut Problems) {
+    match (&spec.package, &spec.sql) {
+        (Some(package), None) => check_package(package, problems),
+        (None, Some(sql)) if sql.trim().is_empty() => problems.add("spec.job.sql", "is empty; write a script"),
+        (None, Some(sql)) if sql.len() > SQL_MAX_LENGTH => problems.add(
+            "spec.job.sql",
+            format!(
+                "has {} bytes, more than {SQL_MAX_LENGTH}; put the script where spec.job.package.uri reaches it, as a file that \
+                 ends in .sql",
+                sql.len()
+            ),
+        ),
+        (None, Some(_)) => {}
+        (Some(_), Some(_)) => problems.add(
+            "spec.job",
+            "has package and sql, each of which says what the job is; remove one",
+        ),
+        (None, None) => problems.add("spec.job", "has neither package nor sql; one of them says what the job is"),
+    }
+}
+
+fn check_package(package: &Package, problems: &mut Problems) {
+    let uri = &package.uri;
     let known = ["local://", "file://", "s3://", "https://"];
     if !known
         .iter()
@@ -551,7 +575,7 @@ fn check_package(spec: &JobSpec, problems: &mut Problems) {
             format!("{uri:?} must begin with local:// (in the image), file://, s3:// or https://"),
         );
     }
-    match spec.package.sha256.as_deref() {
+    match package.sha256.as_deref() {
         None if uri.starts_with("https://") => {
             problems.add(
                 "spec.job.package.sha256",

@@ -1,5 +1,6 @@
 //! The command line. Verbs and `-D` are Flink's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Runs a SQL script here, in this process, until its jobs have ended.
     Sql(SqlArguments),
+    /// A script as the program of a job; the engine starts it.
+    #[command(hide = true)]
+    SqlJob(SqlJobArguments),
     /// Prints the job graph of a package.
     Info(PackageArguments),
     /// Lists a cluster's jobs.
@@ -67,7 +71,34 @@ pub(crate) enum StateCommand {
     Export(ExportArguments),
 }
 
+impl PackageArguments {
+    /// Whether it is a bare script, whose variables `-D` may give.
+    pub(crate) fn is_script(&self) -> bool {
+        self.package.ends_with(".sql")
+    }
+
+    /// With variables of a script among its arguments.
+    #[must_use]
+    pub(crate) fn with_variables(mut self, variables: BTreeMap<String, String>) -> Self {
+        let definitions = variables
+            .into_iter()
+            .map(|(key, value)| format!("-D{key}={value}"));
+        self.arguments.extend(definitions);
+        self
+    }
+}
+
 impl Command {
+    /// Whether `-D` may say something that is no configuration: a script's variables.
+    pub(crate) fn takes_variables(&self) -> bool {
+        match self {
+            Self::Sql(_) => true,
+            Self::Run(arguments) => arguments.package.is_script(),
+            Self::Info(package) => package.is_script(),
+            _ => false,
+        }
+    }
+
     /// Whether it is a long-running process whose log is its output.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Jobmanager(_) | Self::Taskmanager(_))
@@ -114,12 +145,12 @@ pub(crate) struct TaskManagerArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PackageArguments {
-    /// A folder or archive with job.yaml.
+    /// A folder or archive with job.yaml, or a SQL script that ends in .sql.
     pub(crate) package: String,
     /// Default parallelism of the job.
     #[arg(short, long)]
     pub(crate) parallelism: Option<u32>,
-    /// For the job's main.
+    /// For the job's main; a script takes -D KEY=VALUE, which are its variables.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
 }
@@ -132,6 +163,15 @@ pub(crate) struct SqlArguments {
     /// A script that is run before it: SET, CREATE.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlJobArguments {
+    /// The script.
+    pub(crate) script: PathBuf,
+    /// The job's arguments: -D KEY=VALUE.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ const RPC_ADDRESS_VARIABLE: &str = "JOB_MANAGER_RPC_ADDRESS";
 /// Loads and checks it; notes on keys without meaning here go to the log.
 pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configuration> {
     let mut configuration = from_folder(options)?;
-    for (key, value) in definitions(options)? {
+    for (key, value) in definitions(&options.define)? {
         configuration.set(key, value);
     }
     checked(configuration)
@@ -25,25 +25,34 @@ pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configurati
 pub(crate) fn load_with_variables(
     options: &ConfigurationOptions,
 ) -> anyhow::Result<(Configuration, BTreeMap<String, String>)> {
-    let mut configuration = from_folder(options)?;
-    let variables: BTreeMap<String, String> = definitions(options)?.into_iter().collect();
-    for (key, value) in &variables {
-        let alone = Configuration::from_map([(key.clone(), value.clone())]);
-        if !matches!(alone.check(), Err(ConfigError::UnknownKey { .. })) {
-            configuration.set(key, value);
-        }
-    }
+    let variables: BTreeMap<String, String> = definitions(&options.define)?.into_iter().collect();
+    let configuration = from_folder(options)?.merged_with(&known(&variables));
     Ok((checked(configuration)?, variables))
 }
 
-fn definitions(options: &ConfigurationOptions) -> anyhow::Result<Vec<(String, String)>> {
-    let definitions = options
-        .define
-        .iter()
-        .map(|definition| match definition.split_once('=') {
-            Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-            None => bail!("-D {definition}: KEY=VALUE is expected"),
-        });
+/// Those whose key is one of the configuration.
+pub(crate) fn known(variables: &BTreeMap<String, String>) -> Configuration {
+    let entries = variables.clone().into_iter();
+    Configuration::from_map(entries.filter(|(key, value)| is_known(key, value)))
+}
+
+/// The others.
+pub(crate) fn unknown(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    variables.retain(|key, value| !is_known(key, value));
+    variables
+}
+
+fn is_known(key: &str, value: &str) -> bool {
+    let alone = Configuration::from_map([(key.to_owned(), value.to_owned())]);
+    !matches!(alone.check(), Err(ConfigError::UnknownKey { .. }))
+}
+
+/// Of `KEY=VALUE`, as `-D` takes it.
+pub(crate) fn definitions(defined: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let definitions = defined.iter().map(|definition| match definition.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        None => bail!("-D {definition}: KEY=VALUE is expected"),
+    });
     definitions.collect()
 }
 

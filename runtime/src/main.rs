@@ -20,10 +20,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use thalweg_api::alloc::CountingAllocator;
+
 use crate::cli::{Cli, Command, StateCommand};
+
+/// The worker of a script's job keeps to its budget as those of packaged programs do.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It has the environment of a job's program, and neither configuration nor log of its own.
+    if let Command::SqlJob(arguments) = &cli.command {
+        return commands::sql_job::run(arguments);
+    }
     logging::start(cli.command.is_service());
     match run(cli) {
         Ok(code) => code,
@@ -35,18 +45,25 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let (configuration, variables) = match cli.command {
-        Command::Sql(_) => conf::load_with_variables(&cli.options)?,
-        _ => (conf::load(&cli.options)?, BTreeMap::new()),
+    let (configuration, variables) = match cli.command.takes_variables() {
+        true => conf::load_with_variables(&cli.options)?,
+        false => (conf::load(&cli.options)?, BTreeMap::new()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Jobmanager(arguments) => commands::jobmanager::run(configuration, arguments).await,
             Command::Taskmanager(arguments) => commands::taskmanager::run(configuration, arguments).await,
-            Command::Run(arguments) => commands::run::run(configuration, arguments).await,
+            Command::Run(mut arguments) => {
+                arguments.package = arguments.package.with_variables(conf::unknown(variables));
+                commands::run::run(configuration, arguments).await
+            }
             Command::Sql(arguments) => commands::sql::run(configuration, &variables, &arguments).await,
-            Command::Info(arguments) => commands::info::run(configuration, arguments).await,
+            Command::SqlJob(arguments) => Ok(commands::sql_job::run(&arguments)),
+            Command::Info(package) => {
+                let package = package.with_variables(conf::unknown(variables));
+                commands::info::run(configuration, package).await
+            }
             Command::List(client) => commands::client::list(&client).await,
             Command::Cancel(job) => commands::client::cancel(&job.job_id, &job.client).await,
             Command::Checkpoint(arguments) => commands::snapshots::checkpoint(&arguments).await,

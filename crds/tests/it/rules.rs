@@ -92,6 +92,22 @@ fn a_package_of_an_unknown_scheme_is_refused() {
 }
 
 #[test]
+fn a_job_is_a_package_or_a_script() {
+    let of = |job: Value| json!({"metadata": {"name": "a"}, "spec": {"job": job}});
+    let script = of(json!({"sql": "INSERT INTO a SELECT 1"}));
+    assert_eq!(refusals("FlinkApplication", &script, None), Vec::<String>::new());
+    let package = json!({"uri": "local:///p"});
+    for job in [json!({}), json!({"sql": "x", "package": package})] {
+        assert_refused(
+            "FlinkApplication",
+            &of(job),
+            None,
+            "exactly one of package and sql",
+        );
+    }
+}
+
+#[test]
 fn a_package_by_https_needs_its_sha256() {
     let uri = "https://example.com/p.tar.gz";
     assert_refused(

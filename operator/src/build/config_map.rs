@@ -1,4 +1,4 @@
-//! The ConfigMap with `config.yaml`.
+//! The ConfigMap with `config.yaml`, and the application's script if it is inline.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,18 @@ use crate::names;
 pub(crate) const RETENTION_KEY: &str = "execution.checkpointing.externalized-checkpoint-retention";
 /// Name of the file.
 pub(super) const FILE: &str = "config.yaml";
+/// Name of an inline script's file.
+pub(super) const SCRIPT: &str = "job.sql";
 
 /// `config.yaml` in Flink's flat form; what follows from the resource wins over the user's configuration.
 pub(crate) fn config_map(cluster: &Cluster) -> Result<ConfigMap, serde_yaml::Error> {
     let yaml = serde_yaml::to_string(&effective(cluster))?;
+    let script = cluster.job.as_ref().and_then(|job| job.sql.clone());
+    let script = script.map(|sql| (SCRIPT.to_owned(), sql));
+    let files = [(FILE.to_owned(), yaml)].into_iter().chain(script);
     Ok(ConfigMap {
         metadata: metadata(cluster, names::config(&cluster.name)),
-        data: Some(BTreeMap::from([(FILE.into(), yaml)])),
+        data: Some(files.collect()),
         ..ConfigMap::default()
     })
 }

@@ -9,11 +9,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::pod::{self, Parts, literal};
+use super::config_map::SCRIPT;
+use super::pod::{self, CONF_DIR, Parts, literal};
 use super::{METRICS_PORT, REST_PORT, RPC_PORT, metadata, pod_labels};
-use crate::cluster::{Cluster, HighAvailability, Job};
+use crate::cluster::{Cluster, HighAvailability, Job, hash_bytes};
 use crate::names;
 use crate::plan::state::RestoreSource;
+
+const SHA256_BYTES: usize = 32;
 
 /// Recreated rather than rolled, standbys or not: a JobManager of another configuration, or start, refuses to stand by for the
 /// one before it. The tasks go on meanwhile if it is highly available. Its job starts from `restore`.
@@ -104,9 +107,10 @@ fn arguments(job: Option<&Job>, operation_id: &str, restore: Option<&RestoreSour
     let Some(job) = job else { return arguments };
     arguments.push("--application".into());
     let mut option = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
-    option("package", literal(&job.package_uri));
-    if let Some(sha256) = &job.package_sha256 {
-        option("package-sha256", sha256.clone());
+    let (uri, sha256) = package(job);
+    option("package", literal(&uri));
+    if let Some(sha256) = sha256 {
+        option("package-sha256", sha256);
     }
     if let Some(parallelism) = job.parallelism {
         option("parallelism", parallelism.to_string());
@@ -133,6 +137,17 @@ fn arguments(job: Option<&Job>, operation_id: &str, restore: Option<&RestoreSour
     arguments.push("--".into());
     arguments.extend(job.args.iter().map(|argument| literal(argument)));
     arguments
+}
+
+/// Where the package is. An inline script is in the ConfigMap; its hash tells a file that is older or newer than this start.
+fn package(job: &Job) -> (String, Option<String>) {
+    match &job.sql {
+        Some(sql) => (
+            format!("file://{CONF_DIR}/{SCRIPT}"),
+            Some(hash_bytes(sql.as_bytes(), SHA256_BYTES)),
+        ),
+        None => (job.package_uri.clone(), job.package_sha256.clone()),
+    }
 }
 
 fn readiness_probe() -> Probe {

@@ -28,7 +28,8 @@ pub(super) const GRACE_SECONDS: i64 = 10;
 const NODE_GONE_SECONDS: i64 = 30;
 /// Packages, uploads and spilled data; what goes over it evicts the pod with a message.
 const TMP_SIZE_LIMIT: &str = "4Gi";
-const CONF_DIR: &str = "/etc/thalweg";
+/// Where the ConfigMap is mounted.
+pub(super) const CONF_DIR: &str = "/etc/thalweg";
 
 /// Of what outlives a container in its pod: state on the local disk, copies of checkpoints.
 const WORK_DIR: &str = "/var/lib/thalweg";

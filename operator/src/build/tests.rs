@@ -92,6 +92,32 @@ fn the_job_manager_is_told_what_to_restore_and_its_configuration_is_not() {
 }
 
 #[test]
+fn an_inline_script_lies_beside_the_configuration_and_is_known_by_its_hash() {
+    let cluster = cluster(json!({"job": {
+        "package": null, "sql": "INSERT INTO a SELECT '$(HOME)'", "args": ["-D", "topic=bids"],
+    }}));
+    let files = config_map(&cluster).unwrap().data.unwrap();
+    assert_eq!(files["job.sql"], "INSERT INTO a SELECT '$(HOME)'");
+    let deployment = job_manager_json(&cluster);
+    let args = &main_container(&deployment["spec"]["template"]["spec"])["args"];
+    let sum = "e186730ab10f24c8ec9ec9130428f07e8e5e7fb73ffd13d49eb901618e31d16e";
+    let expected = [
+        "jobmanager",
+        "--application",
+        "--package",
+        "file:///etc/thalweg/job.sql",
+        "--package-sha256",
+        sum,
+        "--operation-id",
+        "op-1",
+        "--",
+        "-D",
+        "topic=bids",
+    ];
+    assert_eq!(*args, json!(expected));
+}
+
+#[test]
 fn a_sessions_job_manager_has_no_job() {
     let deployment = job_manager_json(&session_cluster(json!({})));
     assert_eq!(

@@ -310,6 +310,7 @@ async fn submit(
         package: Some(PackageReference {
             uri: spec.package_uri.clone(),
             sha256: spec.package_sha256.clone().unwrap_or_default(),
+            sql: spec.sql.clone().unwrap_or_default(),
         }),
         arguments: spec.args.clone(),
         parallelism: spec.parallelism.unwrap_or(0),

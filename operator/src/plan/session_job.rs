@@ -139,6 +139,7 @@ mod tests {
         Job {
             package_uri: "local:///opt/wc".into(),
             package_sha256: None,
+            sql: None,
             args: Vec::new(),
             parallelism: None,
             suspended,

@@ -264,6 +264,30 @@ fn a_package_needs_a_known_scheme_and_a_true_sha256() {
 }
 
 #[test]
+fn a_job_is_a_package_or_a_script() {
+    let script = json!({"job": {"package": null, "sql": "INSERT INTO a SELECT 1"}});
+    let job = validated(&application(script)).unwrap().job.unwrap();
+    assert_eq!(job.sql.as_deref(), Some("INSERT INTO a SELECT 1"));
+    assert_refused(
+        json!({"job": {"sql": "INSERT INTO a SELECT 1"}}),
+        &["spec.job: has package and sql", "remove one"],
+    );
+    assert_refused(
+        json!({"job": {"package": null}}),
+        &["spec.job: has neither package nor sql"],
+    );
+    assert_refused(
+        json!({"job": {"package": null, "sql": " \n"}}),
+        &["spec.job.sql: is empty"],
+    );
+    let long = "-".repeat(thalweg_crds::SQL_MAX_LENGTH + 1);
+    assert_refused(
+        json!({"job": {"package": null, "sql": long}}),
+        &["spec.job.sql: has 262145 bytes", "ends in .sql"],
+    );
+}
+
+#[test]
 fn the_default_image_is_pinned_and_a_pinned_one_stays() {
     let mut application = application(json!({"image": null}));
     let first = validated(&application).unwrap();

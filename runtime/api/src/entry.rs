@@ -6,7 +6,8 @@
 //!   neither                  main -> execute() -> how to run it, exit code 2
 //! ```
 //!
-//! Standard output is the user's: the graph goes over the socket. Invariant: at most one result is sent.
+//! Standard output is the user's: the graph goes over the socket. The engine's own programs (SQL scripts) come in by the same door:
+//! [`run_main`] around them, [`serve`] or [`refuse`] at their end. Invariant: at most one result is sent.
 
 use std::any::Any;
 use std::env;
@@ -81,7 +82,7 @@ impl<E: Display> MainResult for Result<(), E> {
 }
 
 /// Runs the user's `main`; `#[thalweg_api::main]` calls this. Returns only if `main` did not reach `execute()`.
-pub fn run_main<R: MainResult>(main: fn() -> R) -> ExitCode {
+pub fn run_main<R: MainResult>(main: impl FnOnce() -> R) -> ExitCode {
     FRAMED.store(true, Ordering::Relaxed);
     install_panic_hook();
     if let Err(message) = arm_budget() {
@@ -97,6 +98,22 @@ pub fn run_main<R: MainResult>(main: fn() -> R) -> ExitCode {
             ),
         },
     }
+}
+
+/// Does with a program what the process was started for: hands out its graph, or runs its tasks. Within [`run_main`] only.
+pub fn serve(program: JobProgram) -> ! {
+    run_program(Ok(program))
+}
+
+/// Whether the process is to tell its graph.
+pub fn is_extraction() -> bool {
+    matches!(Mode::of_environment(), Mode::Extraction(_))
+}
+
+/// There is no program: a message of one line, and what explains it in as many as it takes.
+pub fn refuse(message: &str, detail: &str) -> ! {
+    tell(&Mode::of_environment(), message, detail);
+    std::process::exit(1)
 }
 
 /// What `execute()` does with the job.
@@ -170,16 +187,16 @@ fn log_to_stderr() {
 
 /// One line, to the engine if it listens, and the end.
 fn fail(mode: &Mode, message: &str) -> ! {
-    tell(mode, message);
+    tell(mode, message, "");
     std::process::exit(1)
 }
 
 fn report(message: &str, code: u8) -> ExitCode {
-    tell(&Mode::of_environment(), message);
+    tell(&Mode::of_environment(), message, "");
     ExitCode::from(code)
 }
 
-fn tell(mode: &Mode, message: &str) {
+fn tell(mode: &Mode, message: &str, detail: &str) {
     // One line, whatever the message holds.
     let line = message.lines().collect::<Vec<_>>().join(" ");
     complain(&line);
@@ -187,7 +204,7 @@ fn tell(mode: &Mode, message: &str) {
         let failure = proto::Failure {
             class: proto::FailureClass::Fatal.into(),
             message: line,
-            detail: String::new(),
+            detail: detail.to_owned(),
         };
         if let Err(error) = send(path, Outcome::Failure(failure)) {
             complain(&format!("the failure can't be handed out over {path}: {error}"));
@@ -222,6 +239,7 @@ fn install_panic_hook() {
             tell(
                 &Mode::of_environment(),
                 &format!("the program panicked: {}", panic_message(payload)),
+                "",
             );
         }
     }));

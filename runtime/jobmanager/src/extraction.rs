@@ -1,7 +1,7 @@
 //! Running a package's program to get the graph that its `main` builds.
 //!
 //! ```text
-//!   program --execute()--> one length-delimited ExtractionResult --Unix socket--> extract() --> ExtractedJob
+//!   program, or our own with a script --execute()--> one length-delimited ExtractionResult --Unix socket--> extract() --> ExtractedJob
 //!      | stdout, stderr: bounded, into the log; the last lines explain an early end
 //!      | own process group: killed whole when the result is there, or the time is up
 //! ```
@@ -10,6 +10,7 @@
 //! ends within its time limit and leaves no process behind.
 
 mod process;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -19,16 +20,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prost::Message;
-use thalweg_proto::WORKER_PROTOCOL_VERSION;
 use thalweg_proto::control::v1::{ExtractionResult, extraction_result};
 use thalweg_proto::graph::v1::StreamGraph;
+use thalweg_proto::{OWN_PROGRAM, SCRIPT_VERB, WORKER_PROTOCOL_VERSION};
 use thalweg_types::{Classify, Failure, FailureClass};
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::failure::failure_from_proto;
-use crate::package::Package;
+use crate::package::{EntryKind, Package};
 use process::{ProgramEnd, Running};
+pub use session::{ScriptSession, SessionError};
 
 /// A graph larger than this is refused.
 const MAX_RESULT_BYTES: usize = 64 << 20;
@@ -62,6 +64,20 @@ pub struct ExtractionOptions {
     pub memory_bytes: u64,
     /// For the socket; its path must be short (a socket's is at most 107 bytes).
     pub temp_directory: PathBuf,
+    /// What runs scripts.
+    pub script_program: PathBuf,
+}
+
+impl ExtractionOptions {
+    /// Scripts are run by the program of this process.
+    pub fn new(timeout: Duration, memory_bytes: u64, temp_directory: PathBuf) -> Self {
+        Self {
+            timeout,
+            memory_bytes,
+            temp_directory,
+            script_program: OWN_PROGRAM.into(),
+        }
+    }
 }
 
 /// Why a program gave no graph.
@@ -156,13 +172,15 @@ impl ExtractionError {
     }
 }
 
-/// Runs the package's program with these arguments (the manifest's, if there are none) and takes its graph.
+/// Runs the package's program with these arguments (the manifest's, if there are none) and takes its graph. A script's workers
+/// get the `session` that it is planned in, by the environment.
 ///
 /// # Errors
 /// See [`ExtractionError`]; every one is final for this package and these arguments unless it is retryable.
 pub async fn extract(
     package: &Package,
     arguments: &[String],
+    session: &ScriptSession,
     options: &ExtractionOptions,
 ) -> Result<ExtractedJob, ExtractionError> {
     let arguments = if arguments.is_empty() {
@@ -170,12 +188,22 @@ pub async fn extract(
     } else {
         arguments.to_vec()
     };
-    let environment = package.manifest.environment.clone();
+    let entry = &package.manifest.entry;
+    let mut environment = package.manifest.environment.clone();
+    let (path, all_arguments) = match entry.kind {
+        EntryKind::Sql => {
+            environment.extend([session.to_variable()]);
+            let before = [SCRIPT_VERB, &entry.path, "--"].map(str::to_owned);
+            let all = before.into_iter().chain(arguments.clone());
+            (options.script_program.clone(), all.collect())
+        }
+        EntryKind::Native | EntryKind::Other(_) => (package.entry(), arguments.clone()),
+    };
     let program = Program {
-        path: package.entry(),
-        name: package.manifest.entry.path.clone(),
+        path,
+        name: entry.path.clone(),
         folder: package.content(),
-        arguments: arguments.clone(),
+        arguments: all_arguments,
         environment: environment.clone(),
     };
     let result = program.run(options).await?;

@@ -92,11 +92,11 @@ impl JobManager {
             ),
         };
         let (control, control_plane) = control_plane::start(dispatcher, clock, high_availability.clone());
-        let extraction = ExtractionOptions {
-            timeout: settings.extraction_timeout,
-            memory_bytes: settings.extraction_memory,
-            temp_directory: config.temp_directory.clone(),
-        };
+        let extraction = ExtractionOptions::new(
+            settings.extraction_timeout,
+            settings.extraction_memory,
+            config.temp_directory.clone(),
+        );
         let submitter = Arc::new(Submitter::new(
             control.clone(),
             packages.clone(),

@@ -49,9 +49,13 @@ pub(crate) fn manifest() -> String {
 pub(crate) fn package_directory(directory: &Path, script: &str) {
     fs::create_dir_all(directory.join("bin")).unwrap();
     fs::write(directory.join("job.yaml"), manifest()).unwrap();
-    let entry = directory.join("bin/job");
-    fs::write(&entry, script).unwrap();
-    fs::set_permissions(&entry, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&directory.join("bin/job"), script);
+}
+
+/// A file that can be run.
+pub(crate) fn executable(file: &Path, script: &str) {
+    fs::write(file, script).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A valid graph: source, keyed map, sink; two tasks if the hash edge is one.

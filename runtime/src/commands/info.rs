@@ -1,10 +1,11 @@
 //! `thalweg info`: the job graph of a package, without running the job.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use thalweg_graph::{job_graph, required_slots};
 use thalweg_jobmanager::package::{Package, PackageStore, PackageStoreConfig};
-use thalweg_jobmanager::{ExtractedJob, ExtractionOptions, extract};
+use thalweg_jobmanager::{ExtractedJob, ExtractionOptions, ScriptSession, extract};
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner};
 use thalweg_types::JobId;
 use thalweg_types::config::{Configuration, options};
@@ -39,13 +40,20 @@ async fn extracted(
         configuration: configuration.clone(),
     })?;
     let package = store.import(&arguments.package, "").await?;
-    let options = ExtractionOptions {
-        timeout: configuration.get(&options::EXTRACTION_TIMEOUT)?,
-        memory_bytes: configuration.get(&options::EXTRACTION_MEMORY)?.0,
-        temp_directory: folder.to_owned(),
-    };
-    let extracted = extract(&package, &arguments.arguments, &options).await?;
+    let options = ExtractionOptions::new(
+        configuration.get(&options::EXTRACTION_TIMEOUT)?,
+        configuration.get(&options::EXTRACTION_MEMORY)?.0,
+        folder.to_owned(),
+    );
+    let deployment = package.manifest.configuration.merged_with(configuration);
+    let session = ScriptSession::new(&deployment, now_ms());
+    let extracted = extract(&package, &arguments.arguments, &session, &options).await?;
     Ok((package, extracted))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The package's configuration, the program's over it, the caller's over both.

@@ -27,8 +27,9 @@ const INTERRUPTED: u8 = 130;
 pub(crate) async fn run(configuration: Configuration, arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let configuration = starting_from(configuration, &arguments)?;
     let folder = TempFolder::new(&configuration)?;
+    let is_script = arguments.package.is_script();
     let job_manager = start_job_manager(&configuration, folder.path(), arguments.package).await?;
-    let job = first_job(&job_manager).await?;
+    let job = first_job(&job_manager, is_script).await?;
     let task_manager =
         start_task_manager(&configuration, folder.path(), &job_manager, job.slots_required).await?;
     let outcome = until_the_end(&job_manager, &job).await;
@@ -82,11 +83,14 @@ async fn start_job_manager(
     Ok(JobManager::start(config).await?)
 }
 
-/// The application's job, as soon as it is extracted; its failure if it can't be.
-async fn first_job(job_manager: &JobManagerHandle) -> anyhow::Result<JobStatus> {
+/// The application's job, as soon as it is extracted; its failure if it can't be. Of a script's failure the line is shown.
+async fn first_job(job_manager: &JobManagerHandle, is_script: bool) -> anyhow::Result<JobStatus> {
     loop {
         let snapshot = job_manager.snapshot().await?;
         if let Some(failure) = snapshot.application_failure {
+            if is_script && !failure.detail.is_empty() {
+                eprintln!("{}", failure.detail);
+            }
             bail!(failure.message);
         }
         if let Some(job) = snapshot.jobs.into_iter().find(|job| job.slots_required > 0) {

@@ -1,11 +1,12 @@
 //! Brings a worker process up beside the actor: fetches the package, starts the program, waits for its end.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rand::Rng;
 use thalweg_proto::control::v1::StartWorker;
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
+use thalweg_proto::{OWN_PROGRAM, SCRIPT_KIND, SCRIPT_VERB};
 use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -72,11 +73,11 @@ impl Launcher {
         token: String,
         package: &CachedPackage,
     ) -> Result<Event, Failure> {
-        let program = package.folder().join(entry_path(&start.entry_path)?);
+        let (program, arguments) = program_of(start, package.folder())?;
         let launch = WorkerLaunch {
             program,
             folder: package.folder().to_owned(),
-            arguments: start.arguments.clone(),
+            arguments,
             environment: start.environment.clone(),
             job_id: start.job_id.clone(),
             token,
@@ -104,6 +105,17 @@ impl Launcher {
             tracing::debug!("the TaskManager stops");
         }
     }
+}
+
+/// What a worker runs, and its arguments: the package's own program, or this process's with the package's script.
+fn program_of(start: &StartWorker, folder: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
+    let entry = entry_path(&start.entry_path)?;
+    if start.entry_kind != SCRIPT_KIND {
+        return Ok((folder.join(entry), start.arguments.clone()));
+    }
+    let before = [SCRIPT_VERB, &start.entry_path, "--"].map(str::to_owned);
+    let arguments = before.into_iter().chain(start.arguments.iter().cloned());
+    Ok((OWN_PROGRAM.into(), arguments.collect()))
 }
 
 /// The entry must stay inside the package.
@@ -138,5 +150,22 @@ mod tests {
             assert_eq!(entry_path(path).unwrap_err().class, FailureClass::Fatal, "{path}");
         }
         assert!(entry_path("bin/word-count").is_ok());
+    }
+
+    #[test]
+    fn a_script_is_run_by_this_program_and_a_program_by_itself() {
+        let start = |kind: &str| StartWorker {
+            entry_kind: kind.to_owned(),
+            entry_path: "job.sql".to_owned(),
+            arguments: vec!["-D".to_owned(), "a=b".to_owned()],
+            ..StartWorker::default()
+        };
+        let folder = Path::new("/p");
+        let (program, arguments) = program_of(&start("sql"), folder).unwrap();
+        assert_eq!(program, Path::new("/proc/self/exe"));
+        assert_eq!(arguments, ["sql-job", "job.sql", "--", "-D", "a=b"]);
+        let (program, arguments) = program_of(&start("native"), folder).unwrap();
+        assert_eq!(program, Path::new("/p/job.sql"));
+        assert_eq!(arguments, ["-D", "a=b"]);
     }
 }

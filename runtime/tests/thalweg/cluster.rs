@@ -12,6 +12,7 @@ mod high_availability;
 mod lease;
 mod rescaling;
 mod samples;
+mod sql;
 mod takeover;
 
 /// Ends when it is dropped.
@@ -123,36 +124,30 @@ impl Cluster {
             .status()
             .unwrap();
         assert!(packed.success());
-        let part = reqwest::multipart::Part::bytes(std::fs::read(&archive).unwrap()).file_name("job.tar.gz");
+        self.submit(std::fs::read(&archive).unwrap(), "job.tar.gz", request)
+            .await
+            .unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    /// Uploads a package or a script under that name and runs it: the job's id, or the answer that there is none.
+    async fn submit(&self, file: Vec<u8>, name: &'static str, request: Value) -> Result<String, Value> {
+        let part = reqwest::multipart::Part::bytes(file).file_name(name);
         let form = reqwest::multipart::Form::new().part("jarfile", part);
         let client = reqwest::Client::new();
-        let uploaded = client
-            .post(format!("{}/jars/upload", self.rest))
-            .multipart(form)
-            .send()
-            .await
-            .unwrap();
-        let uploaded: Value = uploaded.json().await.unwrap();
-        let id = uploaded["filename"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{uploaded}"))
-            .rsplit('/')
-            .next()
-            .unwrap();
-        let url = format!("{}/v1/jars/{id}/run", self.rest);
-        let started: Value = client
-            .post(url)
-            .json(&request)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        started["jobid"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{started}"))
-            .to_owned()
+        let upload = client.post(format!("{}/jars/upload", self.rest)).multipart(form);
+        let uploaded: Value = upload.send().await.unwrap().json().await.unwrap();
+        let id = match uploaded["filename"].as_str() {
+            Some(path) => path.rsplit('/').next().unwrap().to_owned(),
+            None => return Err(uploaded),
+        };
+        let run = client
+            .post(format!("{}/v1/jars/{id}/run", self.rest))
+            .json(&request);
+        let started: Value = run.send().await.unwrap().json().await.unwrap();
+        match started["jobid"].as_str() {
+            Some(job) => Ok(job.to_owned()),
+            None => Err(started),
+        }
     }
 
     fn command(&self, arguments: &[&str]) -> String {

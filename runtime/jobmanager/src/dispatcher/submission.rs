@@ -21,15 +21,19 @@ use super::state::{
 };
 use crate::config::Application;
 use crate::control_plane::{Control, Event};
-use crate::extraction::{ExtractedJob, ExtractionOptions, extract};
+use crate::extraction::{ExtractedJob, ExtractionOptions, ScriptSession, extract};
 use crate::job_master::Operation;
-use crate::package::{Package, PackageStore};
+use crate::package::{EntryKind, Package, PackageStore};
 use crate::snapshot::StoredSnapshot;
 
 /// Programs that run for extraction at one time.
 const PARALLEL_EXTRACTIONS: usize = 4;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Of the keys that say which state a job starts from.
+const RECOVERY_PREFIX: &str = "execution.state-recovery.";
+/// What an inline script is called.
+const INLINE: &str = "(inline script)";
 /// The operation of an application that was started without one.
 const APPLICATION_OPERATION: &str = "application";
 
@@ -44,6 +48,8 @@ pub struct JobRequest {
     pub package_uri: String,
     /// Of the payload at the uri; may be empty except over HTTP.
     pub package_sha256: String,
+    /// A script, in place of a package; empty = none.
+    pub sql: String,
     /// Empty = as the package says.
     pub arguments: Vec<String>,
     /// 0 = as configured.
@@ -245,16 +251,16 @@ impl Submitter {
     }
 
     async fn package(&self, request: &JobRequest) -> Result<Arc<Package>, Failure> {
-        match &request.package {
+        let imported = match &request.package {
             Some(package) => Ok(package.clone()),
+            None if !request.sql.is_empty() => self.packages.import_script(INLINE, &request.sql).await,
             None => {
-                let imported = self
-                    .packages
+                self.packages
                     .import(&request.package_uri, &request.package_sha256)
-                    .await;
-                imported.map_err(|error| Failure::from_error(&error))
+                    .await
             }
-        }
+        };
+        imported.map_err(|error| Failure::from_error(&error))
     }
 
     /// Extracts a package's graph and plans it without running it.
@@ -287,17 +293,26 @@ impl Submitter {
     ) -> Result<Plan, Failure> {
         let asked = requested_configuration(request);
         note(&asked)?;
+        let deployment = package
+            .manifest
+            .configuration
+            .merged_with(&self.configuration)
+            .merged_with(&asked);
+        let session = ScriptSession::new(&deployment, self.control.now_ms());
         let permit = self.extractions.acquire().await;
-        let extracted = extract(package, &request.arguments, &self.extraction).await;
+        let extracted = extract(package, &request.arguments, &session, &self.extraction).await;
         drop(permit);
         let extracted = extracted.map_err(|error| error.to_failure())?;
         let program = Configuration::from_map(extracted.stream_graph.configuration.clone());
-        let mut configuration = package
-            .manifest
-            .configuration
-            .merged_with(&program)
-            .merged_with(&self.configuration)
-            .merged_with(&asked);
+        let mut configuration = match package.manifest.entry.kind {
+            EntryKind::Sql => over_deployment(&deployment, program, request),
+            EntryKind::Native | EntryKind::Other(_) => package
+                .manifest
+                .configuration
+                .merged_with(&program)
+                .merged_with(&self.configuration)
+                .merged_with(&asked),
+        };
         note(&configuration)?;
         self.set_default_checkpoint_directory(&mut configuration)?;
         let mut stream_graph = extracted.stream_graph.clone();
@@ -333,6 +348,23 @@ impl Submitter {
         }
         Ok(())
     }
+}
+
+/// What a script sets goes over the deployment's configuration, as in Flink. Not so what belongs to this one start of the job: the state that
+/// it goes on from, and a name given with it.
+fn over_deployment(
+    deployment: &Configuration,
+    mut script: Configuration,
+    request: &JobRequest,
+) -> Configuration {
+    let of_the_start = |key: &str| {
+        key.starts_with(RECOVERY_PREFIX)
+            || (key == options::PIPELINE_NAME.key && !request.job_name.is_empty())
+    };
+    for (key, value) in deployment.iter().filter(|(key, _)| of_the_start(key)) {
+        script.set(key, value);
+    }
+    deployment.merged_with(&script)
 }
 
 /// What a job starts from, and whose that is: its own newest snapshot if it is to recover, else what is configured.
@@ -458,5 +490,53 @@ pub(crate) async fn run_application(submitter: Arc<Submitter>, application: Appl
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configuration(entries: &[(&str, &str)]) -> Configuration {
+        let entries = entries.iter();
+        Configuration::from_map(entries.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn what_a_script_sets_wins_but_for_the_state_and_the_name_of_this_start() {
+        let deployment = configuration(&[
+            ("parallelism.default", "2"),
+            ("pipeline.name", "deployed"),
+            ("execution.state-recovery.path", "file:///savepoint"),
+            ("rest.port", "1"),
+        ]);
+        let script = configuration(&[
+            ("parallelism.default", "3"),
+            ("pipeline.name", "own"),
+            ("execution.state-recovery.path", "file:///old"),
+        ]);
+        let merged = over_deployment(&deployment, script.clone(), &JobRequest::default());
+        let raw = |key: &str| merged.get_raw(key);
+        assert_eq!(
+            [
+                raw("parallelism.default"),
+                raw("pipeline.name"),
+                raw("execution.state-recovery.path"),
+                raw("rest.port")
+            ],
+            [Some("3"), Some("own"), Some("file:///savepoint"), Some("1")]
+        );
+        let named = JobRequest {
+            job_name: "deployed".to_owned(),
+            ..JobRequest::default()
+        };
+        let merged = over_deployment(&deployment, script.clone(), &named);
+        assert_eq!(merged.get_raw("pipeline.name"), Some("deployed"));
+        // The script's own is a first start's.
+        let merged = over_deployment(&Configuration::default(), script, &named);
+        assert_eq!(
+            merged.get_raw("execution.state-recovery.path"),
+            Some("file:///old")
+        );
     }
 }

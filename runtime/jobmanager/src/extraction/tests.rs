@@ -19,11 +19,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let options = ExtractionOptions {
-        memory_bytes: 64 << 20,
-        timeout: Duration::from_secs(60),
-        temp_directory: folder.path().to_owned(),
-    };
+    let options = ExtractionOptions::new(Duration::from_secs(60), 64 << 20, folder.path().to_owned());
     Fixture { folder, options }
 }
 
@@ -44,6 +40,15 @@ impl Fixture {
             .unwrap()
     }
 
+    async fn extracted(
+        &self,
+        package: &Package,
+        arguments: &[&str],
+    ) -> Result<ExtractedJob, ExtractionError> {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        extract(package, &arguments, &ScriptSession::default(), &self.options).await
+    }
+
     /// Runs a program that sends these bytes to the socket, between two pieces of script.
     async fn answering(
         &self,
@@ -54,17 +59,12 @@ impl Fixture {
         let answer = self.folder.path().join("answer");
         fs::write(&answer, bytes).unwrap();
         let script = format!("#!/bin/sh\n{before}\n{}\n{after}\n", send(&answer));
-        extract(&*self.package(&script).await, &[], &self.options).await
+        self.extracted(&*self.package(&script).await, &[]).await
     }
 
     async fn failing(&self, script: &str) -> ExtractionError {
-        extract(
-            &*self.package(&format!("#!/bin/sh\n{script}\n")).await,
-            &[],
-            &self.options,
-        )
-        .await
-        .unwrap_err()
+        let package = self.package(&format!("#!/bin/sh\n{script}\n")).await;
+        self.extracted(&package, &[]).await.unwrap_err()
     }
 }
 
@@ -102,9 +102,7 @@ async fn the_program_sees_its_arguments_and_the_declared_environment_only() {
     let package = fixture
         .package("#!/bin/sh\necho \"$# $1 ${HOME-no home} ${CARGO_PKG_NAME-no cargo}\" >&2\nexit 3\n")
         .await;
-    let error = extract(&package, &["a b".to_owned()], &fixture.options)
-        .await
-        .unwrap_err();
+    let error = fixture.extracted(&package, &["a b"]).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the program bin/job ended (exit code 3) without calling execute(); its last line was: 1 a b no home no cargo"
@@ -247,7 +245,59 @@ async fn a_graph_that_can_not_run_is_refused() {
 async fn a_program_that_can_not_be_started_is_named() {
     let fixture = fixture();
     let package = fixture.package("#!/no/such/interpreter\n").await;
-    let error = extract(&package, &[], &fixture.options).await.unwrap_err();
+    let error = fixture.extracted(&package, &[]).await.unwrap_err();
     assert!(matches!(error, ExtractionError::Start { .. }), "{error}");
     assert!(error.to_failure().message.contains("bin/job"), "{error}");
+}
+
+/// A folder with a script as `a.sql`, imported as it is.
+async fn script_package(fixture: &Fixture, script: &str) -> Arc<Package> {
+    let file = fixture.folder.path().join("a.sql");
+    fs::write(&file, script).unwrap();
+    let store = PackageStore::open(PackageStoreConfig {
+        directory: fixture.folder.path().join("store"),
+        max_package_bytes: 1 << 20,
+        max_total_bytes: 1 << 30,
+        configuration: Default::default(),
+    });
+    let imported = store.unwrap().import(&file.to_string_lossy(), "").await;
+    imported.unwrap()
+}
+
+#[tokio::test]
+async fn a_script_is_run_by_the_engines_own_program_in_a_recorded_session() {
+    let mut fixture = fixture();
+    let (answer, seen) = (
+        fixture.folder.path().join("answer"),
+        fixture.folder.path().join("seen"),
+    );
+    fs::write(&answer, graph_result()).unwrap();
+    let program = fixture.folder.path().join("engine");
+    let code = format!(
+        "#!/bin/sh\necho \"$*\" > {seen}\ncat \"$2\" >> {seen}\necho \"$THALWEG_SQL_SESSION\" >> {seen}\n{}\n",
+        send(&answer),
+        seen = seen.display()
+    );
+    crate::testing::executable(&program, &code);
+    fixture.options.script_program = program;
+    let package = script_package(&fixture, "INSERT INTO a SELECT 1").await;
+    let session = ScriptSession {
+        configuration: [("table.local-time-zone".to_owned(), "UTC".to_owned())].into(),
+        statement_time_ms: 7,
+    };
+    let arguments = ["-D".to_owned(), "topic=bids".to_owned()];
+    let extracted = extract(&package, &arguments, &session, &fixture.options)
+        .await
+        .unwrap();
+    let seen = fs::read_to_string(seen).unwrap();
+    let variable = r#"{"configuration":{"table.local-time-zone":"UTC"},"statementTimeMs":7}"#;
+    assert_eq!(
+        seen,
+        format!("sql-job a.sql -- -D topic=bids\nINSERT INTO a SELECT 1{variable}\n")
+    );
+    assert_eq!(
+        extracted.arguments, arguments,
+        "the verb is whoever's who starts it"
+    );
+    assert_eq!(extracted.environment["THALWEG_SQL_SESSION"], variable);
 }

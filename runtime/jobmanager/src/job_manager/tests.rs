@@ -79,6 +79,7 @@ async fn an_operator_submits_watches_and_sees_the_job_end() {
         package: Some(PackageReference {
             uri: directory.to_string_lossy().into_owned(),
             sha256: String::new(),
+            sql: String::new(),
         }),
         parallelism: 2,
         job_name: "renamed".to_owned(),

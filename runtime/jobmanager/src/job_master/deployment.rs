@@ -157,6 +157,9 @@ impl Workers {
                 .map(|package| package.manifest.entry.path.clone())
                 .unwrap_or_default(),
             exchange_token: worker.exchange_token.clone(),
+            entry_kind: package
+                .map(|package| package.manifest.entry.kind.as_str().to_owned())
+                .unwrap_or_default(),
         }))
     }
 

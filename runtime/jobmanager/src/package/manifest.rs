@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
+use thalweg_proto::SCRIPT_KIND;
 use thalweg_types::config::Configuration;
 
 /// The only format so far.
@@ -16,9 +17,9 @@ pub struct Manifest {
     pub name: String,
     /// What is run.
     pub entry: Entry,
-    /// `major.minor` of the thalweg-api that the program was built with.
+    /// `major.minor` of the thalweg-api that the program was built with; empty of a script.
     pub api_version: String,
-    /// The target triple that it was built for.
+    /// The target triple that it was built for; empty of a script.
     pub target: String,
     /// sha256 by path, for files whose content is fixed.
     pub files: BTreeMap<String, String>,
@@ -46,16 +47,29 @@ pub struct Entry {
 pub enum EntryKind {
     /// A Rust program linked with thalweg-api.
     Native,
+    /// A SQL script, which the engine's own program runs.
+    Sql,
     /// One that this engine does not know.
     Other(String),
 }
 
 impl From<String> for EntryKind {
     fn from(text: String) -> Self {
-        if text == "native" {
-            Self::Native
-        } else {
-            Self::Other(text)
+        match text.as_str() {
+            "native" => Self::Native,
+            SCRIPT_KIND => Self::Sql,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl EntryKind {
+    /// As `job.yaml` writes it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Native => "native",
+            Self::Sql => SCRIPT_KIND,
+            Self::Other(text) => text,
         }
     }
 }
@@ -80,7 +94,7 @@ pub enum ManifestError {
         found: String,
     },
     /// Another kind of entry.
-    #[error("job.yaml has entry.kind {kind:?}, this engine runs \"native\" packages")]
+    #[error("job.yaml has entry.kind {kind:?}, this engine runs \"native\" and \"sql\" packages")]
     EntryKind {
         /// As written.
         kind: String,
@@ -104,6 +118,12 @@ pub enum ManifestError {
         package: String,
         /// The engine's.
         engine: String,
+    },
+    /// What a program says of how it was built.
+    #[error("job.yaml has no {field}, which a package of kind \"native\" needs")]
+    Missing {
+        /// Which.
+        field: &'static str,
     },
     /// A path out of the package.
     #[error("job.yaml names the path {path:?}: paths are relative to the package and hold no \"..\"")]
@@ -140,8 +160,8 @@ struct Document {
     _format_version: u64,
     name: String,
     entry: Entry,
-    api_version: String,
-    target: String,
+    api_version: Option<String>,
+    target: Option<String>,
     #[serde(default)]
     files: BTreeMap<String, String>,
     #[serde(default)]
@@ -164,15 +184,17 @@ impl Manifest {
         }
         let document: Document = serde_yaml::from_str(text).map_err(|error| syntax(&error))?;
         check_entry(&document.entry)?;
-        check_api_version(&document.api_version)?;
-        check_target(&document.target)?;
+        if document.entry.kind == EntryKind::Native {
+            check_api_version(given("apiVersion", document.api_version.as_deref())?)?;
+            check_target(given("target", document.target.as_deref())?)?;
+        }
         check_files(&document.files)?;
         Ok(Self {
             configuration: configuration(&document.configuration)?,
             name: document.name,
             entry: document.entry,
-            api_version: document.api_version,
-            target: document.target,
+            api_version: document.api_version.unwrap_or_default(),
+            target: document.target.unwrap_or_default(),
             files: document.files,
             arguments: document.arguments,
             environment: document.environment,
@@ -210,6 +232,10 @@ fn check_entry(entry: &Entry) -> Result<(), ManifestError> {
         return Err(ManifestError::EntryKind { kind: kind.clone() });
     }
     check_path(&entry.path)
+}
+
+fn given<'a>(field: &'static str, value: Option<&'a str>) -> Result<&'a str, ManifestError> {
+    value.ok_or(ManifestError::Missing { field })
 }
 
 fn check_path(path: &str) -> Result<(), ManifestError> {
@@ -319,6 +345,15 @@ mod tests {
             ("counts", "bin/counts")
         );
         assert_eq!(manifest.arguments, ["--in", "text"]);
+    }
+
+    #[test]
+    fn a_script_needs_neither_api_version_nor_target_and_a_program_does() {
+        let text = "formatVersion: 1\nname: counts\nentry: {kind: sql, path: counts.sql}\n";
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.entry.kind, EntryKind::Sql);
+        let error = Manifest::parse(&text.replace("kind: sql", "kind: native")).unwrap_err();
+        assert!(error.to_string().contains("no apiVersion"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   uri --fetch--> file or folder --archive--> canonical archive, sha256 --unpack, check--> Package
+//!   .sql file, inline script ----script----------^
 //!                                                    |                                        |
 //!                                       FetchPackage (TaskManagers)                 extraction runs its entry
 //! ```
@@ -12,6 +13,7 @@
 mod archive;
 mod fetch;
 mod manifest;
+mod script;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -207,7 +209,13 @@ impl Classify for PackageError {
             Self::Fetch { .. } | Self::Denied { .. } | Self::Store { .. } | Self::StoreFull { .. } => {
                 FailureClass::Retryable
             }
+            // A mounted script (a ConfigMap's) comes to its pod some time after it has changed.
+            Self::Hash { uri, .. } if is_local_script(uri) => FailureClass::Retryable,
             _ => FailureClass::Fatal,
         }
     }
+}
+
+fn is_local_script(uri: &str) -> bool {
+    script::name_of(uri).is_some() && matches!(PackageSource::parse(uri), Ok(PackageSource::Path(_)))
 }

@@ -20,7 +20,7 @@ use thalweg_types::config::Configuration;
 
 use super::fetch::{Download, PackageSource};
 use super::manifest::{Manifest, is_sha256};
-use super::{MANIFEST_FILE, PackageError, archive};
+use super::{EntryKind, MANIFEST_FILE, PackageError, archive, script};
 
 /// Of each request to an object store; the JobManager repeats the whole fetch, and tells why, if it fails.
 const RETRIES: usize = 3;
@@ -74,7 +74,7 @@ impl Package {
         self.folder.join("content")
     }
 
-    /// The program that it runs.
+    /// The program or script that it runs.
     pub fn entry(&self) -> PathBuf {
         self.content().join(&self.manifest.entry.path)
     }
@@ -126,7 +126,7 @@ impl PackageStore {
             .and_then(Weak::upgrade)
     }
 
-    /// Fetches, checks and unpacks a package; `sha256` may be empty except over HTTP.
+    /// Fetches, checks and unpacks a package; `sha256` may be empty except over HTTP. Of a bare script it is the script's.
     pub async fn import(&self, uri: &str, sha256: &str) -> Result<Arc<Package>, PackageError> {
         let source = PackageSource::parse(uri)?;
         if !sha256.is_empty() && !is_sha256(sha256) {
@@ -146,20 +146,64 @@ impl PackageStore {
                 actual,
             });
         }
-        if let Some(package) = self.get(&actual) {
+        let is_folder = matches!(&source, PackageSource::Path(path) if path.is_dir());
+        match script::name_of(uri).filter(|_| !is_folder) {
+            Some(name) => self.import_staged_script(uri, name, staging).await,
+            None => self.import_staged(uri, staging, actual, size).await,
+        }
+    }
+
+    /// The package of a script that is at hand; `what` names it in errors.
+    pub async fn import_script(&self, what: &str, text: &str) -> Result<Arc<Package>, PackageError> {
+        let staging = Staging::new(&self.config.directory, what)?;
+        let payload = staging.payload();
+        let mut download = Download::create(what, &payload, self.config.max_package_bytes).await?;
+        download.write(text.as_bytes()).await?;
+        download.finish().await?;
+        self.import_staged_script(what, script::DEFAULT_NAME, staging)
+            .await
+    }
+
+    async fn import_staged_script(
+        &self,
+        uri: &str,
+        name: &str,
+        staging: Staging,
+    ) -> Result<Arc<Package>, PackageError> {
+        let limit = self.config.max_package_bytes;
+        let (what, name) = (uri.to_owned(), name.to_owned());
+        let wrapped = in_background(uri, move || {
+            let payload = staging.payload();
+            let size = script::wrap(&what, &name, &payload, &staging.content(), limit)?;
+            let sha256 = hash_file(&payload).map_err(|source| PackageError::Store {
+                uri: what,
+                path: payload,
+                source,
+            })?;
+            Ok((staging, sha256, size))
+        });
+        let (staging, sha256, size) = wrapped.await?;
+        self.import_staged(uri, staging, sha256, size).await
+    }
+
+    async fn import_staged(
+        &self,
+        uri: &str,
+        staging: Staging,
+        sha256: String,
+        size: u64,
+    ) -> Result<Arc<Package>, PackageError> {
+        if let Some(package) = self.get(&sha256) {
             return Ok(package);
         }
         let limit = self.config.max_package_bytes;
         let uri_owned = uri.to_owned();
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = in_background(uri, move || {
             let manifest = unpack_and_check(&uri_owned, &staging, limit)?;
-            Ok::<_, PackageError>((staging, manifest))
+            Ok((staging, manifest))
         });
-        let (staging, manifest) = checked.await.map_err(|error| PackageError::Fetch {
-            uri: uri.to_owned(),
-            reason: error.to_string(),
-        })??;
-        self.adopt(uri, staging, manifest, actual, size)
+        let (staging, manifest) = checked.await?;
+        self.adopt(uri, staging, manifest, sha256, size)
     }
 
     async fn receive(
@@ -266,6 +310,18 @@ impl Staging {
     }
 }
 
+/// Work on files, on a thread that may wait for them.
+async fn in_background<T: Send + 'static>(
+    uri: &str,
+    work: impl FnOnce() -> Result<T, PackageError> + Send + 'static,
+) -> Result<T, PackageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| PackageError::Fetch {
+        uri: uri.to_owned(),
+        reason: error.to_string(),
+    })?
+}
+
 fn unreadable(uri: &str, error: &io::Error) -> PackageError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -280,7 +336,7 @@ fn unreadable(uri: &str, error: &io::Error) -> PackageError {
 
 async fn pack(uri: &str, directory: &Path, target: &Path, limit: u64) -> Result<(String, u64), PackageError> {
     let (uri_owned, directory, target) = (uri.to_owned(), directory.to_owned(), target.to_owned());
-    let packed = tokio::task::spawn_blocking(move || {
+    let packed = in_background(uri, move || {
         let failed = |source| PackageError::Store {
             uri: uri_owned.clone(),
             path: target.clone(),
@@ -294,10 +350,7 @@ async fn pack(uri: &str, directory: &Path, target: &Path, limit: u64) -> Result<
         let size = file.metadata().map_err(failed)?.len();
         Ok((hash_file(&target).map_err(failed)?, size))
     });
-    packed.await.map_err(|error| PackageError::Fetch {
-        uri: uri.to_owned(),
-        reason: error.to_string(),
-    })?
+    packed.await
 }
 
 fn no_manifest(uri: &str) -> PackageError {
@@ -342,7 +395,7 @@ fn unpack_and_check(uri: &str, staging: &Staging, limit: u64) -> Result<Manifest
             });
         }
     }
-    check_entry(uri, &content, &manifest.entry.path)?;
+    check_entry(uri, &content, &manifest)?;
     Ok(manifest)
 }
 
@@ -369,15 +422,16 @@ fn missing(uri: &str, path: &str, role: &'static str) -> PackageError {
     }
 }
 
-fn check_entry(uri: &str, content: &Path, path: &str) -> Result<(), PackageError> {
+fn check_entry(uri: &str, content: &Path, manifest: &Manifest) -> Result<(), PackageError> {
+    let path = &manifest.entry.path;
     let metadata = fs::metadata(content.join(path))
         .ok()
         .filter(fs::Metadata::is_file);
     let metadata = metadata.ok_or_else(|| missing(uri, path, " as entry.path"))?;
-    if metadata.permissions().mode() & 0o111 == 0 {
+    if manifest.entry.kind == EntryKind::Native && metadata.permissions().mode() & 0o111 == 0 {
         return Err(PackageError::NotExecutable {
             uri: uri.to_owned(),
-            path: path.to_owned(),
+            path: path.clone(),
         });
     }
     Ok(())

@@ -512,3 +512,77 @@ async fn a_package_in_an_object_store_is_fetched_part_by_part() {
         assert_eq!(store.import(uri, "").await.unwrap_err().to_string(), expected);
     }
 }
+
+#[tokio::test]
+async fn a_bare_script_is_a_package_and_the_same_script_the_same_one() {
+    let fixture = fixture();
+    let file = fixture.path("counts.sql");
+    fs::write(&file, "INSERT INTO a SELECT 1").unwrap();
+    let sha256 = hex::encode(Sha256::digest(b"INSERT INTO a SELECT 1"));
+    let package = fixture
+        .store
+        .import(&file.to_string_lossy(), &sha256)
+        .await
+        .unwrap();
+    assert_eq!(
+        (package.manifest.name.as_str(), &package.manifest.entry.kind),
+        ("counts", &EntryKind::Sql)
+    );
+    assert_eq!(fs::read(package.entry()).unwrap(), b"INSERT INTO a SELECT 1");
+    let payload = fs::read(package.payload()).unwrap();
+    assert_eq!(hex::encode(Sha256::digest(&payload)), package.sha256);
+    let again = fixture.import(&file).await.unwrap();
+    assert!(std::sync::Arc::ptr_eq(&package, &again));
+
+    let wrong = fixture
+        .store
+        .import(&file.to_string_lossy(), &"0".repeat(64))
+        .await;
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(
+        wrong.contains(&sha256),
+        "the script's own hash is compared: {wrong}"
+    );
+    // What the archive holds is what other JobManagers get.
+    let archive = fixture.path("counts.tar");
+    fs::write(&archive, payload).unwrap();
+    let from_archive = fixture.import(&archive).await.unwrap();
+    assert_eq!(from_archive.sha256, package.sha256);
+}
+
+#[tokio::test]
+async fn an_inline_script_is_a_package() {
+    let fixture = fixture();
+    let package = fixture.store.import_script("(inline script)", "SELECT 1").await;
+    let package = package.unwrap();
+    assert_eq!(fs::read(package.entry()).unwrap(), b"SELECT 1");
+    assert_eq!(package.manifest.name, "job");
+    drop(package);
+    assert!(fixture.is_clean());
+    let small = limited(10, 1 << 30);
+    let error = small
+        .store
+        .import_script("(inline script)", "SELECT 1 + 1 + 1")
+        .await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("(inline script) is larger than 10 bytes"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_script_package_may_be_a_folder_with_its_settings() {
+    let fixture = fixture();
+    let folder = fixture.path("counts");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("counts.sql"), "INSERT INTO a SELECT 1").unwrap();
+    let manifest = "formatVersion: 1\nname: counts\nentry: {kind: sql, path: counts.sql}\n\
+                    arguments: [-D, topic=bids]\nconfiguration: {parallelism.default: 2}\n";
+    fs::write(folder.join(MANIFEST_FILE), manifest).unwrap();
+    let package = fixture.import(&folder).await.unwrap();
+    assert_eq!(package.manifest.arguments, ["-D", "topic=bids"]);
+    fs::remove_file(folder.join("counts.sql")).unwrap();
+    let missing = fixture.import(&folder).await.unwrap_err().to_string();
+    assert!(missing.contains("no file counts.sql"), "{missing}");
+}

@@ -26,7 +26,7 @@ type Answer = Result<Json<Value>, RestError>;
 /// Uploaded packages at one time.
 const MAX_JARS: usize = 1000;
 const MAX_NAME_BYTES: usize = 200;
-const SUFFIXES: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
+const SUFFIXES: [&str; 4] = [".tar.gz", ".tgz", ".tar", ".sql"];
 /// Of an upload that is too large, so many limits are read and dropped, so that its sender gets to read why.
 const DRAINED_LIMITS: u64 = 16;
 
@@ -99,7 +99,7 @@ pub(super) async fn remove(State(rest): State<Rest>, Path(id): Path<String>) -> 
     Ok(Json(json!({})))
 }
 
-/// Multipart, one field `jarfile`: a package as .tar or .tar.gz.
+/// Multipart, one field `jarfile`: a package as .tar or .tar.gz, or a script as .sql.
 pub(super) async fn upload(State(rest): State<Rest>, request: Request) -> Answer {
     submission_allowed(&rest)?;
     let limit = rest.settings.max_rest_body_bytes;
@@ -130,7 +130,8 @@ pub(super) async fn upload(State(rest): State<Rest>, request: Request) -> Answer
     }
     let name = file_name(field.file_name().unwrap_or_default())?;
     let folder = temp_folder(&rest)?;
-    let path = folder.path().join("upload");
+    // A script's package takes its name from its file.
+    let path = folder.path().join(&name);
     receive(field, &path, limit).await?;
     if multipart.next_field().await.map_err(malformed)?.is_some() {
         return Err(RestError::bad_request(
@@ -207,7 +208,7 @@ fn file_name(sent: &str) -> Result<String, RestError> {
     }
     if !SUFFIXES.iter().any(|suffix| sent.ends_with(suffix)) {
         return Err(RestError::bad_request(format!(
-            "{sent:?} is no job package: .tar.gz, .tgz or .tar is expected (a Java .jar can't be run)"
+            "{sent:?} is no job package: .tar.gz, .tgz, .tar or .sql is expected (a Java .jar can't be run)"
         )));
     }
     Ok(sent.to_owned())

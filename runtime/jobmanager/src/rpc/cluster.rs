@@ -90,6 +90,7 @@ impl Cluster for Service {
             job_name: request.job_name,
             package_uri: package.uri,
             package_sha256: package.sha256,
+            sql: package.sql,
             arguments: request.arguments,
             parallelism: request.parallelism,
             configuration: request.configuration.into_iter().collect(),

@@ -243,6 +243,7 @@ async fn an_operator_stops_a_job_with_a_savepoint_and_another_starts_from_it() {
         package: Some(PackageReference {
             uri: directory.to_string_lossy().into_owned(),
             sha256: String::new(),
+            sql: String::new(),
         }),
         parallelism: 1,
         restore: Some(RestoreSettings {

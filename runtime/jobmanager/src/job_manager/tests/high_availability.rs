@@ -79,6 +79,7 @@ impl Shared {
             package: Some(PackageReference {
                 uri: directory.to_string_lossy().into_owned(),
                 sha256: String::new(),
+                sql: String::new(),
             }),
             parallelism: 2,
             configuration: entries.collect(),
