@@ -103,7 +103,7 @@ class Flink(Engine):
             "admin.enableServer=false\nserver.1=127.0.0.1:2888:3888\n"
         )
         quorum_peer = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
-        self._spawn("zookeeper", [*self._java(["-Xmx256m"]), quorum_peer, str(configuration), "1"], self._environment())
+        self._spawn("zookeeper", [*self._java(["-Xmx256m"]), quorum_peer, "--zkConfigFile", str(configuration), "--peerId", "1"], self._environment())
 
     def settings(self, job: Job) -> dict[str, str]:
         """A session of ZooKeeper's ends three seconds after its JobManager; its own default is a minute."""
