@@ -16,7 +16,7 @@ DEBUG_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/debug
 RELEASE_BINARIES := $(CARGO_TARGET_DIR)/$(TARGET)/release
 # Where image contexts and archives are laid out.
 BUILD ?= $(THALWEG_CACHE)/build
-PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p misbehaving -p remembering -p transfer -p keyed-count
+PROGRAMS := -p thalweg -p thalweg-operator -p word-count -p nexmark-functions -p misbehaving -p remembering -p transfer -p keyed-count
 # Tools that no Debian package has, pinned and built into the cache. A folder a version: another version is another target.
 TOOLS := $(THALWEG_CACHE)/tools
 CARGO_DENY_VERSION := 0.20.2

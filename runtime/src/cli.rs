@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use thalweg_script::cli::{ConfigurationOptions, SqlArguments, SqlJobArguments};
 
 /// Stateful stream processing: Flink's job, without the JVM.
 #[derive(Debug, Parser)]
@@ -15,17 +16,6 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Where configuration comes from.
-#[derive(Debug, Args)]
-pub(crate) struct ConfigurationOptions {
-    /// Folder with config.yaml.
-    #[arg(long, env = "THALWEG_CONF_DIR", global = true, value_name = "DIR")]
-    pub(crate) conf_dir: Option<PathBuf>,
-    /// Sets one configuration key; wins over config.yaml.
-    #[arg(short = 'D', global = true, value_name = "KEY=VALUE")]
-    pub(crate) define: Vec<String>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs a JobManager: Dispatcher, ResourceManager, REST.
@@ -35,7 +25,7 @@ pub(crate) enum Command {
     /// Runs a job package here, in one process tree, until it ends.
     Run(RunArguments),
     /// Runs a SQL script here, in this process, until its jobs have ended.
-    Sql(SqlArguments),
+    Sql(SqlCommand),
     /// A script as the program of a job; the engine starts it.
     #[command(hide = true)]
     SqlJob(SqlJobArguments),
@@ -80,9 +70,7 @@ impl PackageArguments {
     /// With variables of a script among its arguments.
     #[must_use]
     pub(crate) fn with_variables(mut self, variables: BTreeMap<String, String>) -> Self {
-        let definitions = variables
-            .into_iter()
-            .map(|(key, value)| format!("-D{key}={value}"));
+        let definitions = variables.into_iter().map(|(key, value)| format!("-D{key}={value}"));
         self.arguments.extend(definitions);
         self
     }
@@ -156,22 +144,12 @@ pub(crate) struct PackageArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct SqlArguments {
-    /// The script; `-` for standard input. `${KEY}` in it is what -D KEY=VALUE says.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// A script that is run before it: SET, CREATE.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) init: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SqlJobArguments {
-    /// The script.
-    pub(crate) script: PathBuf,
-    /// The job's arguments: -D KEY=VALUE.
-    #[arg(last = true)]
-    pub(crate) arguments: Vec<String>,
+pub(crate) struct SqlCommand {
+    #[command(flatten)]
+    pub(crate) script: SqlArguments,
+    /// A program that brings functions along for CREATE FUNCTION, which runs the script in place of this one.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) functions: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

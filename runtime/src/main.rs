@@ -1,47 +1,40 @@
 //! The binary `thalweg`: every process of a cluster and the commands that people type.
 //!
 //! ```text
-//!   cli (arguments) -> conf (config.yaml, -D, environment; checked) -> commands/*
+//!   cli (arguments) -> thalweg_script::conf (config.yaml, -D, environment; checked) -> commands/*, thalweg_script::{sql, sql_job}
 //! ```
 //!
 //! An error is one line on standard error and a non-zero exit code.
 
 mod cli;
 mod commands;
-mod conf;
 mod lease_election;
-mod logging;
 mod rest_client;
-mod signals;
 mod temp_folder;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
-use thalweg_api::alloc::CountingAllocator;
+use thalweg_script::{conf, failed, sql, sql_job, start_logging};
 
-use crate::cli::{Cli, Command, StateCommand};
-
-/// The worker of a script's job keeps to its budget as those of packaged programs do.
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+use crate::cli::{Cli, Command, SqlCommand, StateCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // It has the environment of a job's program, and neither configuration nor log of its own.
-    if let Command::SqlJob(arguments) = &cli.command {
-        return commands::sql_job::run(arguments);
+    match &cli.command {
+        // It has the environment of a job's program, and neither configuration nor log of its own.
+        Command::SqlJob(arguments) => return sql_job::run(arguments, &Arc::default()),
+        Command::Sql(SqlCommand {
+            script,
+            functions: Some(program),
+        }) => return commands::sql::run_in(program, &cli.options, script),
+        _ => {}
     }
-    logging::start(cli.command.is_service());
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("thalweg: {}", one_line(&error));
-            ExitCode::FAILURE
-        }
-    }
+    start_logging(cli.command.is_service());
+    run(cli).unwrap_or_else(|error| failed(&error))
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -58,8 +51,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 arguments.package = arguments.package.with_variables(conf::unknown(variables));
                 commands::run::run(configuration, arguments).await
             }
-            Command::Sql(arguments) => commands::sql::run(configuration, &variables, &arguments).await,
-            Command::SqlJob(arguments) => Ok(commands::sql_job::run(&arguments)),
+            Command::Sql(arguments) => {
+                sql::run(configuration, &variables, &arguments.script, Arc::default()).await
+            }
+            Command::SqlJob(arguments) => Ok(sql_job::run(&arguments, &Arc::default())),
             Command::Info(package) => {
                 let package = package.with_variables(conf::unknown(variables));
                 commands::info::run(configuration, package).await
@@ -83,16 +78,4 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         runtime.shutdown_background();
     }
     result
-}
-
-/// The error and its causes in one line, each said once.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line.push_str(": ");
-            line.push_str(&cause);
-        }
-    }
-    line.replace('\n', " ")
 }

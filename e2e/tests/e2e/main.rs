@@ -3,5 +3,6 @@
 mod full;
 mod high_availability;
 mod sample;
+mod sql;
 mod state;
 mod steps;

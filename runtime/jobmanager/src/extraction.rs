@@ -1,7 +1,7 @@
 //! Running a package's program to get the graph that its `main` builds.
 //!
 //! ```text
-//!   program, or our own with a script --execute()--> one length-delimited ExtractionResult --Unix socket--> extract() --> ExtractedJob
+//!   program, or with a script the one that runs it --execute()--> one length-delimited ExtractionResult --Unix socket--> extract() --> ExtractedJob
 //!      | stdout, stderr: bounded, into the log; the last lines explain an early end
 //!      | own process group: killed whole when the result is there, or the time is up
 //! ```
@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prost::Message;
+use thalweg_proto::WORKER_PROTOCOL_VERSION;
 use thalweg_proto::control::v1::{ExtractionResult, extraction_result};
 use thalweg_proto::graph::v1::StreamGraph;
-use thalweg_proto::{OWN_PROGRAM, SCRIPT_VERB, WORKER_PROTOCOL_VERSION};
+use thalweg_proto::script::{OWN_PROGRAM, SCRIPT_VERB, ScriptSession};
 use thalweg_types::{Classify, Failure, FailureClass};
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -30,7 +31,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::failure::failure_from_proto;
 use crate::package::{EntryKind, Package};
 use process::{ProgramEnd, Running};
-pub use session::{ScriptSession, SessionError};
+pub use session::script_session;
 
 /// A graph larger than this is refused.
 const MAX_RESULT_BYTES: usize = 64 << 20;
@@ -64,12 +65,12 @@ pub struct ExtractionOptions {
     pub memory_bytes: u64,
     /// For the socket; its path must be short (a socket's is at most 107 bytes).
     pub temp_directory: PathBuf,
-    /// What runs scripts.
+    /// What runs scripts whose packages bring no program along.
     pub script_program: PathBuf,
 }
 
 impl ExtractionOptions {
-    /// Scripts are run by the program of this process.
+    /// Such scripts are run by the program of this process.
     pub fn new(timeout: Duration, memory_bytes: u64, temp_directory: PathBuf) -> Self {
         Self {
             timeout,
@@ -195,13 +196,17 @@ pub async fn extract(
             environment.extend([session.to_variable()]);
             let before = [SCRIPT_VERB, &entry.path, "--"].map(str::to_owned);
             let all = before.into_iter().chain(arguments.clone());
-            (options.script_program.clone(), all.collect())
+            let program = package.program();
+            (
+                program.unwrap_or_else(|| options.script_program.clone()),
+                all.collect(),
+            )
         }
         EntryKind::Native | EntryKind::Other(_) => (package.entry(), arguments.clone()),
     };
     let program = Program {
         path,
-        name: entry.path.clone(),
+        name: entry.executable().unwrap_or(&entry.path).clone(),
         folder: package.content(),
         arguments: all_arguments,
         environment: environment.clone(),

@@ -40,7 +40,5 @@ mod testing;
 pub use config::{Application, JobManagerConfig};
 pub use dispatcher::{JobRequest, RestoreRequest};
 pub use error::{JobManagerError, ShuttingDown};
-pub use extraction::{
-    ExtractedJob, ExtractionError, ExtractionOptions, ScriptSession, SessionError, extract,
-};
+pub use extraction::{ExtractedJob, ExtractionError, ExtractionOptions, extract, script_session};
 pub use job_manager::{JobManager, JobManagerHandle};

@@ -523,6 +523,7 @@ fn manifest(name: &str) -> Manifest {
         entry: Entry {
             kind: EntryKind::Native,
             path: String::new(),
+            program: None,
         },
         api_version: String::new(),
         target: String::new(),

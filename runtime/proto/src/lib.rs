@@ -9,6 +9,8 @@
 
 #![allow(missing_docs, clippy::all)] // generated code
 
+pub mod script;
+
 /// StreamGraph and JobGraph.
 pub mod graph {
     /// Version 1.
@@ -51,11 +53,5 @@ pub mod ha {
 
 /// Version of the worker protocol and of extraction; a worker of another version is refused.
 pub const WORKER_PROTOCOL_VERSION: u32 = 1;
-/// The engine's own program, as it is started to run a SQL script: with this verb, the script's path, `--`, and the job's arguments.
-pub const SCRIPT_VERB: &str = "sql-job";
-/// `entry_kind` of a script.
-pub const SCRIPT_KIND: &str = "sql";
-/// Where the program of the calling process is, whatever became of its file.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Version of the protocol between operator and JobManager.
 pub const CLUSTER_PROTOCOL_VERSION: u32 = 1;

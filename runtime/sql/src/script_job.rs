@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 
 use thalweg_functions::EvaluationEnv;
 use thalweg_plan::connector::Connectors;
-use thalweg_types::config::Configuration;
 
 use crate::ast::Statement;
 use crate::error::{Position, SqlError};
@@ -34,17 +33,15 @@ pub struct ScriptJob {
     pub env: EvaluationEnv,
 }
 
-/// The job of a script that is executed at that time, in Unix milliseconds, with that configuration.
+/// The job of a script that is executed in a new session.
 ///
 /// # Errors
 /// Whatever is wrong with the script, with its line.
 pub fn script_job(
     script: &Script,
-    configuration: Configuration,
-    statement_time_ms: i64,
+    session: Session,
     connectors: &dyn Connectors,
 ) -> Result<ScriptJob, SqlError> {
-    let session = Session::new(configuration).at(statement_time_ms);
     let planned = with_stack(|| planned(script, session, connectors));
     planned.map_err(|error| error.with_source(&script.text))
 }
@@ -108,6 +105,7 @@ mod tests {
     use crate::error::SqlErrorKind;
     use thalweg_plan::connector::{CatalogTable, ConnectorProblem, SinkAbilities, SourceAbilities};
     use thalweg_plan::{ChangelogMode, NodeSpec};
+    use thalweg_types::config::Configuration;
 
     /// A connector that can do all that these scripts need.
     struct Anything;
@@ -147,7 +145,7 @@ mod tests {
 
     fn job(statements: &str) -> Result<ScriptJob, SqlError> {
         let script = Script::parse(&format!("{TABLES}{statements}"), &BTreeMap::new())?;
-        script_job(&script, Configuration::default(), 1_000, &Anything)
+        script_job(&script, Session::new(Configuration::default()).at(1_000), &Anything)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use thalweg_graph::{job_graph, required_slots};
 use thalweg_jobmanager::package::{Package, PackageStore, PackageStoreConfig};
-use thalweg_jobmanager::{ExtractedJob, ExtractionOptions, ScriptSession, extract};
+use thalweg_jobmanager::{ExtractedJob, ExtractionOptions, extract, script_session};
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner};
 use thalweg_types::JobId;
 use thalweg_types::config::{Configuration, options};
@@ -46,7 +46,7 @@ async fn extracted(
         folder.to_owned(),
     );
     let deployment = package.manifest.configuration.merged_with(configuration);
-    let session = ScriptSession::new(&deployment, now_ms());
+    let session = script_session(&deployment, now_ms());
     let extracted = extract(&package, &arguments.arguments, &session, &options).await?;
     Ok((package, extracted))
 }

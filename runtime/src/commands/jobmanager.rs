@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use thalweg_jobmanager::high_availability::Election;
 use thalweg_jobmanager::{Application, JobManager, JobManagerConfig};
+use thalweg_script::signals;
 use thalweg_types::config::{Configuration, HighAvailabilityKind, options};
 
 use crate::cli::JobManagerArguments;
 use crate::lease_election::LeaseElection;
-use crate::signals;
 use crate::temp_folder::TempFolder;
 
 /// Runs until it is asked to end. An application that can't start is told by REST and to the operator, not by an exit: a

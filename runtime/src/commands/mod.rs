@@ -7,7 +7,6 @@ pub(crate) mod jobmanager;
 pub(crate) mod run;
 pub(crate) mod snapshots;
 pub(crate) mod sql;
-pub(crate) mod sql_job;
 pub(crate) mod state;
 pub(crate) mod taskmanager;
 

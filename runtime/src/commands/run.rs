@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use thalweg_jobmanager::{Application, JobManager, JobManagerConfig, JobManagerHandle};
 use thalweg_proto::cluster::v1::JobStatus;
+use thalweg_script::signals;
 use thalweg_taskmanager::{TaskManager, TaskManagerConfig, TaskManagerHandle, WorkerOutput};
 use thalweg_types::config::{Configuration, options};
 use thalweg_types::{JobId, TaskManagerId};
 
 use super::state::absolute;
 use crate::cli::{PackageArguments, RunArguments};
-use crate::signals;
 use crate::temp_folder::TempFolder;
 
 const ANY_LOOPBACK_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
+use thalweg_script::signals;
 use thalweg_taskmanager::{TaskManager, TaskManagerConfig, WorkerOutput};
 use thalweg_types::TaskManagerId;
 use thalweg_types::config::{Configuration, options};
 
 use crate::cli::TaskManagerArguments;
-use crate::signals;
 use crate::temp_folder::TempFolder;
 
 /// Runs until it is asked to end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rand::Rng;
 use thalweg_proto::control::v1::StartWorker;
 use thalweg_proto::control::v1::job_manager_client::JobManagerClient;
-use thalweg_proto::{OWN_PROGRAM, SCRIPT_KIND, SCRIPT_VERB};
+use thalweg_proto::script::{OWN_PROGRAM, SCRIPT_KIND, SCRIPT_VERB};
 use thalweg_types::{Failure, FailureClass, JobId};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -107,7 +107,8 @@ impl Launcher {
     }
 }
 
-/// What a worker runs, and its arguments: the package's own program, or this process's with the package's script.
+/// What a worker runs, and its arguments: the package's own program, or with the package's script the one that it brings along for it,
+/// else this process's.
 fn program_of(start: &StartWorker, folder: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
     let entry = entry_path(&start.entry_path)?;
     if start.entry_kind != SCRIPT_KIND {
@@ -115,7 +116,11 @@ fn program_of(start: &StartWorker, folder: &Path) -> Result<(PathBuf, Vec<String
     }
     let before = [SCRIPT_VERB, &start.entry_path, "--"].map(str::to_owned);
     let arguments = before.into_iter().chain(start.arguments.iter().cloned());
-    Ok((OWN_PROGRAM.into(), arguments.collect()))
+    let program = match start.entry_program.as_str() {
+        "" => OWN_PROGRAM.into(),
+        program => folder.join(entry_path(program)?),
+    };
+    Ok((program, arguments.collect()))
 }
 
 /// The entry must stay inside the package.
@@ -164,6 +169,14 @@ mod tests {
         let (program, arguments) = program_of(&start("sql"), folder).unwrap();
         assert_eq!(program, Path::new("/proc/self/exe"));
         assert_eq!(arguments, ["sql-job", "job.sql", "--", "-D", "a=b"]);
+        let with_program = |program: &str| StartWorker {
+            entry_program: program.to_owned(),
+            ..start("sql")
+        };
+        let (program, arguments) = program_of(&with_program("bin/functions"), folder).unwrap();
+        assert_eq!(program, Path::new("/p/bin/functions"));
+        assert_eq!(arguments, ["sql-job", "job.sql", "--", "-D", "a=b"]);
+        assert!(program_of(&with_program("../functions"), folder).is_err());
         let (program, arguments) = program_of(&start("native"), folder).unwrap();
         assert_eq!(program, Path::new("/p/job.sql"));
         assert_eq!(arguments, ["-D", "a=b"]);

@@ -299,15 +299,36 @@ fn near_pairs(steps: &[Step], bounds: Bounds) -> (Vec<Timed<Pair>>, [Vec<Timed<W
                 }
                 kept[*input].push((*key, time, now));
             }
-            Step::Watermark(lag) => {
-                watermark = watermark.max(now - lag);
+            // Elements at the watermark stay until it moves: one that repeats itself is none.
+            Step::Watermark(lag) if now - lag > watermark => {
+                watermark = now - lag;
                 kept[0].retain(|(_, time, _)| time + bounds.upper.max(0) > watermark);
                 kept[1].retain(|(_, time, _)| time + (-bounds.lower).max(0) > watermark);
             }
+            Step::Watermark(_) => {}
             Step::Restart(_) => watermark = i64::MIN,
         }
     }
     (sorted(pairs), late.map(sorted))
+}
+
+#[test]
+fn an_element_at_the_watermark_is_kept_until_it_moves() {
+    let bounds = Bounds { lower: 0, upper: 6 };
+    let after = |repeated: i64| {
+        let mut harness = interval(bounds);
+        harness.watermark(0, -3);
+        harness.watermark(1, -3);
+        harness.row(1, &word("a", 1), Some(-3));
+        harness.watermark(0, repeated);
+        harness.watermark(1, repeated);
+        harness.restart(1);
+        harness.row(0, &word("a", 2), Some(-9));
+        harness.flush_all();
+        harness.rows()
+    };
+    assert_eq!(after(-3), [(("a".to_owned(), 2, 1), Some(-3))]);
+    assert_eq!(after(-2), []);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::state::{
 };
 use crate::config::Application;
 use crate::control_plane::{Control, Event};
-use crate::extraction::{ExtractedJob, ExtractionOptions, ScriptSession, extract};
+use crate::extraction::{ExtractedJob, ExtractionOptions, extract, script_session};
 use crate::job_master::Operation;
 use crate::package::{EntryKind, Package, PackageStore};
 use crate::snapshot::StoredSnapshot;
@@ -298,7 +298,7 @@ impl Submitter {
             .configuration
             .merged_with(&self.configuration)
             .merged_with(&asked);
-        let session = ScriptSession::new(&deployment, self.control.now_ms());
+        let session = script_session(&deployment, self.control.now_ms());
         let permit = self.extractions.acquire().await;
         let extracted = extract(package, &request.arguments, &session, &self.extraction).await;
         drop(permit);

@@ -160,6 +160,9 @@ impl Workers {
             entry_kind: package
                 .map(|package| package.manifest.entry.kind.as_str().to_owned())
                 .unwrap_or_default(),
+            entry_program: package
+                .and_then(|package| package.manifest.entry.program.clone())
+                .unwrap_or_default(),
         }))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use thalweg_proto::SCRIPT_KIND;
+use thalweg_proto::script::SCRIPT_KIND;
 use thalweg_types::config::Configuration;
 
 /// The only format so far.
@@ -17,9 +17,9 @@ pub struct Manifest {
     pub name: String,
     /// What is run.
     pub entry: Entry,
-    /// `major.minor` of the thalweg-api that the program was built with; empty of a script.
+    /// `major.minor` of the thalweg-api that the program was built with; empty without one.
     pub api_version: String,
-    /// The target triple that it was built for; empty of a script.
+    /// The target triple that it was built for; empty without one.
     pub target: String,
     /// sha256 by path, for files whose content is fixed.
     pub files: BTreeMap<String, String>,
@@ -39,6 +39,18 @@ pub struct Entry {
     pub kind: EntryKind,
     /// The file inside the package.
     pub path: String,
+    /// Of a script: the program inside the package that runs it, with functions that the engine's own does not have.
+    pub program: Option<String>,
+}
+
+impl Entry {
+    /// The package's program.
+    pub fn executable(&self) -> Option<&String> {
+        match self.kind {
+            EntryKind::Native => Some(&self.path),
+            EntryKind::Sql | EntryKind::Other(_) => self.program.as_ref(),
+        }
+    }
 }
 
 /// Ways to run a package.
@@ -47,7 +59,7 @@ pub struct Entry {
 pub enum EntryKind {
     /// A Rust program linked with thalweg-api.
     Native,
-    /// A SQL script, which the engine's own program runs.
+    /// A SQL script, run by the engine's own program or by the package's.
     Sql,
     /// One that this engine does not know.
     Other(String),
@@ -120,11 +132,16 @@ pub enum ManifestError {
         engine: String,
     },
     /// What a program says of how it was built.
-    #[error("job.yaml has no {field}, which a package of kind \"native\" needs")]
+    #[error("job.yaml has no {field}, which a package with a program needs")]
     Missing {
         /// Which.
         field: &'static str,
     },
+    /// A program beside one that runs by itself.
+    #[error(
+        "job.yaml has entry.program beside entry.kind \"native\": it is for kind \"sql\", entry.path names the program"
+    )]
+    Program,
     /// A path out of the package.
     #[error("job.yaml names the path {path:?}: paths are relative to the package and hold no \"..\"")]
     Path {
@@ -184,7 +201,7 @@ impl Manifest {
         }
         let document: Document = serde_yaml::from_str(text).map_err(|error| syntax(&error))?;
         check_entry(&document.entry)?;
-        if document.entry.kind == EntryKind::Native {
+        if document.entry.executable().is_some() {
             check_api_version(given("apiVersion", document.api_version.as_deref())?)?;
             check_target(given("target", document.target.as_deref())?)?;
         }
@@ -231,7 +248,11 @@ fn check_entry(entry: &Entry) -> Result<(), ManifestError> {
     if let EntryKind::Other(kind) = &entry.kind {
         return Err(ManifestError::EntryKind { kind: kind.clone() });
     }
-    check_path(&entry.path)
+    if entry.kind == EntryKind::Native && entry.program.is_some() {
+        return Err(ManifestError::Program);
+    }
+    check_path(&entry.path)?;
+    entry.program.as_deref().map_or(Ok(()), check_path)
 }
 
 fn given<'a>(field: &'static str, value: Option<&'a str>) -> Result<&'a str, ManifestError> {
@@ -354,6 +375,27 @@ mod tests {
         assert_eq!(manifest.entry.kind, EntryKind::Sql);
         let error = Manifest::parse(&text.replace("kind: sql", "kind: native")).unwrap_err();
         assert!(error.to_string().contains("no apiVersion"), "{error}");
+    }
+
+    #[test]
+    fn a_scripts_program_is_one_of_the_package_and_says_how_it_was_built() {
+        let script = "kind: sql\n  program: bin/functions";
+        let manifest = Manifest::parse(&yaml(&[("kind: native", script)])).unwrap();
+        assert_eq!(manifest.entry.executable().unwrap(), "bin/functions");
+        let refused =
+            |replacements: &[(&str, &str)]| Manifest::parse(&yaml(replacements)).unwrap_err().to_string();
+        let error = refused(&[("kind: native", script), ("apiVersion: \"0.1\"\n", "")]);
+        assert_eq!(
+            error,
+            "job.yaml has no apiVersion, which a package with a program needs"
+        );
+        let error = refused(&[("kind: native", "kind: sql\n  program: ../functions")]);
+        assert!(error.contains("\"../functions\": paths are relative"), "{error}");
+        let error = refused(&[("kind: native", "kind: native\n  program: bin/functions")]);
+        assert!(
+            error.contains("entry.program beside entry.kind \"native\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use serde::Serialize;
-use thalweg_proto::SCRIPT_KIND;
+use thalweg_proto::script::SCRIPT_KIND;
 
 use super::{MANIFEST_FILE, PackageError, archive};
 

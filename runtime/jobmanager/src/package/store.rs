@@ -20,7 +20,7 @@ use thalweg_types::config::Configuration;
 
 use super::fetch::{Download, PackageSource};
 use super::manifest::{Manifest, is_sha256};
-use super::{EntryKind, MANIFEST_FILE, PackageError, archive, script};
+use super::{MANIFEST_FILE, PackageError, archive, script};
 
 /// Of each request to an object store; the JobManager repeats the whole fetch, and tells why, if it fails.
 const RETRIES: usize = 3;
@@ -77,6 +77,12 @@ impl Package {
     /// The program or script that it runs.
     pub fn entry(&self) -> PathBuf {
         self.content().join(&self.manifest.entry.path)
+    }
+
+    /// The program that runs its script, if it brings one along.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        let program = self.manifest.entry.program.as_ref();
+        program.map(|program| self.content().join(program))
     }
 }
 
@@ -423,16 +429,25 @@ fn missing(uri: &str, path: &str, role: &'static str) -> PackageError {
 }
 
 fn check_entry(uri: &str, content: &Path, manifest: &Manifest) -> Result<(), PackageError> {
-    let path = &manifest.entry.path;
-    let metadata = fs::metadata(content.join(path))
-        .ok()
-        .filter(fs::Metadata::is_file);
-    let metadata = metadata.ok_or_else(|| missing(uri, path, " as entry.path"))?;
-    if manifest.entry.kind == EntryKind::Native && metadata.permissions().mode() & 0o111 == 0 {
-        return Err(PackageError::NotExecutable {
-            uri: uri.to_owned(),
-            path: path.clone(),
-        });
+    let entry = &manifest.entry;
+    let files = [
+        (Some(&entry.path), " as entry.path"),
+        (entry.program.as_ref(), " as entry.program"),
+    ];
+    let files = files
+        .into_iter()
+        .filter_map(|(path, role)| path.map(|path| (path, role)));
+    for (path, role) in files {
+        let metadata = fs::metadata(content.join(path))
+            .ok()
+            .filter(fs::Metadata::is_file);
+        let metadata = metadata.ok_or_else(|| missing(uri, path, role))?;
+        if entry.executable() == Some(path) && metadata.permissions().mode() & 0o111 == 0 {
+            return Err(PackageError::NotExecutable {
+                uri: uri.to_owned(),
+                path: path.clone(),
+            });
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging. Commands stay quiet unless `RUST_LOG` says otherwise.
-pub(crate) fn start(service: bool) {
+pub fn start(service: bool) {
     let default = if service { "info" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

@@ -12,7 +12,7 @@ use crate::cli::ConfigurationOptions;
 const RPC_ADDRESS_VARIABLE: &str = "JOB_MANAGER_RPC_ADDRESS";
 
 /// Loads and checks it; notes on keys without meaning here go to the log.
-pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configuration> {
+pub fn load(options: &ConfigurationOptions) -> anyhow::Result<Configuration> {
     let mut configuration = from_folder(options)?;
     for (key, value) in definitions(&options.define)? {
         configuration.set(key, value);
@@ -22,7 +22,7 @@ pub(crate) fn load(options: &ConfigurationOptions) -> anyhow::Result<Configurati
 
 /// The same for a script, which may have variables of its own: a `-D` whose key is no key of the configuration is one. Also gives all
 /// that `-D` says, for the script.
-pub(crate) fn load_with_variables(
+pub fn load_with_variables(
     options: &ConfigurationOptions,
 ) -> anyhow::Result<(Configuration, BTreeMap<String, String>)> {
     let variables: BTreeMap<String, String> = definitions(&options.define)?.into_iter().collect();
@@ -31,13 +31,13 @@ pub(crate) fn load_with_variables(
 }
 
 /// Those whose key is one of the configuration.
-pub(crate) fn known(variables: &BTreeMap<String, String>) -> Configuration {
+pub fn known(variables: &BTreeMap<String, String>) -> Configuration {
     let entries = variables.clone().into_iter();
     Configuration::from_map(entries.filter(|(key, value)| is_known(key, value)))
 }
 
 /// The others.
-pub(crate) fn unknown(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn unknown(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
     variables.retain(|key, value| !is_known(key, value));
     variables
 }
@@ -48,11 +48,13 @@ fn is_known(key: &str, value: &str) -> bool {
 }
 
 /// Of `KEY=VALUE`, as `-D` takes it.
-pub(crate) fn definitions(defined: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    let definitions = defined.iter().map(|definition| match definition.split_once('=') {
-        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        None => bail!("-D {definition}: KEY=VALUE is expected"),
-    });
+pub fn definitions(defined: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let definitions = defined
+        .iter()
+        .map(|definition| match definition.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+            None => bail!("-D {definition}: KEY=VALUE is expected"),
+        });
     definitions.collect()
 }
 

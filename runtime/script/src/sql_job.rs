@@ -1,4 +1,4 @@
-//! `thalweg sql-job`: a script as a job's program, started by a JobManager to learn its graph and by TaskManagers as the job's worker.
+//! `sql-job`: a script as a job's program, started by a JobManager to learn its graph and by TaskManagers as the job's worker.
 //!
 //! ```text
 //!   script, its variables, the recorded session --> plan --> JobProgram --> as what `main` of a packaged program builds
@@ -14,21 +14,23 @@ use std::sync::Arc;
 use anyhow::Context;
 use thalweg_api::entry;
 use thalweg_connectors::table::TableConnectors;
-use thalweg_jobmanager::ScriptSession;
+use thalweg_proto::script::ScriptSession;
 use thalweg_sql::SqlError;
 use thalweg_sql::script::Script;
 use thalweg_sql::script_job::{ScriptJob, script_job};
+use thalweg_sql::session::Session;
 use thalweg_table::job_program;
 use thalweg_task::JobProgram;
 use thalweg_types::config::Configuration;
 
 use crate::cli::SqlJobArguments;
 use crate::conf;
+use crate::functions::UserFunctions;
 
 /// Does what the process was started for; comes back only if there is no program.
-pub(crate) fn run(arguments: &SqlJobArguments) -> ExitCode {
+pub fn run(arguments: &SqlJobArguments, functions: &Arc<UserFunctions>) -> ExitCode {
     entry::run_main(|| -> Result<(), Infallible> {
-        match program(arguments) {
+        match program(arguments, functions) {
             Ok(program) => entry::serve(program),
             Err(error) => refuse(arguments, &error),
         }
@@ -42,23 +44,25 @@ fn refuse(arguments: &SqlJobArguments, error: &anyhow::Error) -> ! {
     };
     let rendered = in_script.render();
     let excerpt = rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt);
-    entry::refuse(&format!("{}: {in_script}", arguments.script.display()), excerpt)
+    entry::refuse(
+        &format!("{}: {in_script}", arguments.script.display()),
+        excerpt,
+    )
 }
 
-fn program(arguments: &SqlJobArguments) -> anyhow::Result<JobProgram> {
+fn program(arguments: &SqlJobArguments, functions: &Arc<UserFunctions>) -> anyhow::Result<JobProgram> {
     let name = arguments.script.display().to_string();
     let session = ScriptSession::from_environment(&name)?;
-    let text = std::fs::read_to_string(&arguments.script).with_context(|| format!("{name} can't be read"))?;
+    let text =
+        std::fs::read_to_string(&arguments.script).with_context(|| format!("{name} can't be read"))?;
     let variables = variables(&arguments.arguments)?;
     let own = conf::known(&variables);
     let script = Script::parse(&text, &variables)?;
     let configuration = Configuration::from_map(session.configuration).merged_with(&own);
-    let ScriptJob { job, set, env } = script_job(
-        &script,
-        configuration,
-        session.statement_time_ms,
-        &TableConnectors,
-    )?;
+    let session = Session::new(configuration)
+        .at(session.statement_time_ms)
+        .with_functions(Arc::clone(functions));
+    let ScriptJob { job, set, env } = script_job(&script, session, &TableConnectors)?;
     if entry::is_extraction() {
         for warning in &job.warnings {
             eprintln!("warning: {warning}");
@@ -79,9 +83,9 @@ fn variables(arguments: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut definitions = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let definition = argument.strip_prefix("-D").with_context(|| {
-            format!("the argument {argument:?} is not -D KEY=VALUE: a script takes no others")
-        })?;
+        let definition = argument
+            .strip_prefix("-D")
+            .with_context(|| format!("the argument {argument:?} is not -D KEY=VALUE: a script takes no others"))?;
         definitions.push(match definition {
             "" => rest.next().cloned().unwrap_or_default(),
             definition => definition.to_owned(),
