@@ -196,6 +196,17 @@ impl ChannelReader {
         }
     }
 
+    /// Copies of what lies there up to the end of the input, which is the last of them; `None` if that isn't there.
+    pub(crate) fn peek_to_end(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        match self {
+            Self::Local(reader) => {
+                let queued = reader.subpartition.peek_to_end();
+                Ok(queued.map(|queued| queued.into_iter().filter_map(Outbound::into_element).collect()))
+            }
+            Self::Remote(reader) => reader.peek_to_end(),
+        }
+    }
+
     /// Lets the producer know that nobody reads on.
     pub(crate) fn close(&mut self) {
         match self {

@@ -111,7 +111,8 @@ impl InputGate {
         }
     }
 
-    /// How many barriers have come in so far, taken or not: when it grows, [`Self::peek_barriers`] may find more.
+    /// How many barriers and ends of input have come in so far, taken or not: when it grows, [`Self::peek_barriers`] or
+    /// [`Self::peek_to_end`] may find more.
     pub fn barriers(&self) -> u64 {
         self.ready.barriers()
     }
@@ -160,6 +161,27 @@ impl InputGate {
         }
         elements.retain(|element| !matches!(element, StreamElement::Barrier(_)));
         Ok(elements)
+    }
+
+    /// Copies of the elements before the end of a channel's input, barriers too; `None` if the end isn't there, or was taken.
+    ///
+    /// # Errors
+    /// What lies there can't be decoded.
+    pub fn peek_to_end(&self, index: usize) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        let channel = &self.channels[index];
+        let mut elements: Vec<StreamElement> = self.taken_of(index).cloned().collect();
+        if !channel.ended {
+            let Some(queued) = channel.reader.peek_to_end()? else {
+                return Ok(None);
+            };
+            elements.extend(queued);
+        }
+        let is_end = |element: &StreamElement| matches!(element, StreamElement::EndOfInput);
+        let end = elements.iter().position(is_end);
+        Ok(end.map(|end| {
+            elements.truncate(end);
+            elements
+        }))
     }
 
     fn taken_of(&self, index: usize) -> impl Iterator<Item = &StreamElement> {

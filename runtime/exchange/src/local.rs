@@ -60,6 +60,17 @@ impl Outbound {
         self.checkpoint_id().is_some()
     }
 
+    /// Whether it is the end of the input of a local channel.
+    fn is_end_of_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Element {
+                element: StreamElement::EndOfInput,
+                ..
+            }
+        )
+    }
+
     /// An element with its cost.
     pub(crate) fn element(element: StreamElement) -> Self {
         let bytes = match &element {
@@ -208,10 +219,10 @@ impl Subpartition {
             // Before the element is visible: a release from now on must not take it from the consumer.
             self.advance(&[PRESENT], ENDED);
         }
-        let barrier = element.is_barrier();
+        let worth_a_look = end || element.is_barrier();
         self.queue.push(element);
         self.notify_consumer();
-        if let (true, Some(consumer)) = (barrier, self.consumer.get()) {
+        if let (true, Some(consumer)) = (worth_a_look, self.consumer.get()) {
             consumer.slot.note_barrier();
         }
     }
@@ -225,6 +236,11 @@ impl Subpartition {
     pub(crate) fn peek_to_barrier(&self, checkpoint_id: u64) -> Option<Vec<Outbound>> {
         self.queue
             .peek_to(|outbound| outbound.checkpoint_id() == Some(checkpoint_id))
+    }
+
+    /// Copies of what lies there up to the end of the input, if that is there.
+    pub(crate) fn peek_to_end(&self) -> Option<Vec<Outbound>> {
+        self.queue.peek_to(Outbound::is_end_of_input)
     }
 
     /// The producer is gone. Harmless behind the end of input.

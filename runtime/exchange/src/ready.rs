@@ -21,7 +21,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct ReadyList {
     indices: Mutex<VecDeque<u32>>,
-    /// Barriers that were added to the sources so far.
+    /// Barriers and ends of input that were added to the sources so far.
     barriers: AtomicU64,
     reader: AtomicWaker,
 }
@@ -52,7 +52,7 @@ impl ReadyList {
         self.reader.register(waker);
     }
 
-    /// How many barriers were added to the sources so far.
+    /// How many barriers and ends of input were added to the sources so far.
     pub(crate) fn barriers(&self) -> u64 {
         self.barriers.load(Ordering::Acquire)
     }
@@ -93,7 +93,7 @@ impl ReadySlot {
         }
     }
 
-    /// A barrier was added to the source: worth a look ahead.
+    /// A barrier, or the end of input, was added to the source: worth a look ahead.
     pub(crate) fn note_barrier(&self) {
         self.list.barriers.fetch_add(1, Ordering::AcqRel);
         self.list.wake();

@@ -301,6 +301,8 @@ impl Running {
 pub(crate) enum OnCheckpoint {
     /// All its tasks acknowledge it, each with one inline list; behind a savepoint that ends the job they finish.
     Acknowledge,
+    /// The same, but they run on behind a savepoint that ends the job.
+    AcknowledgeAndRunOn,
     /// All its tasks decline it.
     Decline,
     /// Nothing.
@@ -550,23 +552,25 @@ impl Script {
     async fn checkpoint(&mut self, trigger: &TriggerCheckpoint) {
         let what = *self.on_checkpoint.lock().unwrap();
         let options = trigger.options.clone().unwrap();
-        if options.terminate {
+        if options.terminate && what != OnCheckpoint::AcknowledgeAndRunOn {
             self.last = trigger.checkpoint_id;
         }
         for task in self.tasks.clone() {
             let message = match what {
-                OnCheckpoint::Acknowledge => Message::AcknowledgeCheckpoint(AcknowledgeCheckpoint {
-                    execution: task.execution,
-                    checkpoint_id: trigger.checkpoint_id,
-                    snapshot: Some(snapshot_of(&task.vertex.unwrap())),
-                    metrics: Some(CheckpointMetrics {
-                        sync_us: 1_500,
-                        async_ms: 3,
-                        checkpointed_bytes: 10,
-                        full_bytes: 20,
-                        ..CheckpointMetrics::default()
-                    }),
-                }),
+                OnCheckpoint::Acknowledge | OnCheckpoint::AcknowledgeAndRunOn => {
+                    Message::AcknowledgeCheckpoint(AcknowledgeCheckpoint {
+                        execution: task.execution,
+                        checkpoint_id: trigger.checkpoint_id,
+                        snapshot: Some(snapshot_of(&task.vertex.unwrap())),
+                        metrics: Some(CheckpointMetrics {
+                            sync_us: 1_500,
+                            async_ms: 3,
+                            checkpointed_bytes: 10,
+                            full_bytes: 20,
+                            ..CheckpointMetrics::default()
+                        }),
+                    })
+                }
                 OnCheckpoint::Decline => Message::DeclineCheckpoint(DeclineCheckpoint {
                     execution: task.execution,
                     checkpoint_id: trigger.checkpoint_id,

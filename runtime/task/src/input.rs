@@ -12,7 +12,9 @@
 //! A barrier leaves here when it has come on every channel that has not ended ([`BarrierAligner`]); one from the mailbox when
 //! every channel has ended. Where barriers may overtake, it leaves as soon as one channel's can be seen or the alignment
 //! takes too long; an [`InputEvent::Recorded`] follows when all have been seen. A barrier whose time-out is over when it is seen
-//! overtakes at once: with full backpressure it would come to the head of its channel too late, or never.
+//! overtakes at once: with full backpressure it would come to the head of its channel too late, or never. The end of a channel
+//! stands for the barrier that its finished producer does not send: it is looked for in the same way, and where all have finished, a
+//! barrier from the mailbox overtakes as well.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -139,7 +141,10 @@ impl Input {
     pub(crate) fn trigger(&mut self, barrier: Barrier, now_ms: i64) {
         match self {
             Self::Source(source) => source.trigger(AlignedBarrier::at_once(barrier, now_ms)),
-            Self::Gate(gate) => gate.triggers.push_back(barrier),
+            Self::Gate(gate) => {
+                gate.triggers.push_back(barrier);
+                gate.barriers_seen = u64::MAX;
+            }
         }
     }
 
@@ -449,11 +454,61 @@ impl GateInput {
             return Ok(());
         }
         self.announced = None;
+        self.begin_triggered();
         for channel in 0..self.gate.num_channels() {
             for element in self.gate.peek_barriers(channel)? {
                 if !self.announce_barrier(channel, &element)? {
                     break;
                 }
+            }
+        }
+        self.announce_ends()
+    }
+
+    /// Nobody is left who would send these barriers; what was given lies in the channels, or is on its way.
+    fn begin_triggered(&mut self) {
+        while let Some(barrier) = self.triggers.front().cloned() {
+            let id = barrier.id;
+            if self.aligner.is_fresh(id) {
+                if !self.aligner.has_open_channels() || !self.may_overtake(&barrier) {
+                    return;
+                }
+                match self.aligned_for_ms(&barrier) {
+                    Some(0) => {}
+                    left_ms => return self.look_again_in(left_ms),
+                }
+                let step = self.aligner.begin(id, true);
+                self.start_alignment(&step, barrier);
+                self.follow(step);
+                self.overtake(id);
+            }
+            self.triggers.pop_front();
+        }
+    }
+
+    fn look_again_in(&mut self, left_ms: Option<u64>) {
+        let due = left_ms.map(|left| Instant::now() + Duration::from_millis(left));
+        self.announced = self.announced.into_iter().chain(due).min();
+    }
+
+    /// The end of a channel is as good as the barrier of the checkpoint that overtakes: what lies before it is overtaken.
+    fn announce_ends(&mut self) -> Result<(), TaskError> {
+        let Some(id) = self.recording.as_ref().map(|recording| recording.checkpoint_id) else {
+            return Ok(());
+        };
+        let is_its = |element: &StreamElement| matches!(element, StreamElement::Barrier(barrier) if barrier.checkpoint_id == id);
+        for channel in 0..self.gate.num_channels() {
+            if !self.aligner.misses(id, channel) {
+                continue;
+            }
+            let queued = self.gate.peek_to_end(channel)?;
+            // Its barrier may have come in since barriers were looked for: the next look finds that.
+            for elements in queued.into_iter().filter(|elements| !elements.iter().any(is_its)) {
+                for element in &elements {
+                    self.record(channel, element);
+                }
+                let step = self.aligner.barrier(channel, id, true);
+                self.follow(step);
             }
         }
         Ok(())
@@ -471,8 +526,7 @@ impl GateInput {
         }
         let left_ms = self.aligned_for_ms(&barrier);
         if left_ms > Some(0) && !self.is_recording(id) {
-            let due = left_ms.map(|left| Instant::now() + Duration::from_millis(left));
-            self.announced = self.announced.into_iter().chain(due).min();
+            self.look_again_in(left_ms);
         }
         if left_ms != Some(0) && !self.is_recording(id) {
             return Ok(true);

@@ -374,6 +374,58 @@ fn no_more_than_allowed_are_under_way_and_a_newer_one_that_completes_ends_the_ol
 }
 
 #[test]
+fn what_a_subsumed_checkpoint_wrote_stays_as_long_as_the_newer_one_goes_on_with_it() {
+    let mut coordinator = running(CheckpointConfig {
+        max_concurrent: 2,
+        ..config()
+    });
+    for now in [1000, 2000] {
+        coordinator.handle(Event::Tick, now);
+    }
+    let [first, second, count] = all(0);
+    coordinator.handle(acknowledge(count, 1, &["shared/a"]), 2100);
+    coordinator.handle(acknowledge(first.clone(), 1, &[]), 2100);
+    let actions = complete(&mut coordinator, 2, 0, &["shared/a", "shared/b"], 2200);
+    assert_eq!(notified(&actions), [(2, true), (1, false)]);
+    let deletes = |actions: &[Action], file: &str| {
+        let file = format!("{FOLDER}/{file}");
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::DeleteFiles(files) if files.contains(&file)))
+    };
+    assert!(!deletes(&actions, "shared/a"));
+    // The last answer to the older one brings what nobody goes on with; it does not complete behind the newer one.
+    let actions = coordinator.handle(acknowledge(second, 1, &["shared/late"]), 2300);
+    assert!(
+        deletes(&actions, "shared/late") && !deletes(&actions, "shared/a"),
+        "{actions:?}"
+    );
+    assert_eq!(coordinator.restore_point().map(|point| point.id), Some(2));
+    assert_eq!(coordinator.stats().counts().failed, 1);
+    coordinator.handle(Event::Tick, 3200);
+    let actions = complete(&mut coordinator, 3, 0, &["shared/b"], 3300);
+    assert!(deletes(&actions, "shared/a"), "{actions:?}");
+}
+
+#[test]
+fn of_two_under_way_the_older_one_may_complete_first() {
+    let mut coordinator = running(CheckpointConfig {
+        max_concurrent: 2,
+        ..config()
+    });
+    for now in [1000, 2000] {
+        coordinator.handle(Event::Tick, now);
+    }
+    assert_eq!(
+        notified(&complete(&mut coordinator, 1, 0, &["shared/a"], 2100)),
+        [(1, true)]
+    );
+    let actions = complete(&mut coordinator, 2, 0, &["shared/a"], 2200);
+    assert_eq!(notified(&actions), [(2, true)]);
+    assert!(actions.contains(&Action::DeleteFolder(format!("{FOLDER}/chk-1"))));
+}
+
+#[test]
 fn one_that_takes_too_long_is_given_up_and_names_who_did_not_answer() {
     let mut coordinator = running(CheckpointConfig {
         tolerable_failures: 1,
@@ -554,6 +606,50 @@ fn no_checkpoint_begins_behind_a_finished_task_if_so_configured() {
     assert_eq!(coordinator.handle(Event::Tick, 5000), []);
     let actions = coordinator.handle(request("a", savepoint(false, false)), 5000);
     assert!(matches!(ended(&actions)[..], [("a", Err(reason))] if reason.contains("after-tasks-finish")));
+}
+
+#[test]
+fn one_under_way_when_a_task_finishes_completes_if_that_had_answered_and_else_costs_nothing() {
+    for has_answered in [true, false] {
+        let mut coordinator = running(CheckpointConfig {
+            after_tasks_finish: false,
+            ..config()
+        });
+        coordinator.handle(Event::Tick, 1000);
+        let [first, second, count] = all(0);
+        if has_answered {
+            coordinator.handle(acknowledge(first.clone(), 1, &[]), 1100);
+        }
+        let actions = coordinator.handle(finished(first), 1200);
+        assert_eq!(actions.is_empty(), has_answered, "{actions:?}");
+        coordinator.handle(acknowledge(second, 1, &[]), 1300);
+        coordinator.handle(acknowledge(count, 1, &[]), 1300);
+        let actions = coordinator.handle(written(1), 1400);
+        let completed: &[(u64, bool)] = if has_answered { &[(1, true)] } else { &[] };
+        assert_eq!(notified(&actions), completed);
+        assert_eq!(coordinator.handle(Event::Tick, 60_000), []);
+        assert_eq!(coordinator.stats().counts().failed, u64::from(!has_answered));
+    }
+}
+
+#[test]
+fn barriers_overtake_behind_finished_tasks_as_well() {
+    let mut coordinator = running(CheckpointConfig {
+        unaligned: true,
+        ..config()
+    });
+    let [first, second, count] = all(0);
+    coordinator.handle(finished(first), 500);
+    let options = |actions: &[Action]| triggers(actions)[0].options.clone().unwrap();
+    let actions = coordinator.handle(Event::Tick, 1000);
+    assert!(options(&actions).unaligned);
+    assert_eq!(triggers(&actions)[0].executions, [second.clone()]);
+    // No task is left that could send a barrier: those behind get it from here.
+    let actions = coordinator.handle(finished(second), 1100);
+    assert_eq!(notified(&actions), [(1, false)]);
+    let actions = coordinator.handle(Event::Tick, 3000);
+    assert!(options(&actions).unaligned);
+    assert_eq!(triggers(&actions)[0].executions, [count]);
 }
 
 #[test]

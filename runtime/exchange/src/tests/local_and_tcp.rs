@@ -410,6 +410,32 @@ fn a_blocked_channel_keeps_its_elements_until_it_is_resumed() {
 }
 
 #[test]
+fn the_end_of_input_can_be_seen_behind_what_lies_before_it_and_nothing_is_taken() {
+    over_both(|net| {
+        let (mut writer, mut gate) = net.channel();
+        net.send(&mut writer, StreamElement::Batch(numbers(0..3000)));
+        net.send(&mut writer, StreamElement::Batch(numbers(3000..6000)));
+        assert_same(&net.next_batch(&mut gate), &numbers(0..3000));
+        assert!(gate.peek_to_end(0).unwrap().is_none());
+        writer.send(barrier(1)).unwrap();
+        writer.send(StreamElement::EndOfInput).unwrap();
+        while gate.barriers() < 2 {
+            std::thread::yield_now();
+        }
+        let before = gate.peek_to_end(0).unwrap().unwrap();
+        let [StreamElement::Batch(batch), StreamElement::Barrier(_)] = before.as_slice() else {
+            panic!("{before:?}")
+        };
+        assert_same(batch, &numbers(3000..6000));
+        assert_same(&net.next_batch(&mut gate), &numbers(3000..6000));
+        for _ in 0..2 {
+            assert!(net.next(&mut gate).unwrap().is_some());
+        }
+        assert!(gate.peek_to_end(0).unwrap().is_none(), "it was taken");
+    });
+}
+
+#[test]
 fn a_barrier_can_be_seen_behind_what_lies_before_it_and_nothing_is_taken() {
     over_both(|net| {
         let (mut writer, mut gate) = net.channel();

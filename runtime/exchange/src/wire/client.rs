@@ -214,7 +214,19 @@ impl RemoteReader {
             let barrier = received.is_barrier().then(|| decode_barrier(received));
             matches!(barrier, Some(Ok(StreamElement::Barrier(barrier))) if barrier.checkpoint_id == checkpoint_id)
         };
-        let Some(received) = self.inbox.queue.peek_to(is_it) else {
+        self.decode_aside(self.inbox.queue.peek_to(is_it))
+    }
+
+    /// What lies there up to the end of the input, decoded aside.
+    pub(crate) fn peek_to_end(&self) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        self.decode_aside(self.inbox.queue.peek_to(ReceivedElement::is_end_of_input))
+    }
+
+    fn decode_aside(
+        &self,
+        received: Option<Vec<ReceivedElement>>,
+    ) -> Result<Option<Vec<StreamElement>>, ExchangeError> {
+        let Some(received) = received else {
             return Ok(None);
         };
         let mut decoder = self.decoder.clone();
@@ -397,10 +409,10 @@ fn receive(inbox: &Inbox, bytes: Vec<u8>) -> io::Result<()> {
     if received.is_end_of_input() {
         inbox.complete.store(true, Ordering::Release);
     }
-    let barrier = received.is_barrier();
+    let worth_a_look = received.is_barrier() || received.is_end_of_input();
     inbox.queue.push(received);
     inbox.slot.notify();
-    if barrier {
+    if worth_a_look {
         inbox.slot.note_barrier();
     }
     Ok(())

@@ -152,6 +152,11 @@ impl BarrierAligner {
         id > self.done && !self.aborted.contains(&id)
     }
 
+    /// Whether a channel's end was not taken yet.
+    pub(crate) fn has_open_channels(&self) -> bool {
+        self.ended.contains(&false)
+    }
+
     /// Marks a checkpoint that came another way as done; false if it is too late for it.
     pub(crate) fn take(&mut self, id: u64) -> bool {
         let fresh = self.is_fresh(id);

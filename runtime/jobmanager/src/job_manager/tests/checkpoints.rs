@@ -276,6 +276,47 @@ async fn an_operator_stops_a_job_with_a_savepoint_and_another_starts_from_it() {
     );
 }
 
+#[tokio::test]
+async fn a_stop_whose_savepoint_fails_says_why_and_the_job_goes_on_until_another_stops_it() {
+    let running = job_manager(&[], None).await;
+    let task_manager = ScriptedTaskManager::connect(&running, "tm", 2).await;
+    let job = submit(&running, "counts", &[]).await;
+    until_status(&running, job, |status| status.tasks_running == 4).await;
+    let mut client = cluster_client(&running).await;
+    let mut stop = async |operation_id: &str| {
+        let request = TriggerSavepointRequest {
+            job_id: job.to_string(),
+            operation_id: operation_id.to_owned(),
+            target_directory: uri(&running, "savepoints"),
+            stop: true,
+            drain: false,
+        };
+        let answer = client.trigger_savepoint(request).await.unwrap();
+        assert_eq!(answer.into_inner().failure, None);
+    };
+    task_manager.on_checkpoint(OnCheckpoint::Decline);
+    stop("stop-1").await;
+    let has_ended = |status: &cluster::JobStatus| status.savepoints.iter().any(|made| made.ended_ms > 0);
+    let status = until_status(&running, job, has_ended).await;
+    let failure = status.savepoints[0].failure.clone().unwrap();
+    assert!(failure.message.contains("the disk is full"), "{failure:?}");
+    assert_eq!(status.savepoints[0].path, "");
+    assert_eq!(
+        (status.state.as_str(), status.tasks_running, status.restarts),
+        ("RUNNING", 4, 0)
+    );
+
+    task_manager.on_checkpoint(OnCheckpoint::Acknowledge);
+    stop("stop-2").await;
+    let status = running.until(job, "FINISHED").await;
+    let made = status
+        .savepoints
+        .iter()
+        .find(|made| made.operation_id == "stop-2");
+    assert!(path_of(&made.unwrap().path).join("_metadata").exists());
+    assert_eq!(snapshots_in(&running.folder.path().join("savepoints")), 1);
+}
+
 async fn refused(running: &Running, restore: RestoreRequest) -> Failure {
     let request = JobRequest {
         package_uri: running

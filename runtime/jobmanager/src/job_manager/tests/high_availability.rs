@@ -10,7 +10,7 @@ use thalweg_types::Failure;
 
 use super::*;
 use crate::high_availability::{Election, ElectionEvent, ElectionEvents};
-use crate::testing::configured_job_manager;
+use crate::testing::{OnCheckpoint, configured_job_manager};
 
 const QUICKLY: [(&str, &str); 5] = [
     ("high-availability.type", "storage"),
@@ -466,6 +466,107 @@ fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
             false => vec![path],
         })
         .collect()
+}
+
+/// The log is what says that a checkpoint is complete: a folder that a leader wrote and did not come to log never was one. It is
+/// left where it is, since somebody may have copied it there, and its number is not used again.
+#[tokio::test]
+async fn a_checkpoint_folder_that_the_log_does_not_know_is_neither_restored_nor_touched() {
+    const UNKNOWN: u64 = 100_000;
+    let shared = Shared::new();
+    let first = shared.leader().await;
+    let task_manager = ScriptedTaskManager::connect(&first, "tm", 2).await;
+    let job = shared
+        .submit(&first, "op", &[("execution.checkpointing.interval", "20 ms")])
+        .await;
+    let known = until_status(&first, job, |status| latest(status) >= 2).await;
+    task_manager.kill();
+    drop(first);
+    let folder = |number: u64| {
+        shared
+            .folder
+            .path()
+            .join(format!("checkpoints/{job}/chk-{number}/_metadata"))
+    };
+    let unknown = folder(UNKNOWN);
+    std::fs::create_dir_all(unknown.parent().unwrap()).unwrap();
+    std::fs::write(&unknown, "complete, for all that can be seen").unwrap();
+
+    let second = shared.leader().await;
+    let task_manager = ScriptedTaskManager::connect(&second, "tm", 2).await;
+    let is_above = |status: &cluster::JobStatus| latest(status) > UNKNOWN + 2;
+    until_status(&second, job, is_above).await;
+    let from = task_manager.deployments()[0]
+        .restore
+        .clone()
+        .unwrap()
+        .checkpoint_id;
+    assert!((latest(&known)..UNKNOWN).contains(&from), "{from}");
+    assert!(unknown.exists());
+}
+
+#[tokio::test]
+async fn a_job_whose_leader_dies_right_behind_the_savepoint_to_stop_with_goes_on_from_there_and_is_told_so() {
+    let shared = Shared::new();
+    let first = shared.leader().await;
+    let task_manager = ScriptedTaskManager::connect(&first, "tm", 2).await;
+    let job = shared
+        .submit(&first, "op", &[("execution.checkpointing.interval", "20 ms")])
+        .await;
+    until_status(&first, job, |status| latest(status) >= 1).await;
+    task_manager.on_checkpoint(OnCheckpoint::AcknowledgeAndRunOn);
+    let stop = TriggerSavepointRequest {
+        job_id: job.to_string(),
+        operation_id: "stop".to_owned(),
+        target_directory: shared.uri("savepoints"),
+        stop: true,
+        ..TriggerSavepointRequest::default()
+    };
+    let asked = cluster_client(&first).await.trigger_savepoint(stop.clone()).await;
+    assert_eq!(asked.unwrap().into_inner().failure, None);
+    let savepoint = async {
+        loop {
+            let told = task_manager.commands();
+            let to_stop = told.iter().find_map(|command| match command {
+                Command::TriggerCheckpoint(trigger) if trigger.options.as_ref()?.terminate => {
+                    Some(trigger.checkpoint_id)
+                }
+                _ => None,
+            });
+            let completed = |command: &Command| matches!(command, Command::NotifyCheckpoint(notify) if notify.completed && Some(notify.checkpoint_id) == to_stop);
+            if told.iter().any(completed) {
+                return to_stop.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let savepoint = tokio::time::timeout(Duration::from_secs(60), savepoint)
+        .await
+        .unwrap();
+    task_manager.kill();
+    drop(first);
+
+    let second = shared.leader().await;
+    let task_manager = ScriptedTaskManager::connect(&second, "tm", 2).await;
+    let status = until_status(&second, job, |status| latest(status) > savepoint).await;
+    assert_eq!(
+        task_manager.deployments()[0]
+            .restore
+            .as_ref()
+            .unwrap()
+            .checkpoint_id,
+        savepoint,
+        "what its sinks committed comes from nothing older"
+    );
+    let told = status.savepoints.iter().find(|made| made.operation_id == "stop");
+    let failure = told.unwrap().failure.clone().unwrap();
+    assert!(failure.message.contains("goes on from there"), "{failure:?}");
+    assert!(failure.message.contains("/savepoints/savepoint-"), "{failure:?}");
+    // The same operation again is answered, not done again.
+    let again = cluster_client(&second).await.trigger_savepoint(stop).await;
+    assert_eq!(again.unwrap().into_inner().failure, None);
+    let later = until_status(&second, job, |now| latest(now) > latest(&status)).await;
+    assert_eq!((later.savepoints.len(), later.state.as_str()), (1, "RUNNING"));
 }
 
 #[tokio::test]

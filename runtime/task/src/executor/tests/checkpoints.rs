@@ -224,6 +224,59 @@ fn an_aborted_checkpoint_lets_the_channels_go_that_waited_for_it() {
 }
 
 #[test]
+fn a_checkpoint_that_was_given_up_before_its_barrier_came_holds_no_channel_up() {
+    let source = ScriptedSource::new((0..6).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(1);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, counting(), &sink, 2, 1);
+    job.deploy(None);
+    eventually("a row of each", || sink.values().len() == 2);
+    job.notify_at(1, false, &job.consumers());
+    let sources = job.sources();
+    job.trigger_at(1, &sources[..1]);
+    job.await_answers(1, 1);
+    gate.limit(2);
+    eventually("rows of both channels", || sink.values().len() == 4);
+    job.checkpoint(2);
+    // One more barrier of the first comes behind those of the second, or never gets that far.
+    job.trigger_at(1, &sources[1..]);
+    gate.open();
+    eventually("all rows", || sink.values().len() == 6);
+    job.checkpoint(3);
+    assert_eq!((job.counts(2, 2).len(), job.counts(3, 2).len()), (4, 6));
+    assert!(job.operator_states(1, 2).is_empty());
+    job.cancel();
+}
+
+#[test]
+fn a_checkpoint_that_completes_before_an_older_one_needs_nothing_of_its_folder() {
+    let source = ScriptedSource::new((0..4).map(|n| rows([n])).collect(), Then::Wait);
+    let gate = source.gate.clone();
+    gate.limit(2);
+    let sink = CollectSink::default();
+    let mut job = Job::keyed(source, counting(), &sink, 1, 2);
+    job.deploy(None);
+    eventually("two rows", || sink.values().len() == 2);
+    job.checkpoint(1);
+    gate.limit(3);
+    eventually("three rows", || sink.values().len() == 3);
+    job.checkpoint(2);
+    job.notify(2, true);
+    job.notify(1, false);
+    std::fs::remove_dir_all(job.folder.path().join("chk-1")).unwrap();
+    gate.limit(4);
+    eventually("four rows", || sink.values().len() == 4);
+    job.checkpoint(3);
+    assert_eq!((job.counts(2, 2).len(), job.counts(3, 2).len()), (3, 4));
+    job.cancel();
+    let restore = job.restore(2);
+    job.deploy(Some(&restore));
+    eventually("the row behind it", || sink.sorted_values() == [0, 1, 2, 3, 3]);
+    job.cancel();
+}
+
+#[test]
 fn a_checkpoint_that_is_triggered_and_given_up_between_two_looks_of_the_task_does_not_begin() {
     let held = Held::default();
     let source = ScriptedSource::new((0..3).map(|n| rows([n])).collect(), Then::Wait);

@@ -48,6 +48,38 @@ fn with_no_checkpoint_behind_the_end_the_last_rows_are_committed_at_the_end() {
 }
 
 #[test]
+fn with_no_checkpoint_behind_the_end_what_one_under_way_holds_is_committed_once_with_the_rest() {
+    for is_told in [true, false] {
+        let sink = CollectSink::in_two_phases();
+        let source = ScriptedSource::new(vec![rows([0]), rows([1])], Then::End);
+        let gate = source.gate.clone();
+        gate.limit(1);
+        let mut job = source_then_sink(source, &sink);
+        job.configure(
+            "execution.checkpointing.checkpoints-after-tasks-finish.enabled",
+            "false",
+        );
+        job.deploy(None);
+        eventually("a row", || sink.values() == [0]);
+        job.checkpoint(1);
+        sink.hold_commits();
+        if is_told {
+            job.notify(1, true);
+            eventually("its commit", || sink.commits_asked() > 0);
+        }
+        gate.open();
+        eventually("the end of the input", || sink.flushed() == 1);
+        eventually("a commit", || sink.commits_asked() > 0);
+        assert_eq!(sink.committed(), [] as [i64; 0]);
+        sink.open();
+        assert_eq!(end_states(&job.process.await_ends(1)), [TaskState::Finished]);
+        // Too late, as when the answer of another task took its time.
+        job.notify(1, true);
+        assert_eq!(sink.committed(), [0, 1]);
+    }
+}
+
+#[test]
 fn a_bounded_job_with_two_phase_sinks_ends_behind_a_last_checkpoint_with_everything_committed_once() {
     let sink = CollectSink::in_two_phases();
     let batches: Vec<_> = (0..10).map(|n| rows(n * 10..n * 10 + 10)).collect();

@@ -70,11 +70,26 @@ impl Job {
         operators: [NodeFactory; 2],
         sink: &CollectSink,
     ) -> Self {
+        Self::in_three_steps_from(source, 1, operators, sink)
+    }
+
+    /// The same with several subtasks of the source.
+    pub(super) fn in_three_steps_from(
+        source: ScriptedSource,
+        sources: u32,
+        operators: [NodeFactory; 2],
+        sink: &CollectSink,
+    ) -> Self {
         let [first, second] = operators;
         let nodes = vec![(1, source.node()), (2, first), (3, second), (4, sink.node())];
         let process = Process::start(program(nodes, &[]));
-        let vertices = [vertex(&[1], 1), vertex(&[2, 3], 1), vertex(&[4], 1)];
-        let mut tasks = vertices.each_ref().map(|vertex| vec![deployment(vertex, 0)]);
+        let vertices = [vertex(&[1], sources), vertex(&[2, 3], 1), vertex(&[4], 1)];
+        let mut tasks = vertices.each_ref().map(|vertex| {
+            let subtasks = 0..vertex.parallelism;
+            subtasks
+                .map(|subtask| deployment(vertex, subtask))
+                .collect::<Vec<_>>()
+        });
         let [from, middle, to] = &mut tasks;
         let address = process.address.clone();
         let partitioner = Partitioner::Rebalance;
@@ -143,6 +158,15 @@ impl Job {
 
     pub(super) fn sources(&self) -> Vec<control::ExecutionAttempt> {
         self.sources.clone()
+    }
+
+    /// Those that read channels.
+    pub(super) fn consumers(&self) -> Vec<control::ExecutionAttempt> {
+        let attempts = self.attempts();
+        let consumers = attempts
+            .into_iter()
+            .filter(|attempt| !self.sources.contains(attempt));
+        consumers.collect()
     }
 
     fn attempts(&self) -> Vec<control::ExecutionAttempt> {
@@ -232,10 +256,14 @@ impl Job {
     }
 
     pub(super) fn notify(&self, id: u64, completed: bool) {
-        for attempt in self.attempts() {
+        self.notify_at(id, completed, &self.attempts());
+    }
+
+    pub(super) fn notify_at(&self, id: u64, completed: bool, executions: &[control::ExecutionAttempt]) {
+        for attempt in executions {
             self.process
                 .executor
-                .notify(&execution_id(&attempt).unwrap(), id, completed);
+                .notify(&execution_id(attempt).unwrap(), id, completed);
         }
     }
 

@@ -276,3 +276,68 @@ fn a_later_checkpoint_overtakes_the_barriers_of_one_that_was_given_up_as_well() 
         still.complete_and_restore(4);
     }
 }
+
+/// Two sources, an operator that has no room for its output any more, and a sink that takes nothing; one source or both have
+/// finished, and what they gave lies before the operator.
+fn stand_still_behind_ended_sources(ended: usize, configure: impl Fn(&mut Job)) -> StandStill {
+    // One more batch for the first source than for the second.
+    let batches: Vec<StreamBatch> = (0..7)
+        .map(|batch| rows((0..4096).map(|n| n % 5 + 10 * batch)))
+        .collect();
+    let sink = CollectSink::in_two_phases();
+    sink.close();
+    let copies = operator(|_, batch| Ok(vec![batch; COPIES]));
+    let source = ScriptedSource::new(batches.clone(), Then::End);
+    let gate = source.gate.clone();
+    gate.limit(4);
+    let mut job = Job::in_three_steps_from(source, 2, [counting(), copies], &sink);
+    configure(&mut job);
+    job.deploy(None);
+    if ended == 2 {
+        gate.open();
+    }
+    job.process.await_ends(ended);
+    eventually("an operator that has no room for its output", || {
+        let before = given_out(&job);
+        std::thread::sleep(Duration::from_millis(50));
+        sink.holds_someone_up() && before > 0 && given_out(&job) == before
+    });
+    StandStill { job, sink, batches }
+}
+
+#[test]
+fn what_finished_tasks_gave_is_overtaken_as_well() {
+    for (unaligned, alignment_timeout_ms) in [(true, 0), (false, 20)] {
+        for ended in [1, 2] {
+            let mut still = stand_still_behind_ended_sources(ended, |job| {
+                job.options.unaligned = unaligned;
+                job.options.alignment_timeout_ms = alignment_timeout_ms;
+            });
+            // The coordinator asks those that have no running task before them.
+            let begin = match ended {
+                1 => still.job.sources()[..1].to_vec(),
+                _ => {
+                    let consumers = still.job.consumers();
+                    let middle = |attempt: &&control::ExecutionAttempt| {
+                        attempt.vertex_id == thalweg_types::VertexId::from_u128(2).to_string()
+                    };
+                    consumers.iter().filter(middle).cloned().collect()
+                }
+            };
+            still.job.trigger_at(1, &begin);
+            still.job.await_answers(1, 3 - ended);
+            assert!(
+                still.sink.holds_someone_up(),
+                "the consumer stands still all the time"
+            );
+            still.sink.open();
+            still.job.await_answers(1, 4 - ended);
+            assert_eq!(still.job.declined(1), [] as [String; 0]);
+            let counted: i64 = still.job.counts(1, 2).values().sum();
+            let overtaken: i64 = still.job.overtaken(1, 2).values().sum();
+            assert_eq!(counted + overtaken, 4096 * still.batches.len() as i64);
+            assert!(overtaken > 0);
+            still.job.cancel();
+        }
+    }
+}
