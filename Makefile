@@ -111,6 +111,10 @@ test-full: lint deny unit charts e2e-full ## Everything that an issue names
 parity: build ## SQL scripts (SCRIPTS=..) on real Flink and here, compared
 	e2e/parity/parity compare --binary "$(DEBUG_BINARIES)/thalweg" $(or $(SCRIPTS),runtime/sql/tests/cases)
 
+.PHONY: parity-nexmark
+parity-nexmark: build ## Nexmark's queries (QUERIES="q0 q5", EVENTS=1000000) on real Flink and here, compared
+	e2e/nexmark/nexmark parity --binaries "$(DEBUG_BINARIES)" --events $(or $(EVENTS),1000000) $(QUERIES)
+
 ## ---- see it ----
 
 .PHONY: demo
@@ -124,3 +128,7 @@ demo-down: ## End the demo
 .PHONY: bench
 bench: release release-images ## Figures: exchange, word count beside Flink, start times (release builds; long)
 	e2e/bench/bench all
+
+.PHONY: bench-nexmark
+bench-nexmark: release ## Figures: Nexmark's queries beside Flink (QUERIES=.., EVENTS=10000000, RUNS=3; long)
+	e2e/nexmark/nexmark bench --binaries "$(RELEASE_BINARIES)" --events $(or $(EVENTS),10000000) --runs $(or $(RUNS),3) $(QUERIES)

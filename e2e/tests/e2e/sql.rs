@@ -89,8 +89,8 @@ mod sample {
                     .await?
                     .status
                     .unwrap_or_default();
-                let job = status.job_status.unwrap_or_default();
-                ensure!(job.upgrade_savepoint_path.is_some(), "no savepoint yet");
+                let from = status.recovery.restore_path.unwrap_or_default();
+                ensure!(from.contains("/savepoint-"), "it started from {from:?}");
                 expect_exact_counts(&ns, &topics)
             })
             .await?;
