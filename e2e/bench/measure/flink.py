@@ -81,13 +81,14 @@ class Flink(Engine):
 
     def _start_job_manager(self, number: int) -> None:
         options, dynamic = self._resources("GET_JM_RESOURCE_PARAMS")
-        entrypoint = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-        arguments = [entrypoint, "--configDir", str(self.work / "conf"), "--executionMode", "cluster", *dynamic]
-        name = "jobmanager"
+        name, conf = "jobmanager", self.work / "conf"
         if number:
-            name = f"{name}-{number}"
-            own = {"rest.port": self.rest_port + number, "metrics.reporter.prom.port": self.metrics_port - 1 - number}
-            arguments += [part for key, value in own.items() for part in ("-D", f"{key}={value}")]
+            # Flink takes what the file says before what -D says. Nobody asks for this one's metrics.
+            name, conf = f"{name}-{number}", shutil.copytree(conf, self.work / f"conf-{number}", dirs_exist_ok=True)
+            written = (conf / "config.yaml").read_text()
+            (conf / "config.yaml").write_text(written.replace(f"port: {self.rest_port}", f"port: {self.rest_port + number}"))
+        entrypoint = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        arguments = [entrypoint, "--configDir", str(conf), "--executionMode", "cluster", *dynamic]
         self._spawn(name, self._java(options) + arguments, self._environment())
 
     def start_standby(self, job: Job) -> None:

@@ -589,6 +589,7 @@ fn place_of(task: &Task) -> RunningTask {
     RunningTask {
         slot: task.slot,
         checkpoint_id: task.checkpoint,
+        deployed_ms: 0,
     }
 }
 

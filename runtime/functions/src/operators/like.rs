@@ -217,7 +217,8 @@ fn similar(call: &Call<'_>) -> Result<ArrayRef, String> {
     matched(call, compile, |regex: &regex::Regex, text| regex.is_match(text))
 }
 
-/// SQL's regular expression as one of ours: `%` and `_` are wild, `| * + ? { } ( ) [ ]` are as usual, all else is itself.
+/// SQL's regular expression as one of ours: `%` and `_` are wild, `| * + ? { } ( ) [ ]` are as usual, and as in Calcite so are `.` and `^`, which
+/// the standard knows as themselves; all else is itself.
 fn similar_regex(pattern: &str, escape: Option<char>) -> Result<String, String> {
     let mut regex = String::from(r"\A(?:");
     let mut in_class = false;
@@ -240,8 +241,8 @@ fn similar_regex(pattern: &str, escape: Option<char>) -> Result<String, String> 
             '-' | '^' if in_class => regex.push(character),
             other if in_class => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
             '%' => regex.push_str("(?s:.*)"),
-            '_' => regex.push_str(r"[^\n\r\x{85}\x{2028}\x{2029}]"),
-            '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' => regex.push(character),
+            '_' | '.' => regex.push_str(r"[^\n\r\x{85}\x{2028}\x{2029}]"),
+            '^' | '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' => regex.push(character),
             other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
         }
     }
@@ -329,6 +330,8 @@ mod tests {
         assert!(similar("aaa", "a+"));
         assert!(similar("b7", "[a-c][0-9]"));
         assert!(!similar("a.c", "abc"));
+        assert!(similar("Hello", "(H|a).*"));
+        assert!(similar("a$", "^a$"));
         assert!(similar("a.c", "a.c"));
         assert!(similar("foobar", "foo%"));
         assert!(similar("x1", "[[:ALPHA:]][[:digit:]]"));

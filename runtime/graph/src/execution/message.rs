@@ -116,6 +116,8 @@ pub struct ReportedTask {
     pub slot: u32,
     /// The newest checkpoint that it restored from or acknowledged; 0 = none.
     pub checkpoint: u64,
+    /// When it was deployed, in milliseconds since the epoch.
+    pub deployed_ms: u64,
 }
 
 /// Something to do, in the order given.

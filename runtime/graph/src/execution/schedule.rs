@@ -366,6 +366,7 @@ impl ExecutionGraph {
             restore: None,
             // which the leader fills in as it fills in what is restored
             job_started_ms: 0,
+            deployed_ms: 0,
             leader_epoch: 0,
         };
         Some((slot.clone(), deployment))

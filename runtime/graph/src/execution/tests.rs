@@ -178,12 +178,16 @@ fn two_strands() -> StreamGraph {
     builder.build()
 }
 
+/// When what a worker reports was deployed.
+const DEPLOYED_MS: u64 = 3;
+
 /// Of a worker with a task in each state, all in its first slot.
 fn report(at: &str, slots: &[u32], tasks: Vec<TaskReport>) -> Fact {
     let in_slot = |report| ReportedTask {
         report,
         slot: slots[0],
         checkpoint: 0,
+        deployed_ms: DEPLOYED_MS,
     };
     Fact::WorkerReported {
         task_manager: tm(at),

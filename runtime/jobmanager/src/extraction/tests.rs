@@ -27,17 +27,18 @@ impl Fixture {
     async fn package(&self, script: &str) -> Arc<Package> {
         let directory = self.folder.path().join("package");
         package_directory(&directory, script);
+        self.imported(&directory).await
+    }
+
+    async fn imported(&self, package: &Path) -> Arc<Package> {
         let store = PackageStore::open(PackageStoreConfig {
             directory: self.folder.path().join("store"),
             max_package_bytes: 1 << 20,
             max_total_bytes: 1 << 30,
             configuration: Default::default(),
         });
-        store
-            .unwrap()
-            .import(&directory.to_string_lossy(), "")
-            .await
-            .unwrap()
+        let imported = store.unwrap().import(&package.to_string_lossy(), "").await;
+        imported.unwrap()
     }
 
     async fn extracted(
@@ -254,14 +255,7 @@ async fn a_program_that_can_not_be_started_is_named() {
 async fn script_package(fixture: &Fixture, script: &str) -> Arc<Package> {
     let file = fixture.folder.path().join("a.sql");
     fs::write(&file, script).unwrap();
-    let store = PackageStore::open(PackageStoreConfig {
-        directory: fixture.folder.path().join("store"),
-        max_package_bytes: 1 << 20,
-        max_total_bytes: 1 << 30,
-        configuration: Default::default(),
-    });
-    let imported = store.unwrap().import(&file.to_string_lossy(), "").await;
-    imported.unwrap()
+    fixture.imported(&file).await
 }
 
 #[tokio::test]
@@ -300,4 +294,28 @@ async fn a_script_is_run_by_the_engines_own_program_in_a_recorded_session() {
         "the verb is whoever's who starts it"
     );
     assert_eq!(extracted.environment["THALWEG_SQL_SESSION"], variable);
+}
+
+#[tokio::test]
+async fn a_script_whose_package_has_a_program_is_run_by_that() {
+    let mut fixture = fixture();
+    fixture.options.script_program = fixture.folder.path().join("never-started");
+    let (answer, seen) = (
+        fixture.folder.path().join("answer"),
+        fixture.folder.path().join("seen"),
+    );
+    fs::write(&answer, graph_result()).unwrap();
+    let directory = fixture.folder.path().join("package");
+    let code = format!("#!/bin/sh\necho \"$*\" > {}\n{}\n", seen.display(), send(&answer));
+    package_directory(&directory, &code);
+    fs::write(directory.join("a.sql"), "INSERT INTO a SELECT f(1)").unwrap();
+    let native = "kind: native, path: bin/job";
+    let manifest = crate::testing::manifest().replace(native, "kind: sql, path: a.sql, program: bin/job");
+    fs::write(directory.join("job.yaml"), manifest).unwrap();
+    let package = fixture.imported(&directory).await;
+    fixture.extracted(&package, &["-D", "topic=bids"]).await.unwrap();
+    assert_eq!(
+        fs::read_to_string(seen).unwrap(),
+        "sql-job a.sql -- -D topic=bids\n"
+    );
 }

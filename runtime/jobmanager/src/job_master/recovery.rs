@@ -220,5 +220,6 @@ fn reported((update, task): (&TaskStateUpdate, &RunningTask)) -> Option<Reported
         report,
         slot: task.slot,
         checkpoint: task.checkpoint_id,
+        deployed_ms: task.deployed_ms,
     })
 }

@@ -164,7 +164,7 @@ pub enum PackageError {
         uri: String,
         /// The file.
         path: String,
-        /// As what: " as entry.path" or " under files".
+        /// As what: " as entry.path", " as entry.program" or " under files".
         role: &'static str,
     },
     /// A file has changed since the package was made.

@@ -281,6 +281,37 @@ async fn an_entry_that_can_not_be_run_is_named() {
 }
 
 #[tokio::test]
+async fn the_program_of_a_script_that_can_not_be_run_is_named() {
+    let fixture = fixture();
+    let script = |directory: &Path| {
+        fs::write(directory.join("main.sql"), "INSERT INTO a SELECT 1").unwrap();
+        let native = "kind: native, path: bin/job";
+        let text = manifest().replace(native, "kind: sql, path: main.sql, program: bin/job");
+        fs::write(directory.join("job.yaml"), text).unwrap();
+    };
+    let error = fixture
+        .refusal(|directory| {
+            script(directory);
+            fs::remove_file(directory.join("bin/job")).unwrap();
+        })
+        .await;
+    assert!(
+        error.contains("has no file bin/job") && error.contains("entry.program"),
+        "{error}"
+    );
+    let error = fixture
+        .refusal(|directory| {
+            script(directory);
+            fs::set_permissions(directory.join("bin/job"), fs::Permissions::from_mode(0o644)).unwrap();
+        })
+        .await;
+    assert!(
+        error.contains("bin/job") && error.contains("not executable"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_written_outside_the_package() {
     let fixture = fixture();
     let manifest = manifest();

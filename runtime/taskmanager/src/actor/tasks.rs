@@ -39,6 +39,7 @@ impl Tasks {
             task: RunningTask {
                 slot: task.slot,
                 checkpoint_id,
+                deployed_ms: task.deployed_ms,
             },
         };
         self.known
@@ -105,6 +106,7 @@ mod tests {
         TaskDeployment {
             execution: Some(execution(attempt)),
             slot: 3,
+            deployed_ms: 1_000 * u64::from(attempt),
             restore: Some(TaskRestore {
                 checkpoint_id,
                 ..TaskRestore::default()
@@ -159,8 +161,12 @@ mod tests {
         tasks.acknowledged(&acknowledge(2, 7));
         let worker = described(&tasks);
         assert_eq!(worker.tasks, [update(2, TaskState::Running)]);
-        let (slot, checkpoint_id) = (3, 7);
-        assert_eq!(worker.running, [RunningTask { slot, checkpoint_id }]);
+        let expected = RunningTask {
+            slot: 3,
+            checkpoint_id: 7,
+            deployed_ms: 2_000,
+        };
+        assert_eq!(worker.running, [expected]);
         assert_eq!(worker.newest_checkpoint_id, 9);
     }
 

@@ -142,7 +142,11 @@ async fn the_next_leader_is_told_what_the_workers_run_with_their_checkpoints_and
     );
     assert_eq!(reported.tasks, [running, finished]);
     let checkpoints = [5, 4].into_iter().zip(0..);
-    let expected = checkpoints.map(|(checkpoint_id, slot)| RunningTask { slot, checkpoint_id });
+    let expected = checkpoints.map(|(checkpoint_id, slot)| RunningTask {
+        slot,
+        checkpoint_id,
+        deployed_ms: 0,
+    });
     assert_eq!(reported.running, expected.collect::<Vec<_>>());
     assert_eq!(reported.newest_checkpoint_id, 6);
     task_manager.shutdown().await;

@@ -36,6 +36,7 @@ fn worker(subtask: u32, attempt: u32, newest_seen: u64) -> RunningWorker {
     let running = RunningTask {
         slot: 1,
         checkpoint_id: NEWEST,
+        deployed_ms: 1_000,
     };
     RunningWorker {
         job_id: JobId::from_u128(JOB).to_string(),
