@@ -105,6 +105,7 @@ e2e-full: images cluster ## All end-to-end tests
 test: lint unit charts e2e ## What CI runs
 
 .PHONY: test-full
+test-full: export THALWEG_FUZZ_CASES ?= 20000
 test-full: lint deny unit charts e2e-full ## Everything that an issue names
 
 .PHONY: parity

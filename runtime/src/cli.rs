@@ -70,7 +70,9 @@ impl PackageArguments {
     /// With variables of a script among its arguments.
     #[must_use]
     pub(crate) fn with_variables(mut self, variables: BTreeMap<String, String>) -> Self {
-        let definitions = variables.into_iter().map(|(key, value)| format!("-D{key}={value}"));
+        let definitions = variables
+            .into_iter()
+            .map(|(key, value)| format!("-D{key}={value}"));
         self.arguments.extend(definitions);
         self
     }

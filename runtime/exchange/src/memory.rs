@@ -8,6 +8,9 @@ use crate::ready::lock;
 /// The least window a channel works with: two small batches.
 pub(crate) const MIN_CHANNEL_BYTES: usize = 32 << 10;
 
+/// Of what is free; a script with dozens of shuffles has as many gates.
+const SHARE: usize = 16;
+
 /// All network memory of a process.
 #[derive(Debug)]
 pub(crate) struct NetworkMemory {
@@ -23,7 +26,7 @@ impl NetworkMemory {
         })
     }
 
-    /// Windows for `channels` channels, each of at most `wanted` bytes. One gate gets half of what is free at most, so
+    /// Windows for `channels` channels, each of at most `wanted` bytes. One gate gets a [`SHARE`]th of what is free at most, so
     /// that those which come later find some; under [`MIN_CHANNEL_BYTES`] a channel it is refused.
     pub(crate) fn reserve(
         self: &Arc<Self>,
@@ -32,7 +35,7 @@ impl NetworkMemory {
     ) -> Result<MemoryLease, ExchangeError> {
         let mut reserved = lock(&self.reserved);
         let available = self.total - *reserved;
-        let window = (available / 2 / channels.max(1))
+        let window = (available / SHARE / channels.max(1))
             .min(wanted)
             .max(MIN_CHANNEL_BYTES);
         let required = window * channels;
@@ -74,13 +77,21 @@ mod tests {
 
     #[test]
     fn later_gates_get_smaller_windows_and_drops_give_back() {
-        let memory = NetworkMemory::new(1 << 20);
-        let first = memory.reserve(2, 1 << 20).unwrap();
-        assert_eq!(first.window, 256 << 10);
-        let second = memory.reserve(2, 1 << 20).unwrap();
-        assert_eq!(second.window, 128 << 10);
+        let memory = NetworkMemory::new(64 << 20);
+        let first = memory.reserve(2, 4 << 20).unwrap();
+        assert_eq!(first.window, 2 << 20);
+        let second = memory.reserve(2, 4 << 20).unwrap();
+        assert_eq!(second.window, 15 << 17);
         drop(first);
         assert_eq!(memory.reserve(1, 200 << 10).unwrap().window, 200 << 10);
+    }
+
+    #[test]
+    fn eighty_gates_find_room_where_they_want_twice_as_much_as_there_is() {
+        let memory = NetworkMemory::new(64 << 20);
+        let leases: Vec<_> = (0..80).map(|_| memory.reserve(2, 1 << 20).unwrap()).collect();
+        assert_eq!(leases[0].window, 1 << 20);
+        assert!(leases.iter().all(|lease| lease.window >= MIN_CHANNEL_BYTES));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::resolve::{FunctionInfo, FunctionKind};
 /// A call of a table function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableFunctionSignature {
-    /// Its canonical name.
-    pub function: &'static str,
+    /// Its name in plans.
+    pub function: String,
     /// The arguments, cast to what it takes.
     pub args: Vec<Expr>,
     /// The columns of its rows.
@@ -53,7 +53,7 @@ pub fn resolve_table_function(name: &str, args: Vec<Expr>) -> Result<TableFuncti
         ))
     })?;
     Ok(TableFunctionSignature {
-        function: "UNNEST",
+        function: "UNNEST".to_owned(),
         args,
         columns,
     })

@@ -1,23 +1,38 @@
-//! Scalar functions of users: columnar code that a package brings along, called under the name that CREATE FUNCTION gives its class.
+//! Functions of users: columnar code that a package brings along, called under the name that CREATE FUNCTION gives its class.
 //!
 //! ```text
 //!   CREATE FUNCTION count_char AS 'com.github.nexmark.flink.udf.CountChar'
 //!   count_char(extra, 'c') --UserFunctions::call--> plan::Expr "count_char@com.github..CountChar"   (planner)
 //!   Expr --Evaluator::new--> the function by its class --evaluate(columns)--> column                (operators)
+//!   table_call, aggregate_call: the same for the names in plans of LATERAL TABLE and GROUP BY; UserTableFunction, UserAggregate
 //! ```
 //!
 //! A plan names the function and its class, so that a plan that comes to a process without that package is refused and not
 //! answered by another function. A class that gives other values for the same row has `@?` in the plan in place of `@`.
+//! Invariant: what a function gives is looked at (types, numbers of rows) before it is used.
+
+mod aggregate;
+mod called;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::datatypes::DataType as ArrowType;
 use thalweg_plan::{DataType, Expr};
 
+use crate::TableFunctionSignature;
+use crate::evaluator::conform;
 use crate::registry::{ResolveError, ResolveErrorKind};
 use crate::resolve::cast_if_needed;
+
+pub use aggregate::{AggregateFunction, AggregateFunctionTypes};
+pub use called::{UserAggregate, UserTableFunction};
+pub use table::{TableFunction, TableFunctionTypes, TableRows};
 
 /// The types of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,35 +63,113 @@ pub trait ScalarFunction: Send + Sync {
     }
 }
 
+/// A function of any kind.
+#[derive(Clone)]
+enum Function {
+    Scalar(Arc<dyn ScalarFunction>),
+    Table(Arc<dyn TableFunction>),
+    Aggregate(Arc<dyn AggregateFunction>),
+}
+
+/// Kinds of functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserFunctionKind {
+    /// A value a row.
+    Scalar,
+    /// Rows for each row.
+    Table,
+    /// A value a group.
+    Aggregate,
+}
+
+impl fmt::Display for UserFunctionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "a scalar function",
+            Self::Table => "a table function",
+            Self::Aggregate => "an aggregate function",
+        })
+    }
+}
+
+/// A call of a user's aggregate function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregateCall {
+    /// Its name in plans.
+    pub function: String,
+    /// Cast to what it takes.
+    pub args: Vec<Expr>,
+    /// Of the result.
+    pub result: DataType,
+}
+
 /// What a package registers, by the names of classes.
 #[derive(Clone, Default)]
 pub struct UserFunctions {
-    scalar: BTreeMap<String, Arc<dyn ScalarFunction>>,
+    functions: BTreeMap<String, Function>,
 }
 
 impl fmt::Debug for UserFunctions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.scalar.keys()).finish()
+        f.debug_set().entries(self.functions.keys()).finish()
     }
 }
 
 impl UserFunctions {
     /// With a scalar function more, known by `class`: what CREATE FUNCTION names behind AS.
     #[must_use]
-    pub fn scalar(mut self, class: impl Into<String>, function: impl ScalarFunction + 'static) -> Self {
-        self.scalar.insert(class.into(), Arc::new(function));
+    pub fn scalar(self, class: impl Into<String>, function: impl ScalarFunction + 'static) -> Self {
+        self.with(class, Function::Scalar(Arc::new(function)))
+    }
+
+    /// With a table function more.
+    #[must_use]
+    pub fn table(self, class: impl Into<String>, function: impl TableFunction + 'static) -> Self {
+        self.with(class, Function::Table(Arc::new(function)))
+    }
+
+    /// With an aggregate function more.
+    #[must_use]
+    pub fn aggregate(self, class: impl Into<String>, function: impl AggregateFunction + 'static) -> Self {
+        self.with(class, Function::Aggregate(Arc::new(function)))
+    }
+
+    fn with(mut self, class: impl Into<String>, function: Function) -> Self {
+        self.functions.insert(class.into(), function);
         self
     }
 
     /// The classes that are there.
     pub fn classes(&self) -> impl Iterator<Item = &str> {
-        self.scalar.keys().map(String::as_str)
+        self.functions.keys().map(String::as_str)
+    }
+
+    /// What kind of function a class is.
+    pub fn kind(&self, class: &str) -> Option<UserFunctionKind> {
+        Some(match self.functions.get(class)? {
+            Function::Scalar(_) => UserFunctionKind::Scalar,
+            Function::Table(_) => UserFunctionKind::Table,
+            Function::Aggregate(_) => UserFunctionKind::Aggregate,
+        })
+    }
+
+    fn find(&self, name: &str, class: &str) -> Result<&Function, ResolveError> {
+        self.functions.get(class).ok_or_else(|| {
+            let known: Vec<&str> = self.classes().collect();
+            let known = match known.is_empty() {
+                true => "this program has none".to_owned(),
+                false => format!("this program has {}", known.join(", ")),
+            };
+            let message =
+                format!("Function '{name}' can't be called: no package has the class '{class}'; {known}");
+            ResolveError::unsupported(message)
+        })
     }
 
     /// Types a call of the function `name`, which is of `class`; casts of the arguments are written out.
     ///
     /// # Errors
-    /// No package has the class, or the arguments don't fit.
+    /// No package has the class, it is of another kind, or the arguments don't fit.
     pub fn call(
         &self,
         name: &str,
@@ -84,35 +177,159 @@ impl UserFunctions {
         args: Vec<Expr>,
         position: Option<(u32, u32)>,
     ) -> Result<Expr, ResolveError> {
-        let function = self.scalar.get(class).ok_or_else(|| ResolveError {
-            message: format!("Function '{name}' can't be called: no package has the class '{class}'"),
-            kind: ResolveErrorKind::Unsupported,
-        })?;
-        let given: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
-        let unfitting = |fitting: String| {
-            let given = given.iter().map(|given| format!("<{given}>"));
-            let given = given.collect::<Vec<_>>().join(", ");
-            ResolveError::arguments(format!(
-                "Cannot apply '{name}' to arguments of type '{name}({given})'. Supported form(s): '{name}{fitting}'"
-            ))
+        let Function::Scalar(function) = self.find(name, class)? else {
+            return Err(self.misplaced(name, class));
         };
-        let types = function.types(&given).map_err(unfitting)?;
-        if types.args.len() != args.len() {
-            return Err(unfitting(format!(" of {} arguments", types.args.len())));
-        }
-        let args = args.into_iter().zip(&types.args);
-        let args = args
-            .map(|(arg, wanted)| cast_if_needed(arg, wanted))
-            .collect::<Result<_, _>>()?;
-        let mark = if function.is_deterministic() { "" } else { "?" };
-        Ok(Expr::call(&format!("{name}@{mark}{class}"), args, types.result).at(position))
+        let types = function
+            .types(&types_of(&args))
+            .map_err(|fitting| unfitting(name, &args, &fitting))?;
+        let args = cast_to(name, args, &types.args)?;
+        let in_plan = in_plan(name, class, function.is_deterministic());
+        Ok(Expr::call(&in_plan, args, types.result).at(position))
     }
 
-    /// The function that a plan's call is of.
-    pub(crate) fn of_call(&self, function: &str) -> Option<Arc<dyn ScalarFunction>> {
-        let (_, class) = function.split_once('@')?;
-        self.scalar.get(class.trim_start_matches('?')).cloned()
+    /// Types a call of the table function `name`, which is of `class`.
+    ///
+    /// # Errors
+    /// As of [`call`](Self::call).
+    pub fn table_call(
+        &self,
+        name: &str,
+        class: &str,
+        args: Vec<Expr>,
+    ) -> Result<TableFunctionSignature, ResolveError> {
+        let Function::Table(function) = self.find(name, class)? else {
+            return Err(self.misplaced(name, class));
+        };
+        let types = function
+            .types(&types_of(&args))
+            .map_err(|fitting| unfitting(name, &args, &fitting))?;
+        Ok(TableFunctionSignature {
+            function: in_plan(name, class, function.is_deterministic()),
+            args: cast_to(name, args, &types.args)?,
+            columns: types.columns,
+        })
     }
+
+    /// Types a call of the aggregate function `name`, which is of `class`.
+    ///
+    /// # Errors
+    /// As of [`call`](Self::call).
+    pub fn aggregate_call(
+        &self,
+        name: &str,
+        class: &str,
+        args: Vec<Expr>,
+    ) -> Result<AggregateCall, ResolveError> {
+        let Function::Aggregate(function) = self.find(name, class)? else {
+            return Err(self.misplaced(name, class));
+        };
+        let types = function
+            .types(&types_of(&args))
+            .map_err(|fitting| unfitting(name, &args, &fitting))?;
+        Ok(AggregateCall {
+            function: in_plan(name, class, true),
+            args: cast_to(name, args, &types.args)?,
+            result: types.result,
+        })
+    }
+
+    /// A table function of a plan, for arguments of these types.
+    ///
+    /// # Errors
+    /// This program has no such function: which.
+    pub fn table_function(&self, function: &str, args: &[DataType]) -> Result<UserTableFunction, String> {
+        match self.of_plan(function) {
+            Some(Function::Table(found)) => UserTableFunction::new(function, found, args),
+            _ => Err(absent(function)),
+        }
+    }
+
+    /// An aggregate function of a plan, for arguments of these types.
+    ///
+    /// # Errors
+    /// This program has no such function: which.
+    pub fn aggregate_function(&self, function: &str, args: &[DataType]) -> Result<UserAggregate, String> {
+        match self.of_plan(function) {
+            Some(Function::Aggregate(found)) => UserAggregate::new(function, found, args),
+            _ => Err(absent(function)),
+        }
+    }
+
+    /// The scalar function that a plan's call is of.
+    pub(crate) fn of_call(&self, function: &str) -> Option<Arc<dyn ScalarFunction>> {
+        match self.of_plan(function)? {
+            Function::Scalar(function) => Some(Arc::clone(function)),
+            _ => None,
+        }
+    }
+
+    fn of_plan(&self, function: &str) -> Option<&Function> {
+        let (_, class) = function.split_once('@')?;
+        self.functions.get(class.trim_start_matches('?'))
+    }
+
+    fn misplaced(&self, name: &str, class: &str) -> ResolveError {
+        let message = match self.kind(class) {
+            Some(kind @ UserFunctionKind::Table) => {
+                format!("'{name}' is {kind}: it is called in FROM, as LATERAL TABLE({name}(..))")
+            }
+            Some(kind) => format!("'{name}' is {kind}, which can't stand here"),
+            None => absent(name),
+        };
+        ResolveError {
+            message,
+            kind: ResolveErrorKind::Arguments,
+        }
+    }
+}
+
+fn in_plan(name: &str, class: &str, is_deterministic: bool) -> String {
+    let mark = if is_deterministic { "" } else { "?" };
+    format!("{name}@{mark}{class}")
+}
+
+fn absent(function: &str) -> String {
+    format!("this program has no function {function}: the script was planned by another one")
+}
+
+fn types_of(args: &[Expr]) -> Vec<DataType> {
+    args.iter().map(|arg| arg.data_type.clone()).collect()
+}
+
+fn unfitting(name: &str, args: &[Expr], fitting: &str) -> ResolveError {
+    let given: Vec<String> = args.iter().map(|arg| format!("<{}>", arg.data_type)).collect();
+    let given = given.join(", ");
+    ResolveError::arguments(format!(
+        "Cannot apply '{name}' to arguments of type '{name}({given})'. Supported form(s): '{name}{fitting}'"
+    ))
+}
+
+fn cast_to(name: &str, args: Vec<Expr>, wanted: &[DataType]) -> Result<Vec<Expr>, ResolveError> {
+    if wanted.len() != args.len() {
+        return Err(unfitting(name, &args, &format!(" of {} arguments", wanted.len())));
+    }
+    let args = args.into_iter().zip(wanted);
+    args.map(|(arg, wanted)| cast_if_needed(arg, wanted)).collect()
+}
+
+/// Columns that a function gave, which must have these types and so many rows each.
+fn checked_columns(columns: &[ArrayRef], types: &[ArrowType], rows: usize) -> Result<Vec<ArrayRef>, String> {
+    if columns.len() != types.len() {
+        return Err(format!("it gave {} columns, not {}", columns.len(), types.len()));
+    }
+    let columns = columns.iter().zip(types);
+    columns
+        .map(|(column, wanted)| checked_column(column, wanted, rows))
+        .collect()
+}
+
+/// A column that a function gave, which must have this type and so many rows.
+fn checked_column(column: &ArrayRef, wanted: &ArrowType, rows: usize) -> Result<ArrayRef, String> {
+    if column.len() != rows {
+        return Err(format!("it gave {} values for {rows} rows", column.len()));
+    }
+    conform(Arc::clone(column), wanted).map_err(|message| format!("it {message}"))
 }
 
 /// The name of a plan's function as a user knows it.
@@ -120,131 +337,14 @@ pub fn displayed(function: &str) -> &str {
     function.split_once('@').map_or(function, |(name, _)| name)
 }
 
+/// Whether a plan's function is a user's.
+pub fn is_user(function: &str) -> bool {
+    function.contains('@')
+}
+
 /// Whether a plan's function is a user's that may give other values for the same row.
-pub(crate) fn may_differ(function: &str) -> bool {
+pub fn may_differ(function: &str) -> bool {
     function
         .split_once('@')
         .is_some_and(|(_, class)| class.starts_with('?'))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
-    use arrow::datatypes::Int64Type;
-    use thalweg_plan::{Literal, Schema, TypeRoot};
-
-    use super::*;
-    use crate::testing::env;
-    use crate::{EvaluationEnv, Evaluator, is_deterministic};
-
-    struct CountChar;
-
-    impl ScalarFunction for CountChar {
-        fn types(&self, args: &[DataType]) -> Result<FunctionTypes, String> {
-            let text = |arg: &DataType| matches!(arg.root, TypeRoot::Char(_) | TypeRoot::VarChar(_));
-            if args.len() != 2 || !args.iter().all(text) {
-                return Err("(STRING, STRING)".into());
-            }
-            Ok(FunctionTypes {
-                args: vec![DataType::string(), DataType::string()],
-                result: DataType::not_null(TypeRoot::BigInt),
-            })
-        }
-
-        fn evaluate(&self, args: &[ArrayRef], _rows: usize) -> Result<ArrayRef, String> {
-            let (texts, letters) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
-            let counts = texts.iter().zip(letters).map(|(text, letter)| {
-                text.zip(letter)
-                    .map(|(text, letter)| text.matches(letter).count() as i64)
-            });
-            Ok(Arc::new(counts.collect::<Int64Array>()))
-        }
-    }
-
-    struct Ticks(AtomicI64);
-
-    impl ScalarFunction for Ticks {
-        fn types(&self, _: &[DataType]) -> Result<FunctionTypes, String> {
-            Ok(FunctionTypes {
-                args: Vec::new(),
-                result: DataType::not_null(TypeRoot::BigInt),
-            })
-        }
-
-        fn evaluate(&self, _: &[ArrayRef], rows: usize) -> Result<ArrayRef, String> {
-            let ticks = (0..rows).map(|_| self.0.fetch_add(1, Ordering::Relaxed));
-            Ok(Arc::new(ticks.collect::<Int64Array>()))
-        }
-
-        fn is_deterministic(&self) -> bool {
-            false
-        }
-    }
-
-    fn functions() -> UserFunctions {
-        UserFunctions::default()
-            .scalar("a.CountChar", CountChar)
-            .scalar("a.Ticks", Ticks(AtomicI64::new(0)))
-    }
-
-    fn evaluated(expr: &Expr, texts: &[Option<&str>]) -> Vec<Option<i64>> {
-        let schema = Schema {
-            fields: vec![thalweg_plan::Field::new("text", DataType::string())],
-        }
-        .to_arrow();
-        let batch = RecordBatch::try_new(
-            Arc::clone(&schema),
-            vec![Arc::new(StringArray::from_iter(texts.iter().copied()))],
-        )
-        .unwrap();
-        let env = Arc::new(EvaluationEnv {
-            functions: Arc::new(functions()),
-            ..(*env()).clone()
-        });
-        let evaluator = Evaluator::new(std::slice::from_ref(expr), &schema, env).unwrap();
-        let values = evaluator.evaluate(&batch).unwrap();
-        values[0].as_primitive::<Int64Type>().iter().collect()
-    }
-
-    #[test]
-    fn a_call_is_typed_and_computes_a_column() {
-        let args = vec![
-            Expr::column(0, DataType::string()),
-            Expr::literal(Literal::String("c".into()), DataType::not_null(TypeRoot::Char(1))),
-        ];
-        let call = functions().call("count_char", "a.CountChar", args, None).unwrap();
-        assert_eq!(call.data_type, DataType::not_null(TypeRoot::BigInt));
-        assert!(is_deterministic(&call));
-        assert_eq!(
-            evaluated(&call, &[Some("accacc"), None, Some("")]),
-            [Some(4), None, Some(0)]
-        );
-    }
-
-    #[test]
-    fn what_is_not_the_same_twice_is_computed_for_each_row() {
-        let call = functions().call("ticks", "a.Ticks", Vec::new(), None).unwrap();
-        assert!(!is_deterministic(&call));
-        assert_eq!(evaluated(&call, &[None, None, None]), [Some(0), Some(1), Some(2)]);
-    }
-
-    #[test]
-    fn a_class_that_no_package_has_and_arguments_that_do_not_fit_are_refused() {
-        let missing = functions().call("f", "a.Missing", Vec::new(), None).unwrap_err();
-        assert_eq!(
-            missing.message,
-            "Function 'f' can't be called: no package has the class 'a.Missing'"
-        );
-        let unfitting = functions()
-            .call("f", "a.CountChar", Vec::new(), None)
-            .unwrap_err();
-        assert!(
-            unfitting
-                .message
-                .ends_with("Supported form(s): 'f(STRING, STRING)'"),
-            "{unfitting}"
-        );
-    }
 }

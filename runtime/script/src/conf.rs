@@ -49,12 +49,10 @@ fn is_known(key: &str, value: &str) -> bool {
 
 /// Of `KEY=VALUE`, as `-D` takes it.
 pub fn definitions(defined: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    let definitions = defined
-        .iter()
-        .map(|definition| match definition.split_once('=') {
-            Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-            None => bail!("-D {definition}: KEY=VALUE is expected"),
-        });
+    let definitions = defined.iter().map(|definition| match definition.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        None => bail!("-D {definition}: KEY=VALUE is expected"),
+    });
     definitions.collect()
 }
 

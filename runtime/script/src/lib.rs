@@ -20,7 +20,7 @@
 //!
 //! impl ScalarFunction for Length {
 //!     fn types(&self, _args: &[DataType]) -> Result<FunctionTypes, String> {
-//!         Ok(FunctionTypes { args: vec![DataType::string()], result: DataType::new(TypeRoot::BigInt) })
+//!         Ok(FunctionTypes { args: vec![DataType::string()], result: DataType::nullable(TypeRoot::BigInt) })
 //!     }
 //!
 //!     fn evaluate(&self, args: &[ArrayRef], _rows: usize) -> Result<ArrayRef, String> {
@@ -54,7 +54,10 @@ pub use logging::start as start_logging;
 
 /// What a program registers.
 pub mod functions {
-    pub use thalweg_functions::user::{FunctionTypes, ScalarFunction, UserFunctions};
+    pub use thalweg_functions::user::{
+        AggregateFunction, AggregateFunctionTypes, FunctionTypes, ScalarFunction, TableFunction,
+        TableFunctionTypes, TableRows, UserFunctions,
+    };
 }
 
 /// SQL's types.

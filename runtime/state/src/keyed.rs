@@ -60,6 +60,7 @@
 //! Invariants: a slot stays its key's from `begin_batch` to the next `end_batch` at least, and as long as any table or timer
 //! has something of it, be it a removal that the next snapshot must say; every table has room for every slot.
 
+mod full_snapshot;
 mod memory;
 mod page_out;
 mod paging;

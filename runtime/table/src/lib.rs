@@ -11,6 +11,7 @@ mod console;
 mod local;
 mod program;
 mod tableau;
+mod watermark;
 
 pub use collect::Collector;
 pub use console::{Console, ConsoleOptions, ResultMode};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use thalweg_connectors::table::{create_sink, create_source};
 use thalweg_connectors::{CollectionSource, Source};
-use thalweg_functions::EvaluationEnv;
+use thalweg_functions::{EvaluationEnv, EvaluationError};
 use thalweg_graph::{FORMAT_VERSION, GraphError, assign_operator_ids, validate};
 use thalweg_operators::sql::values::{self, ValuesError};
 use thalweg_operators::sql::{SqlOperator, create};
@@ -29,6 +29,7 @@ use thalweg_types::config::{ConfigError, Configuration, options};
 use thalweg_types::{Classify, FailureClass};
 
 use crate::collect::{self, CollectSink, Collector};
+use crate::watermark;
 
 /// Why a plan is no program.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,15 @@ pub enum TableError {
         /// What is wrong.
         #[source]
         source: ConnectorProblem,
+    },
+    /// A table's watermark can't be evaluated.
+    #[error("the watermark of table {table}: {source}")]
+    Watermark {
+        /// Which table.
+        table: String,
+        /// What is wrong.
+        #[source]
+        source: EvaluationError,
     },
     /// A node's input comes behind it.
     #[error("malformed plan: {0}")]
@@ -60,9 +70,11 @@ impl Classify for TableError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Malformed(_) => FailureClass::Bug,
-            Self::Connector { .. } | Self::Values(_) | Self::Graph(_) | Self::Configuration(_) => {
-                FailureClass::Fatal
-            }
+            Self::Connector { .. }
+            | Self::Watermark { .. }
+            | Self::Values(_)
+            | Self::Graph(_)
+            | Self::Configuration(_) => FailureClass::Fatal,
         }
     }
 }
@@ -157,8 +169,16 @@ impl Builder {
         };
         match &node.spec {
             NodeSpec::Source(spec) => {
-                let source =
-                    create_source(spec, &node.schema, configuration).map_err(refused(&spec.table))?;
+                let watermarks = spec.watermark.as_ref();
+                let watermarks = watermarks
+                    .map(|watermark| watermark::of_rows(watermark, &node.schema, env))
+                    .transpose()
+                    .map_err(|source| TableError::Watermark {
+                        table: spec.table.path.to_string(),
+                        source,
+                    })?;
+                let source = create_source(spec, &node.schema, configuration, watermarks)
+                    .map_err(refused(&spec.table))?;
                 let kind = source.kind().to_owned();
                 Ok((NodeKind::Source, kind, NodeFactory::Source(source)))
             }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::package::package;
 
+mod functions;
 mod high_availability;
 mod lease;
 mod rescaling;

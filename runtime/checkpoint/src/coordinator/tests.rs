@@ -384,7 +384,7 @@ fn what_a_subsumed_checkpoint_wrote_stays_as_long_as_the_newer_one_goes_on_with_
     }
     let [first, second, count] = all(0);
     coordinator.handle(acknowledge(count, 1, &["shared/a"]), 2100);
-    coordinator.handle(acknowledge(first.clone(), 1, &[]), 2100);
+    coordinator.handle(acknowledge(first, 1, &[]), 2100);
     let actions = complete(&mut coordinator, 2, 0, &["shared/a", "shared/b"], 2200);
     assert_eq!(notified(&actions), [(2, true), (1, false)]);
     let deletes = |actions: &[Action], file: &str| {
@@ -643,7 +643,7 @@ fn barriers_overtake_behind_finished_tasks_as_well() {
     let options = |actions: &[Action]| triggers(actions)[0].options.clone().unwrap();
     let actions = coordinator.handle(Event::Tick, 1000);
     assert!(options(&actions).unaligned);
-    assert_eq!(triggers(&actions)[0].executions, [second.clone()]);
+    assert_eq!(triggers(&actions)[0].executions, std::slice::from_ref(&second));
     // No task is left that could send a barrier: those behind get it from here.
     let actions = coordinator.handle(finished(second), 1100);
     assert_eq!(notified(&actions), [(1, false)]);

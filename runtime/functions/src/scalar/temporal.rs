@@ -101,16 +101,21 @@ fn is_of_day(unit: Unit) -> bool {
     matches!(unit, Unit::Hour | Unit::Minute | Unit::Second | Unit::Millisecond)
 }
 
+/// Parts of a second that only timestamps have.
+fn is_fine(unit: Unit) -> bool {
+    matches!(unit, Unit::Microsecond | Unit::Nanosecond)
+}
+
 fn infer_part(unit: Unit, point: &Expr, mut args: Vec<DataType>) -> Result<Signature, String> {
     let fits = match &point.data_type.root {
-        TypeRoot::Date => !is_of_day(unit),
+        TypeRoot::Date => !is_of_day(unit) && !is_fine(unit),
         TypeRoot::Time(_) => is_of_day(unit),
         TypeRoot::Timestamp(..) | TypeRoot::TimestampLtz(..) => true,
         TypeRoot::IntervalYearMonth => matches!(unit, Unit::Year | Unit::Quarter | Unit::Month),
         TypeRoot::IntervalDaySecond => is_of_day(unit) || unit == Unit::Day,
         _ => false,
     };
-    if !fits || matches!(unit, Unit::Microsecond | Unit::Nanosecond | Unit::Epoch) {
+    if !fits {
         return Err(format!("{} has no part {unit:?}", point.data_type.root));
     }
     args.push(point.data_type.clone().materialized());
@@ -154,24 +159,28 @@ fn map<T: ArrowPrimitiveType>(arg: &Value, op: impl Fn(T::Native) -> i64) -> Arr
 }
 
 fn part_of_timestamps(point: &Value, precision: u8, unit: Unit, zone: Zone) -> ArrayRef {
-    let part = |millis: i64| {
+    // `nanos` are those of the millisecond.
+    let part = |millis: i64, nanos: i64| {
         let local = match zone {
             Zone::Fixed(0) => millis,
             zone => millis + zone.offset_at(millis.div_euclid(1000)) * 1000,
         };
-        match is_of_day(unit) {
-            true => part_of_millis(local, unit),
-            false => part_of_days(local / MILLIS_PER_DAY, unit),
+        match unit {
+            Unit::Microsecond => local % 1000 * 1000 + nanos / 1000,
+            Unit::Nanosecond => local % 1000 * 1_000_000 + nanos,
+            Unit::Epoch => local / 1000,
+            unit if is_of_day(unit) => part_of_millis(local, unit),
+            unit => part_of_days(local / MILLIS_PER_DAY, unit),
         }
     };
     match time_unit(precision) {
-        TimeUnit::Microsecond => {
-            map::<TimestampMicrosecondType>(point, |value| part(value.div_euclid(1_000)))
-        }
-        TimeUnit::Nanosecond => {
-            map::<TimestampNanosecondType>(point, |value| part(value.div_euclid(1_000_000)))
-        }
-        _ => map::<TimestampMillisecondType>(point, part),
+        TimeUnit::Microsecond => map::<TimestampMicrosecondType>(point, |micros| {
+            part(micros.div_euclid(1_000), micros.rem_euclid(1_000) * 1_000)
+        }),
+        TimeUnit::Nanosecond => map::<TimestampNanosecondType>(point, |nanos| {
+            part(nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000))
+        }),
+        _ => map::<TimestampMillisecondType>(point, |millis| part(millis, 0)),
     }
 }
 
@@ -187,6 +196,7 @@ fn part_of_millis(millis: i64, unit: Unit) -> i64 {
 fn part_of_days(days: i64, unit: Unit) -> i64 {
     let (year, month, day) = date_of_days(days);
     match unit {
+        Unit::Epoch => days * (MILLIS_PER_DAY / 1000),
         Unit::Millennium if year > 0 => (year + 999) / 1000,
         Unit::Millennium => -((999 - year) / 1000),
         Unit::Century if year > 0 => (year + 99) / 100,
@@ -430,6 +440,9 @@ mod tests {
             ("HOUR", std::slice::from_ref(&t), "-23"),
             ("MINUTE", std::slice::from_ref(&t), "-59"),
             ("EXTRACT", &[text("MILLISECOND"), t.clone()], "-999"),
+            ("EXTRACT", &[text("MICROSECOND"), t.clone()], "-999000"),
+            ("EXTRACT", &[text("NANOSECOND"), t.clone()], "-999000000"),
+            ("EXTRACT", &[text("EPOCH"), t.clone()], "-86399"),
         ]);
     }
 
@@ -445,6 +458,7 @@ mod tests {
         day("CENTURY", "2000-12-31", "20");
         day("MILLENNIUM", "2001-01-01", "3");
         day("QUARTER", "2024-02-29", "1");
+        day("EPOCH", "1969-12-31", "-86400");
         day("HOUR", "2024-02-29", "error: DATE has no part Hour");
     }
 

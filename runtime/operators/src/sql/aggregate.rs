@@ -22,6 +22,7 @@ mod extreme;
 mod grouped;
 mod positions;
 mod sums;
+mod user;
 mod variance;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use arrow::datatypes::{
     TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
+use thalweg_functions::user::{UserFunctions, displayed, is_user};
 use thalweg_plan::Schema;
 use thalweg_plan::aggregate::PARTIAL_ROWS;
 use thalweg_plan::spec::AggregateCall;
@@ -47,6 +49,7 @@ use extreme::{BooleanExtreme, BytesExtreme, Extreme};
 pub(crate) use grouped::{Grouped, GroupedError};
 use positions::{Lag, TimeRank};
 use sums::{Bounded, Count, Sum, Wrapping, average_of_decimals, average_of_floats, average_of_integers};
+use user::UserAccumulator;
 use variance::{Spread, Variance};
 
 /// A call that can't be computed: its function by name, and over which types.
@@ -55,7 +58,16 @@ use variance::{Spread, Variance};
 pub(crate) struct UnsupportedCall(pub(crate) String);
 
 /// The accumulator of a call, whether its rows are distinct or not.
-pub(crate) fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>, UnsupportedCall> {
+pub(crate) fn accumulator(
+    call: &AggregateCall,
+    functions: &UserFunctions,
+) -> Result<Box<dyn Accumulator>, UnsupportedCall> {
+    if is_user(&call.function) {
+        let function = functions.aggregate_function(&call.function, &call.arg_types);
+        let function =
+            function.map_err(|message| UnsupportedCall(format!("{}: {message}", signature(call))))?;
+        return Ok(Box::new(UserAccumulator::new(function)));
+    }
     let result = call.data_type.to_arrow();
     let arg = call.arg_types.first().map(thalweg_plan::DataType::to_arrow);
     let found = match (call.function.as_str(), arg) {
@@ -68,7 +80,7 @@ pub(crate) fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>, 
 
 fn signature(call: &AggregateCall) -> String {
     let types: Vec<String> = call.arg_types.iter().map(ToString::to_string).collect();
-    format!("{}({})", call.function, types.join(", "))
+    format!("{}({})", displayed(&call.function), types.join(", "))
 }
 
 fn with_argument(
@@ -190,11 +202,21 @@ pub(crate) struct Aggregates {
 }
 
 impl Aggregates {
-    /// Without slots; `input` names the columns.
+    /// Without slots; `input` names the columns. Calls are of Flink's functions only.
     pub(crate) fn new(
         calls: &[AggregateCall],
         input: &Schema,
         retracts: bool,
+    ) -> Result<Self, UnsupportedCall> {
+        Self::with_functions(calls, input, retracts, &UserFunctions::default())
+    }
+
+    /// The same of calls that may be of users' functions.
+    pub(crate) fn with_functions(
+        calls: &[AggregateCall],
+        input: &Schema,
+        retracts: bool,
+        functions: &UserFunctions,
     ) -> Result<Self, UnsupportedCall> {
         let mut fed: Vec<Fed> = Vec::new();
         let mut of_call = Vec::with_capacity(calls.len());
@@ -208,7 +230,7 @@ impl Aggregates {
             let place = match fed.iter().position(same) {
                 Some(place) => place,
                 None => {
-                    let accumulator = accumulator(call)?;
+                    let accumulator = accumulator(call, functions)?;
                     fed.push(Fed {
                         name: unique_name(&fed, call, input),
                         function: call.function.clone(),
@@ -378,11 +400,12 @@ fn unique_name(known: &[Fed], call: &AggregateCall, input: &Schema) -> String {
         .filter
         .as_ref()
         .map(|filter| format!(" FILTER {}", column(filter)));
-    let base = format!(
-        "{}({distinct}{args}){}",
-        call.function,
-        filter.unwrap_or_default()
-    );
+    // A user's function may be called differently in an edited script; its class is what it is.
+    let function = call
+        .function
+        .split_once('@')
+        .map_or(&*call.function, |(_, class)| class);
+    let base = format!("{function}({distinct}{args}){}", filter.unwrap_or_default());
     let is_free = |name: &String| known.iter().all(|fed| fed.name != *name);
     let numbered = (2..).map(|number| format!("{base}#{number}"));
     std::iter::once(base.clone())

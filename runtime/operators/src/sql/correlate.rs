@@ -1,20 +1,27 @@
-//! Rows of a table function beside the row that they are of: UNNEST of arrays, maps and multisets.
+//! Rows of a table function beside the row that they are of: UNNEST of arrays, maps and multisets, functions of users.
 //!
 //! ```text
-//!   batch --argument--> a collection a row: offsets into its elements
+//!   batch --UNNEST's argument--> a collection a row: offsets into its elements
+//!         --slices, a user's function--> rows with the row that each is for: the same offsets
 //!         --walk, at most one piece's rows at a time--> (row, element) pairs --take--> input columns | element columns
 //! ```
+//!
+//! A user's function is called for [`CALL_ROWS`] rows at a time: what it gives for them is in memory at once.
 //!
 //! A ROW element gives its fields as columns. An element of a multiset comes as often as it is in it. A null collection is an
 //! empty one; a row without elements stays with nulls if the join is LEFT.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, UInt32Array, new_empty_array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 use thalweg_functions::Evaluator;
+use thalweg_functions::user::{UserTableFunction, is_user};
 use thalweg_plan::spec::CorrelateSpec;
 use thalweg_plan::{DataType as SqlType, TypeRoot};
 use thalweg_types::{StreamBatch, WatermarkCut};
@@ -23,18 +30,32 @@ use super::SqlOperator;
 use super::output::{Output, arrow_error, evaluation_error, filtered, record_batch, unsupported};
 use crate::{Operator, OperatorContext, OperatorError, OutputLimit};
 
+/// For how many rows a user's function is called at once.
+const CALL_ROWS: usize = 256;
+
+/// What gives a row its elements.
+enum Function {
+    /// Whether elements come as often as their number says.
+    Unnest {
+        multiset: bool,
+    },
+    User(UserTableFunction),
+}
+
 /// [`thalweg_plan::NodeSpec::Correlate`].
 pub struct Correlate {
     context: OperatorContext,
-    argument: Evaluator,
-    /// Whether elements come as often as their number says.
-    multiset: bool,
+    arguments: Evaluator,
+    function: Function,
     left_outer: bool,
     ordinality: Option<DataType>,
     condition: Option<Evaluator>,
+    input_width: usize,
     /// Of the input's columns and the function's.
     schema: SchemaRef,
     pending: Option<Walk>,
+    /// Of a batch that a function is called for in slices.
+    slices: VecDeque<StreamBatch>,
     output: Output,
 }
 
@@ -51,6 +72,7 @@ struct Walk {
 }
 
 /// The collections of a batch.
+#[derive(Default)]
 struct Elements {
     /// First element of each row, and behind its last.
     ranges: Vec<(usize, usize)>,
@@ -59,16 +81,13 @@ struct Elements {
 }
 
 impl Correlate {
-    /// An operator; refuses functions other than UNNEST, and LEFT with a condition.
+    /// An operator; refuses functions that are not there, and LEFT with a condition.
     pub fn new(
         spec: &CorrelateSpec,
         operator: &SqlOperator<'_>,
         context: OperatorContext,
     ) -> Result<Self, OperatorError> {
-        if spec.function != "UNNEST" || spec.args.len() != 1 {
-            let message = format!("the table function {} is not supported", spec.function);
-            return Err(unsupported(&context, message));
-        }
+        let function = Function::of(spec, operator).map_err(|message| unsupported(&context, message))?;
         if spec.left_outer && spec.condition.is_some() {
             let message = "LEFT JOIN of a table function takes no condition but TRUE".to_owned();
             return Err(unsupported(&context, message));
@@ -78,36 +97,79 @@ impl Correlate {
                 .map_err(|error| evaluation_error(&context, &error))
         };
         let schema = operator.output.to_arrow();
-        let argument = evaluator(&spec.args, &operator.inputs[0].to_arrow())?;
+        let arguments = evaluator(&spec.args, &operator.inputs[0].to_arrow())?;
         let condition = spec.condition.as_ref();
         let condition = condition.map(|condition| evaluator(std::slice::from_ref(condition), &schema));
         let last = spec.columns.last().map(SqlType::to_arrow);
         Ok(Self {
-            argument,
-            multiset: matches!(spec.args[0].data_type.root, TypeRoot::Multiset(_)),
+            arguments,
+            function,
             left_outer: spec.left_outer,
             ordinality: last.filter(|_| spec.with_ordinality),
             condition: condition.transpose()?,
+            input_width: operator.inputs[0].fields.len(),
             schema,
             pending: None,
+            slices: VecDeque::new(),
             output: Output::default(),
             context,
         })
     }
 
     fn begin(&self, batch: StreamBatch) -> Result<Walk, OperatorError> {
-        let argument = self
-            .argument
+        let arguments = self
+            .arguments
             .evaluate(&batch.rows)
             .map_err(|error| evaluation_error(&self.context, &error))?;
-        let elements = Elements::of(&argument[0], self.multiset);
+        let elements = match &self.function {
+            Function::Unnest { multiset } => {
+                Elements::of(&arguments[0], *multiset).map_err(|error| arrow_error(&self.context, error))?
+            }
+            Function::User(function) => self.called(function, &arguments, batch.num_rows())?,
+        };
         Ok(Walk {
-            elements: elements.map_err(|error| arrow_error(&self.context, error))?,
+            elements,
             batch,
             next_row: 0,
             next_element: 0,
             repeated: 0,
             next_cut: 0,
+        })
+    }
+
+    fn called(
+        &self,
+        function: &UserTableFunction,
+        arguments: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Elements, OperatorError> {
+        // Watermarks may come without rows.
+        if rows == 0 {
+            let columns = self.schema.fields().iter().skip(self.input_width);
+            return Ok(Elements {
+                columns: columns.map(|field| new_empty_array(field.data_type())).collect(),
+                ..Elements::default()
+            });
+        }
+        let given = function
+            .evaluate(arguments, rows)
+            .map_err(|message| OperatorError::Value {
+                operator: self.context.operator_name.to_string(),
+                message,
+            })?;
+        let mut ends = given.rows.values().iter().enumerate().peekable();
+        let mut begin = 0;
+        let ranges = (0..rows).map(|row| {
+            let mut end = begin;
+            while let Some((place, _)) = ends.next_if(|(_, of)| **of as usize == row) {
+                end = place + 1;
+            }
+            (std::mem::replace(&mut begin, end), end)
+        });
+        Ok(Elements {
+            ranges: ranges.collect(),
+            columns: given.columns,
+            counts: None,
         })
     }
 
@@ -159,6 +221,22 @@ struct Pairs {
     elements: UInt32Array,
     /// From 1.
     ordinals: Vec<Option<i64>>,
+}
+
+impl Function {
+    fn of(spec: &CorrelateSpec, operator: &SqlOperator<'_>) -> Result<Self, String> {
+        match spec.args.as_slice() {
+            [only] if spec.function == "UNNEST" => Ok(Self::Unnest {
+                multiset: matches!(only.data_type.root, TypeRoot::Multiset(_)),
+            }),
+            args if is_user(&spec.function) && !spec.with_ordinality => {
+                let types: Vec<SqlType> = args.iter().map(|arg| arg.data_type.clone()).collect();
+                let functions = &operator.env.functions;
+                Ok(Self::User(functions.table_function(&spec.function, &types)?))
+            }
+            _ => Err(format!("the table function {} is not supported", spec.function)),
+        }
+    }
 }
 
 impl Elements {
@@ -280,14 +358,25 @@ impl Walk {
 
 impl Operator for Correlate {
     fn push(&mut self, _input: usize, batch: StreamBatch) -> Result<(), OperatorError> {
-        self.pending = Some(self.begin(batch)?);
+        let rows = batch.num_rows();
+        if matches!(self.function, Function::Unnest { .. }) || rows <= CALL_ROWS {
+            self.slices.push_back(batch);
+            return Ok(());
+        }
+        let slice = |from: usize| batch.slice(from, CALL_ROWS.min(rows - from));
+        self.slices.extend((0..rows).step_by(CALL_ROWS).map(slice));
         Ok(())
     }
 
     fn poll_output(&mut self, limit: OutputLimit) -> Result<Option<StreamBatch>, OperatorError> {
-        while self.output.is_empty()
-            && let Some(mut walk) = self.pending.take()
-        {
+        while self.output.is_empty() {
+            let mut walk = match self.pending.take() {
+                Some(walk) => walk,
+                None => match self.slices.pop_front() {
+                    Some(slice) => self.begin(slice)?,
+                    None => break,
+                },
+            };
             let piece = self.piece(&mut walk, limit.rows.max(1))?;
             self.output.push(piece);
             if !walk.is_done() {

@@ -101,8 +101,16 @@ impl GroupAggregate {
         let input = &operator.inputs[0];
         let ttl = (spec.state_ttl_ms > 0).then(|| StateTtl::new(Duration::from_millis(spec.state_ttl_ms)));
         let mut state = keyed_state(&context, key_fields(input, &keys))?;
-        let groups = Grouped::register(&mut state, "", &spec.aggregates, spec.retracts, input, ttl)
-            .map_err(|error| error.of(&context))?;
+        let groups = Grouped::with_functions(
+            &mut state,
+            "",
+            &spec.aggregates,
+            spec.retracts,
+            input,
+            ttl,
+            &operator.env.functions,
+        );
+        let groups = groups.map_err(|error| error.of(&context))?;
         let read = spec
             .aggregates
             .iter()

@@ -4,6 +4,7 @@ use sqlparser::ast::{
     self as tree, DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArguments, OrderByExpr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowType,
 };
+use thalweg_functions::user::UserFunctionKind;
 use thalweg_functions::{FunctionKind, ResolveErrorKind, all_functions, implicit_cast, resolve_aggregate};
 use thalweg_plan::spec::WindowProperty;
 use thalweg_plan::{DataType, Expr, ExprKind, Literal, TypeRoot};
@@ -88,7 +89,7 @@ impl ExprBinder<'_, '_> {
                 position,
             ));
         };
-        if let Some(class) = self.binder.catalog().function(&name) {
+        if let Some(class) = self.binder.catalog().functions().class(&name) {
             return self.user_function(&name.to_ascii_lowercase(), class, function, position);
         }
         if let Some(over) = &function.over {
@@ -112,7 +113,7 @@ impl ExprBinder<'_, '_> {
             _ => {}
         }
         if is_aggregate(&name) {
-            return self.aggregate(&name, function, position);
+            return self.aggregate(&name, None, function, position);
         }
         if let Some(filter) = &function.filter {
             return Err(SqlError::semantic(
@@ -135,8 +136,19 @@ impl ExprBinder<'_, '_> {
         function: &Function,
         position: Option<Position>,
     ) -> Result<Expr, SqlError> {
-        if function.over.is_some() || function.filter.is_some() {
-            let message = format!("'{name}' is a scalar function: it has neither OVER nor FILTER");
+        let kind = self.binder.env().functions.kind(class);
+        if kind == Some(UserFunctionKind::Aggregate) {
+            if function.over.is_some() {
+                let message =
+                    format!("'{name}' is a user's aggregate function, which can't be called with OVER");
+                return Err(SqlError::unsupported(message, position));
+            }
+            return self.aggregate(name, Some(class), function, position);
+        }
+        let has_clauses = function.over.is_some() || function.filter.is_some() || is_distinct(function);
+        if kind.is_some() && has_clauses {
+            let message =
+                format!("'{name}' is no aggregate function: it has neither OVER nor FILTER nor DISTINCT");
             return Err(SqlError::semantic(message, position));
         }
         let args = arguments(function)?;
@@ -204,9 +216,11 @@ impl ExprBinder<'_, '_> {
         }
     }
 
+    /// A call of an aggregate function: Flink's, or a user's of this class.
     fn aggregate(
         &mut self,
         name: &str,
+        class: Option<&str>,
         function: &Function,
         position: Option<Position>,
     ) -> Result<Expr, SqlError> {
@@ -216,7 +230,7 @@ impl ExprBinder<'_, '_> {
             position,
         )?;
         let call = self.within(Allowed::Nothing("an aggregate function's arguments"), |binder| {
-            binder.aggregate_call(name, function, position)
+            binder.aggregate_call(name, class, function, position)
         })?;
         let data_type = call.data_type.clone();
         self.calls.aggregates.push(call);
@@ -227,6 +241,7 @@ impl ExprBinder<'_, '_> {
     fn aggregate_call(
         &mut self,
         name: &str,
+        class: Option<&str>,
         function: &Function,
         position: Option<Position>,
     ) -> Result<AggregateCall, SqlError> {
@@ -237,6 +252,18 @@ impl ExprBinder<'_, '_> {
             .into_iter()
             .map(|arg| self.bind(arg))
             .collect::<Result<Vec<_>, _>>()?;
+        if let Some(class) = class {
+            let call = self.binder.env().functions.aggregate_call(name, class, args);
+            let call = call.map_err(|error| unresolved(name, error, position))?;
+            return Ok(AggregateCall {
+                function: call.function,
+                args: call.args,
+                distinct,
+                filter: self.filter(function)?,
+                data_type: call.result,
+                position,
+            });
+        }
         let types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let signature = resolve_aggregate(name, &types, distinct).map_err(|error| {
             let kind = match error.kind {
@@ -259,11 +286,7 @@ impl ExprBinder<'_, '_> {
             .zip(&signature.arg_types)
             .map(cast)
             .collect::<Result<_, _>>()?;
-        let filter = function.filter.as_ref().map(|filter| {
-            let bound = self.bind(filter)?;
-            condition(bound, "FILTER", position_of(filter))
-        });
-        let filter = filter.transpose()?;
+        let filter = self.filter(function)?;
         let counts = matches!(name, "COUNT" | "SUM0" | "ROW_NUMBER" | "RANK" | "DENSE_RANK");
         let nullable = signature.result.nullable || (!counts && (filter.is_some() || !self.grouped));
         Ok(AggregateCall {
@@ -274,6 +297,14 @@ impl ExprBinder<'_, '_> {
             data_type: signature.result.with_nullable(nullable),
             position,
         })
+    }
+
+    fn filter(&mut self, function: &Function) -> Result<Option<Expr>, SqlError> {
+        let filter = function.filter.as_ref().map(|filter| {
+            let bound = self.bind(filter)?;
+            condition(bound, "FILTER", position_of(filter))
+        });
+        filter.transpose()
     }
 
     fn grouping(&mut self, function: &Function, position: Option<Position>) -> Result<Expr, SqlError> {
@@ -340,7 +371,7 @@ impl ExprBinder<'_, '_> {
             }
             // Over rows that are there: no aggregate of an OVER is of nothing.
             let grouped = std::mem::replace(&mut binder.grouped, true);
-            let call = binder.aggregate_call(name, function, position);
+            let call = binder.aggregate_call(name, None, function, position);
             binder.grouped = grouped;
             let (call, frame) = (call?, binder.frame(frame, !order.is_empty(), position)?);
             Ok(OverExpr {

@@ -402,8 +402,19 @@ impl Binder<'_> {
                 ));
             }
         };
-        let signature = resolve_table_function(&function, args).map_err(|error| match error.kind {
-            ResolveErrorKind::Unknown => SqlError::unknown("table function", &function, ["UNNEST"], position),
+        let user = self.catalog().functions().class(&function);
+        let signature = match user {
+            Some(class) => {
+                let name = function.to_ascii_lowercase();
+                self.env().functions.table_call(&name, class, args)
+            }
+            None => resolve_table_function(&function, args),
+        };
+        let signature = signature.map_err(|error| match error.kind {
+            ResolveErrorKind::Unknown => {
+                let known = self.catalog().functions().names().chain(["UNNEST"]);
+                SqlError::unknown("table function", &function, known, position)
+            }
             ResolveErrorKind::Arguments => SqlError::of_type(error.message, position),
             ResolveErrorKind::Unsupported => {
                 SqlError::new(SqlErrorKind::Unsupported, error.message, position)
@@ -441,7 +452,7 @@ impl Binder<'_> {
             position,
             kind: RelKind::Correlate {
                 input: Box::new(left),
-                function,
+                function: signature.function,
                 args: signature.args,
                 columns,
                 left_outer,

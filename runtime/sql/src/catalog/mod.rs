@@ -10,6 +10,7 @@
 mod alter;
 mod create;
 mod definition;
+mod functions;
 mod like;
 mod show;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::ast::{Drop, Hint, HintArg, ObjectKind};
 use crate::error::{Position, SqlError};
 
 use definition::Definition;
+use functions::Functions;
 pub use show::Rows;
 
 /// The only catalog.
@@ -38,8 +40,7 @@ const DATABASE: &str = "default_database";
 pub(crate) struct Catalog {
     permanent: BTreeMap<String, Object>,
     temporary: BTreeMap<String, Object>,
-    /// Class by name, in upper case.
-    functions: BTreeMap<String, String>,
+    functions: Functions,
 }
 
 /// A table or view.
@@ -152,33 +153,14 @@ impl Catalog {
             .map(String::as_str)
     }
 
-    /// The class of a function of CREATE FUNCTION.
-    pub(crate) fn function(&self, name: &str) -> Option<&str> {
-        self.functions.get(name).map(String::as_str)
+    /// Functions of CREATE FUNCTION.
+    pub(crate) fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// CREATE FUNCTION.
     pub(crate) fn create_function(&mut self, function: &crate::ast::CreateFunction) -> Result<(), SqlError> {
-        let name = last_name(&function.name).to_ascii_uppercase();
-        if let Some(language) = function
-            .language
-            .as_deref()
-            .filter(|language| *language != "JAVA")
-        {
-            let message = format!("LANGUAGE {language} is not supported: functions come from packages");
-            return Err(SqlError::unsupported(message, function.position));
-        }
-        if self.functions.contains_key(&name) {
-            return match function.if_not_exists {
-                true => Ok(()),
-                false => Err(SqlError::semantic(
-                    format!("Function '{name}' exists"),
-                    function.position,
-                )),
-            };
-        }
-        self.functions.insert(name, function.class.value.clone());
-        Ok(())
+        self.functions.create(function)
     }
 
     /// DROP.
@@ -186,16 +168,7 @@ impl Catalog {
         let position = Position::of(&drop.name);
         let name = last_name(&drop.name);
         if drop.kind == ObjectKind::Function {
-            let found = self.functions.remove(&name.to_ascii_uppercase()).is_some();
-            return match found || drop.if_exists {
-                true => Ok(()),
-                false => Err(SqlError::unknown(
-                    "function",
-                    &name,
-                    self.functions.keys().map(String::as_str),
-                    position,
-                )),
-            };
+            return self.functions.drop(drop);
         }
         let objects = if drop.temporary {
             &mut self.temporary

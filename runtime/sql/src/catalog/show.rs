@@ -42,12 +42,12 @@ impl Catalog {
             ShowKind::Views => ("view name", self.names_of(ObjectKind::View)),
             ShowKind::UserFunctions => (
                 "function name",
-                self.functions.keys().map(|name| name.to_lowercase()).collect(),
+                self.functions.names().map(|name| name.to_lowercase()).collect(),
             ),
             ShowKind::Functions => {
                 let built_in = all_functions().map(|function| function.name.to_lowercase());
                 let mut names: Vec<String> = built_in
-                    .chain(self.functions.keys().map(|name| name.to_lowercase()))
+                    .chain(self.functions.names().map(|name| name.to_lowercase()))
                     .collect();
                 names.sort_unstable();
                 names.dedup();

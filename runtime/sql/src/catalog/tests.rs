@@ -274,3 +274,61 @@ fn set_and_reset_change_the_configuration() {
         None
     );
 }
+
+const F: &str = "CREATE FUNCTION f AS 'a.B';\n";
+
+#[test]
+fn functions_are_created_and_dropped_by_scope() {
+    let user = |statements: &str| shown(&format!("{statements} SHOW USER FUNCTIONS;"));
+    assert_eq!(user(F), "f");
+    assert_eq!(
+        user("CREATE TEMPORARY SYSTEM FUNCTION IF NOT EXISTS g AS 'a.B' LANGUAGE JAVA;"),
+        "g"
+    );
+    assert_eq!(
+        user(
+            "CREATE TEMPORARY FUNCTION p AS 'm.p' LANGUAGE PYTHON; CREATE FUNCTION p AS 'm.p' LANGUAGE SCALA;"
+        ),
+        "p"
+    );
+    assert_eq!(
+        user(&format!("{F}CREATE FUNCTION IF NOT EXISTS F AS 'a.C';")),
+        "f"
+    );
+    assert_eq!(user(&format!("{F}{F}")), "Function 'F' exists");
+    assert_eq!(user(&format!("{F}DROP FUNCTION f;")), "");
+    assert_eq!(user("DROP FUNCTION IF EXISTS f;"), "");
+    assert_eq!(
+        user(&format!("{F}DROP FUNCTION ff;")),
+        "Unknown function 'ff'; did you mean 'F'?"
+    );
+    assert_eq!(
+        user(&format!("{F}DROP TEMPORARY FUNCTION f;")),
+        "Unknown temporary function 'f'"
+    );
+    let system = user(&format!("{F}DROP TEMPORARY SYSTEM FUNCTION f;"));
+    assert_eq!(system, "Unknown temporary system function 'f'");
+    let language = user("CREATE FUNCTION f AS 'SELECT 1' LANGUAGE SQL;");
+    assert!(
+        language.starts_with("LANGUAGE SQL of a function is not supported"),
+        "{language}"
+    );
+}
+
+#[test]
+fn a_function_is_found_behind_its_class_as_flink_looks_it_up() {
+    let called = |statements: &str, call: &str| shown(&format!("{statements} EXPLAIN SELECT {call};"));
+    let missing = "can't be called: no package has the class 'a.B'; this program has none";
+    assert_eq!(called(F, "f(1)"), format!("Function 'f' {missing}"));
+    // A built-in function is found before those of the catalog and behind those of the system.
+    let in_catalog = called("CREATE TEMPORARY FUNCTION abs AS 'a.B';", "abs(1)");
+    assert_eq!(in_catalog, "");
+    let in_system = called("CREATE TEMPORARY SYSTEM FUNCTION abs AS 'a.B';", "abs(1)");
+    assert_eq!(in_system, format!("Function 'abs' {missing}"));
+    let lateral = shown(&format!("{F}EXPLAIN SELECT * FROM LATERAL TABLE(f(1)) AS t (x);"));
+    assert_eq!(lateral, format!("Function 'f' {missing}"));
+    let nearest = shown(&format!(
+        "{F}EXPLAIN SELECT * FROM LATERAL TABLE(fg(1)) AS t (x);"
+    ));
+    assert!(nearest.starts_with("Unknown table function 'FG'"), "{nearest}");
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use thalweg_functions::user::displayed;
 use thalweg_plan::Expr;
 use thalweg_plan::spec::SortKey;
 
@@ -133,7 +134,8 @@ fn line(kind: &RelKind) -> String {
             left_outer,
             ..
         } => format!(
-            "Correlate {function}{}{}",
+            "Correlate {}{}{}",
+            displayed(function),
             list(args),
             if *left_outer { " left" } else { "" }
         ),

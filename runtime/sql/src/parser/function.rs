@@ -722,7 +722,7 @@ const ARITHMETIC_UNITS: [(&str, &str, DateTimeField); 11] = [
     ("NANOSECOND", "SQL_TSI_FRAC_SECOND", DateTimeField::Nanosecond),
 ];
 
-const TIME_UNITS: [(&str, DateTimeField); 18] = [
+const TIME_UNITS: [(&str, DateTimeField); 19] = [
     ("YEAR", DateTimeField::Year),
     ("QUARTER", DateTimeField::Quarter),
     ("MONTH", DateTimeField::Month),
@@ -741,4 +741,5 @@ const TIME_UNITS: [(&str, DateTimeField); 18] = [
     ("ISOYEAR", DateTimeField::Isoyear),
     ("CENTURY", DateTimeField::Century),
     ("DECADE", DateTimeField::Decade),
+    ("MILLENNIUM", DateTimeField::Millennium),
 ];

@@ -15,6 +15,8 @@ mod create;
 mod cursor;
 mod expression;
 mod function;
+#[cfg(test)]
+mod fuzz;
 pub mod hints;
 mod json;
 mod query;

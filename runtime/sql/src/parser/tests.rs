@@ -479,7 +479,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.join(" "))
 }
 
-fn errors_have_places(text: &str) {
+pub(super) fn errors_have_places(text: &str) {
     if let Err(error) = parse_statements(text) {
         let position = error.position.unwrap();
         let lines = text.split('\n').count();

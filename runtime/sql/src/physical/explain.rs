@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use thalweg_functions::user::displayed;
 use thalweg_plan::connector::Connectors;
 use thalweg_plan::{Distribution, Node, NodeSpec, Plan};
 use thalweg_types::config::Configuration;
@@ -193,7 +194,7 @@ fn described(rel: &Rel) -> (String, Vec<&Rel>) {
         } => {
             let calls: Vec<String> = calls
                 .iter()
-                .map(|call| format!("{}=[{}({:?})]", call.name, call.function, call.args))
+                .map(|call| format!("{}=[{}({:?})]", call.name, displayed(&call.function), call.args))
                 .collect();
             let sets = if sets.is_empty() {
                 String::new()
@@ -242,7 +243,11 @@ fn described(rel: &Rel) -> (String, Vec<&Rel>) {
             )
         }
         RelKind::Correlate { input, function, .. } => {
-            (format!("LogicalCorrelate(invocation=[{function}])"), vec![input])
+            let invocation = displayed(function);
+            (
+                format!("LogicalCorrelate(invocation=[{invocation}])"),
+                vec![input],
+            )
         }
         RelKind::Union(inputs) => ("LogicalUnion(all=[true])".to_owned(), inputs.iter().collect()),
         RelKind::SetOperation {

@@ -33,6 +33,7 @@ mod tests;
 mod time_join;
 mod top_n;
 mod upsert_keys;
+mod user_functions;
 mod warnings;
 mod windows;
 
@@ -47,6 +48,7 @@ use access::Scans;
 pub use explain::{ExplainDetails, explain, tree};
 use lower::Planner;
 use settings::Settings;
+pub use user_functions::check_user_functions;
 pub use warnings::state_warnings;
 
 /// The operators of one job: all of `statements` at once.

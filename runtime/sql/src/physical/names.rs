@@ -85,6 +85,13 @@ fn parts(draft: &Draft, input: &Schema, inputs: &[&Schema]) -> Parts {
                     "limit",
                     spec.limit.map(|limit| limit.to_string()).unwrap_or_default(),
                 ),
+                (
+                    "watermark",
+                    spec.watermark
+                        .as_ref()
+                        .map(|watermark| expr(&watermark.expression, output))
+                        .unwrap_or_default(),
+                ),
             ]
         }
         NodeSpec::Values(rows) => {
@@ -134,7 +141,10 @@ fn parts(draft: &Draft, input: &Schema, inputs: &[&Schema]) -> Parts {
         NodeSpec::Correlate(spec) => {
             let args: Vec<String> = spec.args.iter().map(|arg| expr(arg, input)).collect();
             vec![
-                ("invocation", format!("{}({})", spec.function, args.join(", "))),
+                (
+                    "invocation",
+                    format!("{}({})", displayed(&spec.function), args.join(", ")),
+                ),
                 ("select", all(output)),
                 (
                     "joinType",
@@ -412,7 +422,7 @@ fn call(input: &Schema, call: &AggregateCall) -> String {
         .map(|filter| format!(" FILTER {}", column(input, filter)));
     format!(
         "{}{retract}({distinct}{args}){} AS {}",
-        call.function,
+        displayed(&call.function),
         filter.unwrap_or_default(),
         call.name
     )

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thalweg_functions::cast;
 use thalweg_plan::connector::{
     CatalogTable, ColumnKind, ConnectorProblem, SourceAbilities, SourceColumn, SourceSpec,
 };
@@ -22,7 +23,7 @@ use thalweg_types::config::parse_duration;
 use super::access::{Access, Columns, accesses_of, expanded};
 use super::calc::{calc, names};
 use super::draft::{Draft, DraftInput, Kinds, Monotonicity, keyed};
-use super::expr::{conjuncts, identity, is_deterministic};
+use super::expr::{conjuncts, identity, inlined, is_deterministic};
 use super::lower::Planner;
 use super::program::Program;
 use super::settings::Settings;
@@ -46,6 +47,7 @@ pub(crate) fn lower(
     if let (true, NodeSpec::Source(spec)) = (planner.scans.is_only_one(table), &mut source.spec) {
         push_down(spec, table, &abilities, &columns, program, limit);
     }
+    let source = declared(source, table, &abilities, &columns, position)?;
     let source = with_watermark(source, table, &abilities, &columns, &planner.settings);
     let rowtime = computed_rowtime(table).map(|column| (column, columns.len()));
     let columns = Columns {
@@ -162,14 +164,72 @@ pub(crate) fn source_column(table: &CatalogTable, access: &Access) -> (SourceCol
     (SourceColumn::Physical { path, data_type }, field)
 }
 
+/// The type that a connector's metadata has, where the table declares another one.
+fn other_type<'a>(
+    table: &CatalogTable,
+    abilities: &'a SourceAbilities,
+    access: &Access,
+) -> Option<&'a DataType> {
+    let column = &table.schema.columns[access.column];
+    let ColumnKind::Metadata { key, .. } = &column.kind else {
+        return None;
+    };
+    let (_, offered) = abilities.metadata.iter().find(|(there, _)| there == key)?;
+    (offered.root != column.data_type.clone().materialized().root).then_some(offered)
+}
+
+/// Metadata as the table declares it: the source gives it as it is, and it is cast behind it, as Flink does.
+fn declared(
+    source: Draft,
+    table: &CatalogTable,
+    abilities: &SourceAbilities,
+    columns: &[Access],
+    position: Option<Position>,
+) -> Result<Draft, SqlError> {
+    if columns
+        .iter()
+        .all(|access| other_type(table, abilities, access).is_none())
+    {
+        return Ok(source);
+    }
+    let mut projection = identity(source.schema.fields.iter().map(|field| &field.data_type));
+    for (place, access) in columns.iter().enumerate() {
+        let Some(offered) = other_type(table, abilities, access) else {
+            continue;
+        };
+        let column = &table.schema.columns[access.column];
+        let value = Expr::column(place, offered.clone());
+        let to = column.data_type.clone().materialized();
+        projection[place] = cast(value, to, false).map_err(|_| {
+            let message = format!(
+                "Invalid data type for metadata column '{}' of table '{}'. The column cannot be declared as '{}' because the type must be \
+                 castable from metadata type '{offered}'.",
+                column.name, table.path, column.data_type
+            );
+            SqlError::semantic(message, position)
+        })?;
+    }
+    let names = names(&source.schema);
+    Ok(calc(source, projection, None, names))
+}
+
 fn source(
     table: &Arc<CatalogTable>,
     abilities: &SourceAbilities,
     columns: &[Access],
     settings: &Settings,
 ) -> Draft {
-    let (asked, fields): (Vec<SourceColumn>, Vec<Field>) =
-        columns.iter().map(|access| source_column(table, access)).unzip();
+    let asked = |access: &Access| {
+        let (mut column, mut field) = source_column(table, access);
+        if let (Some(offered), SourceColumn::Metadata { data_type, .. }) =
+            (other_type(table, abilities, access), &mut column)
+        {
+            data_type.clone_from(offered);
+            field.data_type.clone_from(offered);
+        }
+        (column, field)
+    };
+    let (asked, fields): (Vec<SourceColumn>, Vec<Field>) = columns.iter().map(asked).unzip();
     let spec = SourceSpec {
         table: (**table).clone(),
         columns: asked,
@@ -277,25 +337,49 @@ fn with_watermark(
         idle_timeout_ms: idle_timeout(table).unwrap_or(settings.idle_timeout_ms),
     };
     let rowtime_type = column.data_type.clone();
-    let per_split = abilities.watermark && computed.is_none();
-    let mut marked = match (per_split, source.spec) {
-        (true, NodeSpec::Source(asked)) => Draft {
-            spec: NodeSpec::Source(SourceSpec {
-                watermark: Some(spec),
-                ..asked
-            }),
-            ..source
-        },
-        (_, below) => {
-            source.spec = below;
-            Draft::over(source, Distribution::Forward, NodeSpec::WatermarkAssigner(spec))
-        }
+    let pushed = abilities.watermark && push_watermark(&mut source, &spec);
+    let mut marked = match pushed {
+        true => source,
+        false => Draft::over(source, Distribution::Forward, NodeSpec::WatermarkAssigner(spec)),
     };
     if let Some(field) = marked.schema.fields.get_mut(rowtime) {
         let nullable = field.data_type.nullable;
         field.data_type = rowtime_type.with_nullable(nullable);
+        // What is computed above it is merged with it: the column stays a rowtime by its expression.
+        if let NodeSpec::Calc { projection, .. } = &mut marked.spec
+            && let Some(expr) = projection.get_mut(rowtime)
+        {
+            expr.data_type.clone_from(&field.data_type);
+        }
     }
     marked
+}
+
+/// Gives a watermark to the source, over what is computed of its rows, as Flink's PushWatermarkIntoTableSourceScanAcrossCalcRule; `false`:
+/// it has to be made behind it.
+fn push_watermark(source: &mut Draft, spec: &WatermarkSpec) -> bool {
+    let (spec, below) = match (&mut source.spec, source.inputs.as_mut_slice()) {
+        (NodeSpec::Source(asked), _) => (spec.clone(), asked),
+        (
+            NodeSpec::Calc {
+                projection,
+                filter: None,
+            },
+            [input],
+        ) if projection.iter().all(is_deterministic) => {
+            let NodeSpec::Source(asked) = &mut input.node.spec else {
+                return false;
+            };
+            let spec = WatermarkSpec {
+                expression: inlined(&spec.expression, projection),
+                ..spec.clone()
+            };
+            (spec, asked)
+        }
+        _ => return false,
+    };
+    below.watermark = Some(spec);
+    true
 }
 
 /// Upsert streams get their -U and what a deletion deletes.

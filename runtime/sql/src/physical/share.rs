@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use thalweg_functions::user::may_differ;
 use thalweg_plan::{Distribution, Input, Node, NodeSpec, Plan};
 
 use super::draft::Draft;
@@ -92,7 +93,7 @@ fn is_same(known: &Node, node: &Node) -> bool {
     let volatile = |spec: &NodeSpec| match spec {
         NodeSpec::Sink(_) => true,
         NodeSpec::Calc { projection, filter } => !projection.iter().chain(filter).all(is_deterministic),
-        NodeSpec::Correlate(spec) => !spec.args.iter().all(is_deterministic),
+        NodeSpec::Correlate(spec) => may_differ(&spec.function) || !spec.args.iter().all(is_deterministic),
         _ => false,
     };
     known.spec == node.spec

@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thalweg_functions::cast;
 use thalweg_plan::connector::{CatalogTable, ColumnKind, SinkAbilities, SinkSpec};
 use thalweg_plan::data_type::TimeKind;
 use thalweg_plan::{ChangelogMode, Distribution, Expr, Field, NodeSpec, Schema};
 use thalweg_types::config::UpsertMaterialize;
 
-use super::calc::filtered;
+use super::calc::{calc, filtered, names};
 use super::changelog::{Updates, settle, unsupported_changes, without_normalize};
 use super::draft::{Draft, DraftInput, Kinds, keyed};
-use super::expr::{all_of, boolean};
+use super::expr::{all_of, boolean, identity};
 use super::lower::Planner;
 use super::scan::refused;
 use super::upsert_keys;
@@ -67,6 +68,7 @@ pub(crate) fn lower(
                 columns: written(table),
             };
             target.check(&query)?;
+            let query = target.with_own_metadata(query)?;
             let query = match planner.settings.drop_nulls {
                 true => target.without_nulls(query),
                 false => query,
@@ -145,6 +147,52 @@ impl Target<'_> {
             return Err(SqlError::semantic(message, self.position));
         }
         Ok(())
+    }
+
+    /// Metadata columns as the connector takes them, cast from what the table declares, as Flink does.
+    fn with_own_metadata(&self, query: Draft) -> Result<Draft, SqlError> {
+        let kinds = |wanted: fn(&ColumnKind) -> bool| {
+            let columns = self.table.schema.columns.iter();
+            columns.filter(move |column| wanted(&column.kind))
+        };
+        let physical = kinds(|kind| matches!(kind, ColumnKind::Physical)).count();
+        let metadata = kinds(|kind| {
+            matches!(
+                kind,
+                ColumnKind::Metadata {
+                    is_virtual: false,
+                    ..
+                }
+            )
+        });
+        let mut projection = identity(query.schema.fields.iter().map(|field| &field.data_type));
+        let mut cast_any = false;
+        for (place, column) in metadata.enumerate() {
+            let ColumnKind::Metadata { key, .. } = &column.kind else {
+                continue;
+            };
+            let offered = self.abilities.metadata.iter().find(|(there, _)| there == key);
+            let (Some((_, offered)), Some(value)) = (offered, projection.get_mut(physical + place)) else {
+                continue;
+            };
+            if offered.root == value.data_type.clone().materialized().root {
+                continue;
+            }
+            cast_any = true;
+            *value = cast(value.clone(), offered.clone(), false).map_err(|_| {
+                let message = format!(
+                    "Invalid data type for metadata column '{}' of table '{}'. The column cannot be declared as '{}' because the type must be \
+                     castable to metadata type '{offered}'.",
+                    column.name, self.table.path, column.data_type
+                );
+                SqlError::semantic(message, self.position)
+            })?;
+        }
+        if !cast_any {
+            return Ok(query);
+        }
+        let names = names(&query.schema);
+        Ok(calc(query, projection, None, names))
     }
 
     /// Rows without nulls in columns that are NOT NULL.

@@ -15,6 +15,7 @@ use super::folder::{LocalFile, LocalFolder};
 use super::page::{Page, rows_of};
 use super::pool::read_pages;
 use super::run::{LocalRun, RunWriter};
+use super::snapshot_run::SnapshotRun;
 use super::view::StoreView;
 use super::write_out::{PendingDeltas, WriteOut, WriteOutInput};
 use crate::StateError;
@@ -158,13 +159,19 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Begins a run for about so many keys; changes are written when they are so many bytes.
-    pub(crate) fn write_out(&self, keys: usize, delta_bytes: usize) -> Result<WriteOut, StateError> {
+    /// Begins a run for about so many keys; so many pieces may wait, and changes are written when they are so many bytes.
+    pub(crate) fn write_out(
+        &self,
+        keys: usize,
+        queued: usize,
+        delta_bytes: usize,
+    ) -> Result<WriteOut, StateError> {
         WriteOut::start(WriteOutInput {
             run: RunWriter::new(&self.folder, &self.hasher, keys)?,
             keys: Arc::clone(&self.keys),
             tables: Arc::clone(&self.tables),
             folder: Arc::clone(&self.folder),
+            queued,
             scope: self.scope,
             delta_bytes,
         })
@@ -274,10 +281,11 @@ impl DiskStore {
         }
     }
 
-    /// All that the runs hold now.
-    pub(crate) fn view(&self, now_ms: i64) -> StoreView {
+    /// All that the runs hold now, and what was in memory above that.
+    pub(crate) fn view(&self, resident: Arc<SnapshotRun>, now_ms: i64) -> StoreView {
         StoreView {
             runs: self.runs.clone(),
+            resident,
             keys: Arc::clone(&self.keys),
             tables: Arc::clone(&self.tables),
             now_ms,

@@ -10,6 +10,7 @@ use super::codec::{KeyCodec, TableCodec, accessed_of, group_of};
 use super::merge::MergedRuns;
 use super::page::rows_of;
 use super::run::LocalRun;
+use super::snapshot_run::SnapshotRun;
 use crate::file::builder::FileBuilder;
 use crate::run::Scope;
 use crate::run::encode::write_block;
@@ -19,6 +20,8 @@ use crate::snapshot::StateError;
 pub(crate) struct StoreView {
     /// Oldest first.
     pub(crate) runs: Vec<Arc<LocalRun>>,
+    /// Newer than those.
+    pub(crate) resident: Arc<SnapshotRun>,
     pub(crate) keys: Arc<KeyCodec>,
     pub(crate) tables: Arc<Vec<TableCodec>>,
     /// Rows that are expired then are left out.
@@ -32,7 +35,7 @@ impl std::fmt::Debug for StoreView {
 }
 
 impl StoreView {
-    /// Writes the rows of the table, which was begun in `builder`.
+    /// Writes the rows of the table, which was begun in `builder`. Waits for the run that is still being written.
     pub(crate) fn write_table(
         &self,
         table: usize,
@@ -43,7 +46,9 @@ impl StoreView {
             return Ok(());
         };
         let expired_until = codec.expired_until(self.now_ms);
-        let mut merged = MergedRuns::new(&self.runs)?;
+        let mut runs = self.runs.clone();
+        runs.extend(self.resident.wait()?);
+        let mut merged = MergedRuns::new(&runs)?;
         let mut block = Block::new(&self.keys, codec);
         while let Some(entry) = merged.next()? {
             let group = group_of(entry.key);

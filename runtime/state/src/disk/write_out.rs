@@ -7,7 +7,7 @@
 //!                                                                                                      \--> PendingDeltas
 //! ```
 //!
-//! Bounded: [`QUEUED`] pieces wait, one key group is held encoded, and changes are written when they pass a limit; all of it is
+//! Bounded: so many pieces wait as the caller says, one key group is held encoded, and changes are written when they pass a limit; all of it is
 //! told by [`WriteOut::memory_size`].
 //!
 //! Invariants: pieces come by key group, each key once; the run and the delta files are there all together or not at all.
@@ -27,8 +27,8 @@ use crate::key_index::Slot;
 use crate::run::Scope;
 use crate::{StateError, TableSnapshot};
 
-/// Pieces that wait for the thread.
-const QUEUED: usize = 4;
+/// Pieces of cold keys that wait for the thread.
+pub(crate) const QUEUED: usize = 4;
 
 /// Columns of one table, with the slots that the rows are of.
 pub(crate) type Columns = (Vec<Slot>, Vec<ArrayRef>);
@@ -47,7 +47,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let of = |columns: &[ArrayRef]| -> usize {
             columns.iter().map(|column| column.get_array_memory_size()).sum()
         };
@@ -70,6 +70,8 @@ pub(crate) struct WriteOutInput {
     pub(crate) keys: Arc<KeyCodec>,
     pub(crate) tables: Arc<Vec<TableCodec>>,
     pub(crate) folder: Arc<LocalFolder>,
+    /// So many pieces may wait.
+    pub(crate) queued: usize,
     /// Of the delta files.
     pub(crate) scope: Scope,
     /// Changes are written when they are so many bytes.
@@ -86,11 +88,17 @@ pub(crate) struct WriteOut {
 
 /// Bytes that the thread was given and still holds.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     /// Of pieces that wait.
     queued: AtomicUsize,
     /// Encoded, or changes.
     held: AtomicUsize,
+}
+
+impl Memory {
+    pub(crate) fn bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed) + self.held.load(Ordering::Relaxed)
+    }
 }
 
 /// Delta files that are being written.
@@ -141,7 +149,7 @@ impl Drop for Ending {
 impl WriteOut {
     pub(crate) fn start(input: WriteOutInput) -> Result<Self, StateError> {
         let folder = input.folder.path().display().to_string();
-        let (pieces, queue) = sync_channel(QUEUED);
+        let (pieces, queue) = sync_channel(input.queued);
         let (sender, result) = channel();
         let memory = Arc::new(Memory::default());
         let deltas = Arc::new(PendingDeltas {
@@ -180,14 +188,18 @@ impl WriteOut {
 
     /// Bytes of memory that this holds.
     pub(crate) fn memory_size(&self) -> usize {
-        self.queued_bytes() + self.memory.held.load(Ordering::Relaxed)
+        self.memory.bytes()
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
         self.memory.queued.load(Ordering::Relaxed)
     }
 
-    /// Waits if [`QUEUED`] pieces wait already.
+    /// Waits if as many pieces wait already as may.
     pub(crate) fn send(&self, piece: Piece) {
         let bytes = piece.bytes();
         self.memory.queued.fetch_add(bytes, Ordering::Relaxed);

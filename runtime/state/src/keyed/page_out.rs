@@ -1,4 +1,4 @@
-//! Keyed state on its way to the disk: cold keys, and all of it for a full snapshot.
+//! Keyed state on its way to the disk: cold keys.
 //!
 //! ```text
 //!   choose cold keys, by key group --------> CHOSEN
@@ -20,10 +20,9 @@ use arrow::array::ArrayRef;
 
 use super::KeyedState;
 use super::paging::{CHOSEN, EMPTIED, HELD, ON_DISK, OUT, Paging, USED, WRITES_ROWS, WRITING};
-use crate::disk::write_out::{Columns, Piece, WriteOut};
+use crate::disk::write_out::{Columns, PendingDeltas, Piece, QUEUED, WriteOut};
 use crate::key_index::Slot;
-use crate::settings::DiskSettings;
-use crate::snapshot::{StateError, Stored, StoredRows, TableSnapshot};
+use crate::snapshot::{StateError, StoredRows, TableSnapshot};
 use crate::table::{ChangeWriter, Table};
 
 /// Keys that a batch sends, and that it lets go.
@@ -45,11 +44,16 @@ pub(super) struct PageOut {
     writer: Option<WriteOut>,
     /// A checkpoint has the delta files.
     deltas_taken: bool,
-    /// For a full snapshot: all keys are written and stay.
-    keeps: bool,
 }
 
 impl PageOut {
+    /// What the next checkpoint must say of the keys that went out, if no checkpoint has it yet: to be asked once.
+    pub(super) fn take_deltas(&mut self) -> Option<Arc<PendingDeltas>> {
+        let writer = self.writer.as_ref().filter(|_| !self.deltas_taken)?;
+        self.deltas_taken = true;
+        Some(Arc::clone(writer.deltas()))
+    }
+
     pub(super) fn memory_size(&self) -> usize {
         let writer = self.writer.as_ref().map_or(0, WriteOut::memory_size);
         writer + self.slots.capacity() * size_of::<Slot>()
@@ -75,29 +79,27 @@ impl KeyedState {
         if slots.is_empty() {
             return Ok(false);
         }
-        self.start_writing(&slots, false)?;
+        self.prepare_codecs()?;
+        let slots = self.by_group(&slots)?;
+        let delta_bytes = DELTA_PIECES * self.most_queued_bytes();
+        if let Some(disk) = &mut self.disk {
+            disk.page_out = Some(PageOut {
+                writer: Some(disk.store.write_out(slots.len(), QUEUED, delta_bytes)?),
+                slots,
+                sent: 0,
+                evicted: 0,
+                deltas_taken: false,
+            });
+        }
         Ok(true)
     }
 
-    fn start_writing(&mut self, slots: &[Slot], keeps: bool) -> Result<(), StateError> {
-        self.prepare_codecs()?;
-        let slots = self.by_group(slots)?;
-        let delta_bytes = DELTA_PIECES * self.most_queued_bytes();
-        let Some(disk) = &mut self.disk else {
-            return Ok(());
-        };
-        disk.page_out = Some(PageOut {
-            writer: Some(disk.store.write_out(slots.len(), delta_bytes)?),
-            slots,
-            sent: 0,
-            evicted: 0,
-            deltas_taken: false,
-            keeps,
-        });
-        Ok(())
+    /// How many keys are sent together.
+    pub(super) fn sent_keys(&self) -> usize {
+        self.keys_in(self.most_queued_bytes() / 2).clamp(1, SENT_KEYS)
     }
 
-    fn most_queued_bytes(&self) -> usize {
+    pub(super) fn most_queued_bytes(&self) -> usize {
         (self.config.settings.memory_bytes / 32).clamp(4 << 10, MOST_QUEUED_BYTES)
     }
 
@@ -137,7 +139,7 @@ impl KeyedState {
     }
 
     /// The slots, those of a key group behind each other.
-    fn by_group(&self, slots: &[Slot]) -> Result<Vec<Slot>, StateError> {
+    pub(super) fn by_group(&self, slots: &[Slot]) -> Result<Vec<Slot>, StateError> {
         let first = self.config.key_groups.start;
         let mut groups = self.groups_of_slots(slots)?;
         groups.iter_mut().for_each(|group| *group -= first);
@@ -165,9 +167,8 @@ impl KeyedState {
         if let Some(writer) = &mut out.writer {
             if out.sent < out.slots.len() {
                 if wait || writer.queued_bytes() < self.most_queued_bytes() {
-                    let keys = self.keys_in(self.most_queued_bytes() / 2).clamp(1, SENT_KEYS);
-                    let end = (out.sent + keys).min(out.slots.len());
-                    if let Some(piece) = self.piece(&out.slots[out.sent..end], out.keeps)? {
+                    let end = (out.sent + self.sent_keys()).min(out.slots.len());
+                    if let Some(piece) = self.piece(&out.slots[out.sent..end])? {
                         writer.send(piece);
                     }
                     out.sent = end;
@@ -190,7 +191,7 @@ impl KeyedState {
             }
         } else {
             let end = (out.evicted + EVICTED_KEYS).min(out.sent);
-            self.evict(&out.slots[out.evicted..end], out.keeps);
+            self.evict(&out.slots[out.evicted..end]);
             out.evicted = end;
         }
         let is_done = out.writer.is_none() && out.evicted == out.sent;
@@ -211,7 +212,7 @@ impl KeyedState {
     }
 
     /// What was not sent yet stays in memory: a snapshot is made.
-    fn cut_page_out(&mut self) {
+    pub(super) fn cut_page_out(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         let Paging {
             page_out: Some(out),
@@ -230,9 +231,8 @@ impl KeyedState {
         }
     }
 
-    /// The rows of these keys, and what changed of them; without those that were used since they were chosen, unless all are
-    /// asked for.
-    fn piece(&mut self, slots: &[Slot], all: bool) -> Result<Option<Piece>, StateError> {
+    /// The rows of these keys, and what changed of them; without those that were used since they were chosen.
+    fn piece(&mut self, slots: &[Slot]) -> Result<Option<Piece>, StateError> {
         let Self {
             disk: Some(disk),
             tables,
@@ -248,7 +248,7 @@ impl KeyedState {
         let mut on_disk = Vec::with_capacity(slots.len());
         for slot in slots {
             let flags = &mut flags[*slot as usize];
-            if !all && *flags & (USED | HELD) != 0 {
+            if *flags & (USED | HELD) != 0 {
                 stays(flags, *slot, emptied);
             } else if *flags & CHOSEN != 0 {
                 *flags = *flags & !CHOSEN | WRITING;
@@ -263,7 +263,7 @@ impl KeyedState {
         let mut rows = Vec::with_capacity(tables.len());
         for table in tables.iter_mut() {
             let descriptor = Arc::clone(table.descriptor());
-            if self.tracking && !all {
+            if self.tracking {
                 let mut out = ChangeWriter::new(index, &descriptor, config.max_parallelism);
                 table.changes_of(&chosen, &mut out)?;
                 changes.push(TableSnapshot {
@@ -296,7 +296,7 @@ impl KeyedState {
     }
 
     /// The run has these keys: those that were not used since go out of memory.
-    fn evict(&mut self, slots: &[Slot], keeps: bool) {
+    fn evict(&mut self, slots: &[Slot]) {
         let Some(disk) = &mut self.disk else { return };
         let mut evicted = Vec::with_capacity(slots.len());
         for slot in slots {
@@ -311,7 +311,7 @@ impl KeyedState {
                 *flags |= ON_DISK;
             }
             // One that lost its rows meanwhile waits for the next run to say so.
-            if !keeps && *flags & (USED | HELD) == 0 && !(is_emptied && has_rows) {
+            if *flags & (USED | HELD) == 0 && !(is_emptied && has_rows) {
                 evicted.push(*slot);
             } else if is_emptied && !has_rows {
                 // The run has said it.
@@ -335,117 +335,6 @@ impl KeyedState {
                 self.index.remove(slot);
             }
         }
-    }
-
-    /// The tables and timers for a checkpoint.
-    pub(super) fn snapshot_with_disk(&mut self, full: bool) -> Result<Vec<TableSnapshot>, StateError> {
-        self.cut_page_out();
-        if full {
-            self.finish_page_out()?;
-        }
-        let is_small = self.used() <= self.config.settings.memory_bytes / 2;
-        let Some(disk) = &mut self.disk else {
-            return Ok(Vec::new());
-        };
-        let written = disk.page_out.as_mut().filter(|out| !out.deltas_taken);
-        let pending = written.and_then(|out| {
-            let writer = out.writer.as_ref()?;
-            out.deltas_taken = true;
-            Some(Arc::clone(writer.deltas()))
-        });
-        let deltas = disk.store.take_deltas(pending.filter(|_| self.tracking));
-        let snapshots = match full {
-            true if !is_small || !disk.store.is_empty() => self.snapshot_of_disk()?,
-            true => self.take_changes(true)?,
-            false => {
-                let mut snapshots = self.take_changes(false)?;
-                if let Some(deltas) = deltas {
-                    let deltas = Arc::new(deltas);
-                    for table in &mut snapshots {
-                        table.stored = StoredRows(Some(Stored::Deltas(Arc::clone(&deltas))));
-                    }
-                }
-                snapshots
-            }
-        };
-        self.release_vacant();
-        Ok(snapshots)
-    }
-
-    /// Without a disk: a full snapshot of which memory has no room for a copy goes through files of its own; None if it has, or if that
-    /// can't be done. What is in the files goes away with the snapshot.
-    pub(super) fn snapshot_through_scratch(&mut self) -> Result<Option<Vec<TableSnapshot>>, StateError> {
-        let limit = self.config.settings.memory_bytes;
-        let Some(scratch) = self.config.settings.scratch.clone() else {
-            return Ok(None);
-        };
-        // A copy is about as large as what it is of.
-        if self.used() <= limit / 2 {
-            return Ok(None);
-        }
-        let paging = scratch.folder().and_then(|folder| {
-            let disk = DiskSettings {
-                folder,
-                resident_bytes: usize::MAX,
-                wait_bytes: usize::MAX,
-            };
-            Paging::new(&self.config, &disk)
-        });
-        let snapshots = paging.and_then(|mut paging| {
-            paging.resize(self.index.slot_count());
-            paging.set_now(self.now_ms);
-            self.disk = Some(Box::new(paging));
-            let snapshots = self.snapshot_of_disk();
-            self.disk = None;
-            snapshots
-        });
-        match snapshots {
-            Ok(snapshots) => Ok(Some(snapshots)),
-            Err(error @ StateError::LocalDisk { .. }) => {
-                tracing::warn!(operator = %self.config.operator, %error, "a full snapshot is copied in memory");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A full snapshot without a copy in memory: what is in memory is written out too, and stays.
-    fn snapshot_of_disk(&mut self) -> Result<Vec<TableSnapshot>, StateError> {
-        let Some(disk) = &mut self.disk else {
-            return Ok(Vec::new());
-        };
-        disk.emptied.clear();
-        let mut slots = Vec::new();
-        for slot in 0..self.index.slot_count() as Slot {
-            if self.index.is_live(slot) && !disk.is(slot, OUT) {
-                disk.flags[slot as usize] |= CHOSEN;
-                slots.push(slot);
-            }
-        }
-        self.start_writing(&slots, true)?;
-        self.finish_page_out()?;
-        let Some(disk) = &mut self.disk else {
-            return Ok(Vec::new());
-        };
-        let view = Arc::new(disk.store.view(disk.now_ms));
-        let mut snapshots = Vec::with_capacity(self.tables.len() + 1);
-        for (number, table) in self.tables.iter_mut().enumerate() {
-            table.mark_saved();
-            snapshots.push(TableSnapshot {
-                descriptor: Arc::clone(table.descriptor()),
-                changes: Vec::new(),
-                stored: StoredRows(Some(Stored::Table(Arc::clone(&view), number))),
-            });
-        }
-        let descriptor = Arc::clone(self.timers.descriptor());
-        let mut out = ChangeWriter::new(&self.index, &descriptor, self.config.max_parallelism);
-        self.timers.changes(true, &mut out)?;
-        snapshots.push(TableSnapshot {
-            changes: out.finish(),
-            descriptor,
-            stored: StoredRows::default(),
-        });
-        Ok(snapshots)
     }
 }
 

@@ -23,6 +23,7 @@ use thalweg_types::key_group::key_group;
 use super::page_out::PageOut;
 use super::{KeyedState, KeyedStateConfig};
 use crate::disk::codec::{KeyCodec, Keys, TableCodec};
+use crate::disk::snapshot_run::SnapshotRun;
 use crate::disk::store::DiskStore;
 use crate::key_index::Slot;
 use crate::run::Scope;
@@ -68,6 +69,8 @@ pub(super) struct Paging {
     pub(super) out: usize,
     pub(super) hand: usize,
     pub(super) page_out: Option<PageOut>,
+    /// Of full snapshots, as long as they are being written.
+    pub(super) snapshots: Vec<Arc<SnapshotRun>>,
     /// Whether use is noted: something is on disk, or soon will be.
     active: bool,
     pub(super) now_ms: i64,
@@ -93,6 +96,7 @@ impl Paging {
             out: 0,
             hand: 0,
             page_out: None,
+            snapshots: Vec::new(),
             active: false,
             now_ms: i64::MIN,
         })
@@ -116,12 +120,28 @@ impl Paging {
     pub(super) fn memory_size(&self) -> usize {
         self.store.memory_size()
             + self.page_out.as_ref().map_or(0, PageOut::memory_size)
+            + self.snapshot_bytes()
             + self.flags.capacity()
             + (self.held.capacity() + self.emptied.capacity()) * size_of::<Slot>()
     }
 
+    /// Copies of rows that full snapshots have to write.
+    fn snapshot_bytes(&self) -> usize {
+        self.snapshots.iter().map(|run| run.memory_size()).sum()
+    }
+
+    /// There is no room for those copies: the task waits until they are written. Whether that worked is the snapshot's to know.
+    fn finish_snapshots(&mut self) {
+        for run in self.snapshots.drain(..) {
+            if let Err(error) = run.wait() {
+                tracing::warn!(%error, "a full snapshot can't be written");
+            }
+        }
+    }
+
     /// Nobody has slots any more.
     pub(super) fn end_batch(&mut self) {
+        self.snapshots.retain(|run| !run.is_over());
         for slot in self.held.drain(..) {
             self.flags[slot as usize] &= !HELD;
         }
@@ -257,6 +277,11 @@ impl KeyedState {
             disk.store.take_compacted()?;
         }
         let limit = self.config.settings.memory_bytes;
+        if self.memory_size() > limit
+            && let Some(disk) = &mut self.disk
+        {
+            disk.finish_snapshots();
+        }
         let is_too_large = |(bytes, _): (usize, Slot)| bytes > limit;
         if self.memory_size() > limit && self.largest_key().is_some_and(is_too_large) {
             return self.check_memory();
@@ -285,11 +310,12 @@ impl KeyedState {
         self.tables.iter_mut().try_for_each(|table| table.give_back())
     }
 
-    /// Memory in use, without room for keys that aren't there.
+    /// Memory in use, without room for keys that aren't there, and without copies for snapshots.
     pub(super) fn used(&self) -> usize {
         let live = self.index.len();
         let tables = self.tables.iter().map(|table| table.slack(live));
-        let slack = tables.sum::<usize>() + self.index.slack() + self.timers.slack(live);
+        let copies = self.disk.as_ref().map_or(0, |disk| disk.snapshot_bytes());
+        let slack = tables.sum::<usize>() + self.index.slack() + self.timers.slack(live) + copies;
         self.memory_size().saturating_sub(slack)
     }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Cluster, completed, state_is};
 
+mod operators;
+
 const NUMBERS: i64 = 60_000;
 const KEYS: i64 = 97;
 /// So slow that no run but the last comes to the end.
@@ -122,13 +124,13 @@ fn counts() -> BTreeMap<i64, i64> {
         .collect()
 }
 
-/// Runs the script on a cluster, kills its TaskManager, and stops it behind a later checkpoint: the savepoint.
-async fn stopped_behind_a_kill(scripts: &Scripts) -> String {
+/// Runs a script on a cluster, kills its TaskManager, and stops it behind a later checkpoint: the savepoint.
+async fn stopped_behind_a_kill(scripts: &Scripts, script: &str, out: &str) -> String {
     let mut cluster = Cluster::start(1);
     let two = |overview: &Value| overview["slots-available"] == 2;
     cluster.until("two slots", "/overview", two).await;
     let request = json!({
-        "programArgsList": ["-D", SLOWLY, "-D", scripts.out("unused")],
+        "programArgsList": ["-D", SLOWLY, "-D", scripts.out(out)],
         "parallelism": 2,
         "flinkConfiguration": {
             "execution.checkpointing.interval": "100 ms",
@@ -139,12 +141,13 @@ async fn stopped_behind_a_kill(scripts: &Scripts) -> String {
         },
     });
     let job = cluster
-        .submit(SCRIPT.into(), "counts.sql", request)
+        .submit(script.into(), "counts.sql", request)
         .await
         .unwrap();
     let path = format!("/jobs/{job}");
     let running = cluster.until("the job to run", &path, state_is("RUNNING")).await;
-    assert_eq!(running["name"], "counts", "SET says what it is called");
+    let said_name = if script == SCRIPT { "counts" } else { "operators" };
+    assert_eq!(running["name"], said_name, "SET says what it is called");
     let statistics = format!("{path}/checkpoints");
     cluster.until("checkpoints", &statistics, completed(2)).await;
     drop(cluster.processes.pop());
@@ -175,7 +178,7 @@ fn a_script_runs_to_its_end_at_any_parallelism() {
 #[tokio::test]
 async fn a_script_goes_on_from_its_savepoint_at_another_parallelism_and_edited_as_far_as_its_state_allows() {
     let scripts = Scripts::new();
-    let savepoint = stopped_behind_a_kill(&scripts).await;
+    let savepoint = stopped_behind_a_kill(&scripts, SCRIPT, "unused").await;
     let from = ["-p", "3", "-s", &savepoint];
 
     let output = printed(&scripts.run(SCRIPT, AT_ONCE, "same", &from));

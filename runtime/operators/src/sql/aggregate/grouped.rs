@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
+use thalweg_functions::user::UserFunctions;
 use thalweg_plan::Schema;
 use thalweg_plan::spec::AggregateCall;
 use thalweg_state::{ColumnHandle, KeyedState, Slot, SlotColumn, StateError, StateTtl};
@@ -61,6 +62,7 @@ pub(crate) struct Grouped {
 
 impl Grouped {
     /// Registers the tables. `suffix` is behind their names, where an operator has several groups of calls; `retracts`: rows are taken back.
+    /// Calls are of Flink's functions only.
     pub(crate) fn register(
         state: &mut KeyedState,
         suffix: &str,
@@ -69,8 +71,29 @@ impl Grouped {
         input: &Schema,
         ttl: Option<StateTtl>,
     ) -> Result<Self, GroupedError> {
-        let aggregates = Aggregates::new(calls, input, retracts)?;
-        let combining = Aggregates::new(calls, input, retracts)?;
+        Self::with_functions(
+            state,
+            suffix,
+            calls,
+            retracts,
+            input,
+            ttl,
+            &UserFunctions::default(),
+        )
+    }
+
+    /// The same of calls that may be of users' functions.
+    pub(crate) fn with_functions(
+        state: &mut KeyedState,
+        suffix: &str,
+        calls: &[AggregateCall],
+        retracts: bool,
+        input: &Schema,
+        ttl: Option<StateTtl>,
+        functions: &UserFunctions,
+    ) -> Result<Self, GroupedError> {
+        let aggregates = Aggregates::with_functions(calls, input, retracts, functions)?;
+        let combining = Aggregates::with_functions(calls, input, retracts, functions)?;
         let distinct = DistinctKey::register_all(state, suffix, &aggregates, input, ttl)?;
         let table = state.register_columns(&format!("{TABLE}{suffix}"), aggregates, ttl)?;
         Ok(Self {

@@ -73,7 +73,7 @@ fn partial_results_have_the_columns_that_the_plan_gives_them() {
                 continue;
             };
             let planned: Vec<DataType> = planned.iter().map(|field| field.data_type.to_arrow()).collect();
-            let fields = accumulator(call).unwrap().fields();
+            let fields = accumulator(call, &UserFunctions::default()).unwrap().fields();
             let made: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
             assert_eq!(planned, made, "{call:?}");
         }
@@ -155,7 +155,7 @@ fn every_accumulator_comes_back_from_what_it_gathered() {
                 retracts,
                 ..of(function, &bigint(), &bigint())
             };
-            let mut accumulator = accumulator(&call).unwrap();
+            let mut accumulator = accumulator(&call, &UserFunctions::default()).unwrap();
             accumulator.resize(2);
             // Only one value may be there for SINGLE_VALUE.
             let rows = match function {

@@ -1,5 +1,7 @@
 use super::super::testing::{Emitted, Harness, Input, TestClock, bigint, row, table, text};
 use super::*;
+use thalweg_functions::EvaluationEnv;
+use thalweg_functions::user::{TableFunction, TableFunctionTypes, TableRows, UserFunctions};
 use thalweg_plan::expr::Literal;
 use thalweg_plan::{Expr, Field as SqlField, NodeSpec, Schema};
 use thalweg_types::element::RowKind;
@@ -143,4 +145,100 @@ fn another_function_is_refused_by_its_name() {
     let context = super::super::testing::context(0, 1);
     let error = Correlate::new(&spec, &operator, context).err().unwrap();
     assert!(error.to_string().contains("SPLIT"), "{error}");
+}
+
+/// Each number from 1 to its argument; of a negative one an error.
+struct UpTo;
+
+impl TableFunction for UpTo {
+    fn types(&self, _: &[SqlType]) -> Result<TableFunctionTypes, String> {
+        Ok(TableFunctionTypes {
+            args: vec![bigint()],
+            columns: vec![SqlField::new("number", bigint())],
+        })
+    }
+
+    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows, String> {
+        assert!(
+            rows > 0 && rows <= CALL_ROWS,
+            "it is asked for some rows at a time"
+        );
+        let ends = args[0].as_primitive::<arrow::datatypes::Int64Type>();
+        if ends.values().iter().any(|end| *end < 0) {
+            return Err("a number is negative".to_owned());
+        }
+        let pairs = ends
+            .iter()
+            .enumerate()
+            .flat_map(|(row, end)| (1..=end.unwrap_or_default()).map(move |number| (row as u32, number)));
+        let (rows, numbers): (Vec<u32>, Vec<i64>) = pairs.unzip();
+        Ok(TableRows {
+            rows: rows.into(),
+            columns: vec![Arc::new(Int64Array::from(numbers))],
+        })
+    }
+}
+
+fn calling(left_outer: bool) -> Harness {
+    let input = table(&[("id", bigint()), ("end", bigint())]);
+    let mut output = input.clone();
+    output.fields.push(SqlField::new("number", bigint()));
+    let spec = CorrelateSpec {
+        function: "up_to@a.UpTo".to_owned(),
+        args: vec![Expr::column(1, bigint())],
+        columns: vec![bigint()],
+        left_outer,
+        with_ordinality: false,
+        condition: None,
+    };
+    let schema = input.clone();
+    Harness::new(vec![Input::singleton(&input)], move |context| {
+        let env = EvaluationEnv {
+            functions: Arc::new(UserFunctions::default().table("a.UpTo", UpTo)),
+            ..(*TestClock::new(0).env()).clone()
+        };
+        let operator = SqlOperator {
+            spec: &NodeSpec::DropUpdateBefore,
+            inputs: std::slice::from_ref(&schema),
+            output: &output,
+            env: Arc::new(env),
+        };
+        Box::new(Correlate::new(&spec, &operator, context).unwrap())
+    })
+}
+
+#[test]
+fn a_users_function_gives_rows_beside_those_that_they_are_for() {
+    for left_outer in [false, true] {
+        let mut harness = calling(left_outer);
+        harness.row(0, RowKind::Insert, row![1, 2]);
+        harness.watermark(0, 10);
+        harness.row(0, RowKind::UpdateBefore, row![2, 0]);
+        harness.row(0, RowKind::Delete, row![3, 1]);
+        harness.watermark(0, 20);
+        harness.flush_all();
+        let mut expected = vec![
+            Emitted::Row(RowKind::Insert, row![1, 2, 1]),
+            Emitted::Row(RowKind::Insert, row![1, 2, 2]),
+            Emitted::Watermark(10),
+            Emitted::Row(RowKind::Delete, row![3, 1, 1]),
+            Emitted::Watermark(20),
+        ];
+        if left_outer {
+            expected.insert(3, Emitted::Row(RowKind::UpdateBefore, row![2, 0, None::<i64>]));
+        }
+        assert_eq!(harness.emitted[0], expected);
+    }
+}
+
+#[test]
+fn a_users_function_is_called_for_so_many_rows_at_a_time() {
+    let mut harness = calling(false);
+    let rows = 2 * CALL_ROWS as i64 + 3;
+    for id in 0..rows {
+        harness.row(0, RowKind::Insert, row![id, 1]);
+    }
+    harness.flush_all();
+    let expected = (0..rows).map(|id| Emitted::Row(RowKind::Insert, row![id, 1, 1]));
+    assert_eq!(harness.emitted[0], expected.collect::<Vec<_>>());
 }

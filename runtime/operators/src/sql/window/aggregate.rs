@@ -113,13 +113,14 @@ impl WindowAggregate {
         };
         key.extend(windows.key_fields());
         let mut state = keyed_state(&context, key)?;
-        let groups = Grouped::register(
+        let groups = Grouped::with_functions(
             &mut state,
             "",
             &spec.aggregates,
             spec.aggregates.iter().any(|call| call.retracts),
             input,
             None,
+            &operator.env.functions,
         )
         .map_err(|error| error.of(&context))?;
         let combining = match &windows {

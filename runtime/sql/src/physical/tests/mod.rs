@@ -26,7 +26,8 @@ use super::{plan, rewrite};
 use crate::logical::{Aggregation, BoundStatement, OverCall, OverFrame, Rel, RelKind};
 use crate::{SqlError, SqlErrorKind};
 
-/// Connectors by what their tables' changes are: "append", "retract", "upsert" for both ways, "lookup".
+/// Connectors by what their tables' changes are: "append", "retract", "upsert" for both ways, "lookup"; "splits" is "append" with watermarks by
+/// split and the metadata "time".
 struct Made;
 
 impl Connectors for Made {
@@ -34,12 +35,12 @@ impl Connectors for Made {
         Ok(SourceAbilities {
             changelog: mode(table)?,
             bounded: false,
-            metadata: Vec::new(),
+            metadata: metadata(table),
             projection: true,
             nested_projection: true,
             filters: true,
             limit: true,
-            watermark: false,
+            watermark: table.options["connector"] == "splits",
             lookup: table.options["connector"] == "lookup",
         })
     }
@@ -47,7 +48,7 @@ impl Connectors for Made {
     fn sink(&self, table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {
         Ok(SinkAbilities {
             changelog: mode(table)?,
-            metadata: Vec::new(),
+            metadata: metadata(table),
             overwrite: false,
             parallelism: None,
         })
@@ -58,9 +59,17 @@ impl Connectors for Made {
     }
 }
 
+fn metadata(table: &CatalogTable) -> Vec<(String, DataType)> {
+    let time = DataType::nullable(TypeRoot::TimestampLtz(3, TimeKind::Regular));
+    match table.options["connector"].as_str() {
+        "splits" => vec![("time".to_owned(), time)],
+        _ => Vec::new(),
+    }
+}
+
 fn mode(table: &CatalogTable) -> Result<ChangelogMode, ConnectorProblem> {
     match table.options["connector"].as_str() {
-        "append" | "lookup" => Ok(ChangelogMode::INSERT_ONLY),
+        "append" | "lookup" | "splits" => Ok(ChangelogMode::INSERT_ONLY),
         "retract" => Ok(ChangelogMode::ALL),
         "upsert" => Ok(ChangelogMode {
             key_only_deletes: true,

@@ -85,6 +85,68 @@ fn a_computed_rowtime_is_computed_before_the_watermark() {
 }
 
 #[test]
+fn a_source_that_can_makes_the_watermarks_by_split() {
+    let plain = table("t", "splits", &[("a", int()), ("ts", rowtime())], &[]);
+    assert_eq!(
+        shown(insert("append", &[], scan(&plain))),
+        "Sink(table=[c.d.results], fields=[a, ts])
++- TableSourceScan(table=[[c, d, t]], fields=[a, ts], watermark=[(ts - 3000:INTERVAL DAY TO SECOND)], changelogMode=[I])
+
+"
+    );
+    let mut made = (*table("t", "splits", &[("ms", timestamp()), ("rt", rowtime())], &[])).clone();
+    made.schema.columns[1].kind = ColumnKind::Computed(Expr::column(0, timestamp()));
+    let query = select(scan(&Arc::new(made.clone())), &["rt"]);
+    assert_eq!(
+        shown(insert("append", &[], query)),
+        "Sink(table=[c.d.results], fields=[rt])
++- Calc(select=[ms AS rt], changelogMode=[I])
+   +- TableSourceScan(table=[[c, d, t]], fields=[ms], watermark=[(ms - 3000:INTERVAL DAY TO SECOND)], changelogMode=[I])
+
+"
+    );
+    made.schema.columns[1].kind = ColumnKind::Computed(Expr::call("NOW", Vec::new(), timestamp()));
+    let plan = shown(insert("append", &[], select(scan(&Arc::new(made)), &["rt"])));
+    assert!(plan.contains("WatermarkAssigner"), "{plan}");
+}
+
+#[test]
+fn metadata_of_another_type_is_cast_behind_the_source_and_before_the_sink() {
+    let mut made = (*table("t", "splits", &[("a", int()), ("at", rowtime())], &[])).clone();
+    made.schema.columns[1].kind = ColumnKind::Metadata {
+        key: "time".to_owned(),
+        is_virtual: false,
+    };
+    let made = Arc::new(made);
+    let query = BoundStatement::Insert {
+        table: Arc::clone(&made),
+        query: scan(&made),
+        overwrite: false,
+        static_partition: BTreeMap::new(),
+        target_columns: None,
+        on_conflict: None,
+        position: None,
+    };
+    assert_eq!(
+        shown(query),
+        "Sink(table=[c.d.t], fields=[a, at])
++- Calc(select=[a, CAST(CAST(at AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3)) AS at], changelogMode=[I])
+   +- TableSourceScan(table=[[c, d, t]], fields=[a, at], watermark=[(CAST(at AS TIMESTAMP(3)) - 3000:INTERVAL DAY TO SECOND)], changelogMode=[I])
+
+"
+    );
+    let mut odd = (*made).clone();
+    odd.schema.watermark = None;
+    odd.schema.columns[1].data_type = DataType::nullable(TypeRoot::Boolean);
+    let (_, message) = refusal(insert("append", &[], scan(&Arc::new(odd))));
+    assert_eq!(
+        message,
+        "Invalid data type for metadata column 'at' of table 'c.d.t'. The column cannot be declared as 'BOOLEAN' because the type must be castable \
+         from metadata type 'TIMESTAMP_LTZ(3)'."
+    );
+}
+
+#[test]
 fn an_unknown_connector_is_refused_with_the_tables_name() {
     let unknown = table("t", "nothing", &[("a", int())], &[]);
     let (kind, message) = refusal(insert("append", &[], scan(&unknown)));

@@ -113,6 +113,64 @@ fn state_of_several_times_its_memory_is_all_there_through_changes_checkpoints_an
     );
 }
 
+#[test]
+fn a_full_snapshot_is_of_its_time_whatever_happens_while_it_is_written() {
+    let disk = Disk::new();
+    let mut files = Files::new();
+    let mut runs = Runs::new(ALL);
+    let (mut state, value) = filled(&disk);
+    let runs_before = store(&mut state).run_count();
+    let tables = state.snapshot(FULL).unwrap();
+    assert!(
+        store(&mut state).run_count() <= runs_before,
+        "the store has nothing of it"
+    );
+    visit(&mut state, 0..KEYS, 0, |state, number, slot| match number % 3 {
+        0 => state.table(value).clear(slot),
+        _ => state.table(value).set(slot, text(number, 1)),
+    });
+    files.checkpoint(&mut runs, true, |_| tables);
+    let check = |files: &Files, runs: &Runs, expected: fn(usize) -> Option<String>| {
+        let mut state = disk.empty(MEMORY, MEMORY / 2);
+        let value = state.register_value::<String>("value", None).unwrap();
+        let (mut restored, _) = files.restored(std::slice::from_ref(runs), ALL);
+        state.restore(&mut restored, 0).unwrap();
+        visit(&mut state, 0..KEYS, 0, |state, number, slot| {
+            assert_eq!(state.table(value).get(slot), expected(number).as_ref());
+        });
+    };
+    check(&files, &runs, |number| Some(text(number, 0)));
+    files.checkpoint(&mut runs, false, |request| {
+        assert!(!request.full, "the changes since then are known");
+        state.snapshot(request).unwrap()
+    });
+    check(&files, &runs, |number| (number % 3 > 0).then(|| text(number, 1)));
+    // Keys without rows that are on disk are said to be gone.
+    let tables = state.snapshot(FULL).unwrap();
+    files.checkpoint(&mut runs, true, |_| tables);
+    check(&files, &runs, |number| (number % 3 > 0).then(|| text(number, 1)));
+}
+
+#[test]
+fn a_full_snapshot_that_can_not_be_written_costs_the_checkpoint_and_not_the_task() {
+    let disk = Disk::new();
+    let (mut state, value) = filled(&disk);
+    state.finish_page_out().unwrap();
+    store(&mut state).settle();
+    store(&mut state).folder().limit_space(0);
+    let snapshot = state.snapshot(FULL).unwrap();
+    let scope = crate::run::Scope::new(ALL, MAX_PARALLELISM);
+    let encode = |snapshot| crate::run::encode::encode_snapshot(snapshot, &scope, &mut Vec::new());
+    let error = encode(&snapshot).unwrap_err();
+    assert!(matches!(error, StateError::LocalDisk { .. }), "{error}");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    store(&mut state).folder().limit_space(u64::MAX);
+    visit(&mut state, 0..KEYS, 0, |state, number, slot| {
+        assert_eq!(state.table(value).get(slot), Some(&text(number, 0)));
+    });
+    encode(&state.snapshot(FULL).unwrap()).unwrap();
+}
+
 /// As [`filled`], with keys on their way to the disk all the time, for which batches never wait.
 fn in_the_background(disk: &Disk) -> (KeyedState, ValueHandle<String>) {
     let settings = Arc::new(disk.settings_without_waiting(usize::MAX, MEMORY / 4));
@@ -258,7 +316,9 @@ fn removed_keys_do_not_come_back_and_leave_nothing_behind() {
     });
     let snapshot = state.snapshot(FULL).unwrap();
     assert_eq!(Store::default().apply(true, &snapshot), 0);
-    assert_eq!(state.key_count(), 0);
+    state.page_out_now(usize::MAX).unwrap();
+    state.end_batch().unwrap();
+    assert_eq!(state.key_count(), 0, "the run has said that they have no rows");
 }
 
 #[test]
@@ -326,7 +386,9 @@ fn a_timer_brings_the_rows_of_its_key_back() {
     state.end_batch().unwrap();
     let snapshot = state.snapshot(FULL).unwrap();
     assert_eq!(Store::default().apply(true, &snapshot), 0);
-    assert_eq!(state.key_count(), 0);
+    state.page_out_now(usize::MAX).unwrap();
+    state.end_batch().unwrap();
+    assert_eq!(state.key_count(), 0, "the run has said that they have no rows");
 }
 
 #[test]

@@ -1,0 +1,7 @@
+-- compare: changelog
+SELECT
+  CAST(f AS STRING),
+  f,
+  CAST(f AS INT),
+  TRY_CAST(f AS DECIMAL(12, 3))
+FROM (VALUES (CAST(1.0 AS FLOAT)), (CAST(0.1 AS FLOAT)), (CAST(1e7 AS FLOAT)), (CAST(0.25 AS FLOAT)), (CAST(3.4e38 AS FLOAT))) AS t(f);

@@ -1,0 +1,6 @@
+-- compare: changelog
+SELECT
+  CAST(m AS MAP<STRING, BIGINT>),
+  CAST(m AS STRING),
+  CAST(m AS MAP<STRING, STRING>)
+FROM (VALUES (MAP['x', 1, 'y', 2]), (MAP['x', CAST(NULL AS INT)]), (CAST(NULL AS MAP<STRING, INT>))) AS t(m);

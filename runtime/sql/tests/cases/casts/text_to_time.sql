@@ -1,0 +1,8 @@
+-- compare: changelog
+SELECT
+  TRY_CAST(s AS DATE),
+  TRY_CAST(s AS TIME),
+  TRY_CAST(s AS TIMESTAMP(3)),
+  TRY_CAST(s AS TIMESTAMP(0)),
+  TRY_CAST(s AS TIMESTAMP(9))
+FROM (VALUES ('2020-02-29'), ('2020-2-9'), ('2020-02-30'), ('12:34:56'), ('12:34'), ('1:2:3'), ('2020-01-02 03:04:05'), ('2020-01-02 03:04:05.123456789'), ('2020-01-02T03:04:05'), ('x'), (''), (CAST(NULL AS STRING))) AS t(s);

@@ -1,0 +1,9 @@
+-- compare: changelog
+SELECT
+  ARRAY_SORT(a, TRUE),
+  ARRAY_SORT(a, FALSE),
+  ARRAY_SORT(a, TRUE, FALSE),
+  ARRAY_SORT(a, FALSE, TRUE),
+  ARRAY_MAX(a),
+  ARRAY_MIN(a)
+FROM (VALUES (ARRAY[3, 1, 2, 1]), (ARRAY[CAST(NULL AS INT), 5]), (CAST(NULL AS ARRAY<INT>))) AS t(a);

@@ -1,0 +1,16 @@
+SELECT
+  p AND q,
+  p OR q,
+  NOT p,
+  p IS TRUE,
+  p IS NOT TRUE,
+  p IS FALSE,
+  q IS NOT FALSE,
+  p IS UNKNOWN,
+  q IS NOT UNKNOWN,
+  p = q,
+  p <> q,
+  p > q,
+  CAST(p AS INT),
+  CAST(p AS STRING)
+FROM (VALUES (TRUE, FALSE), (FALSE, TRUE), (CAST(NULL AS BOOLEAN), TRUE), (FALSE, CAST(NULL AS BOOLEAN))) AS t(p, q);

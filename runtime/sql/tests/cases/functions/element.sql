@@ -1,0 +1,8 @@
+-- compare: changelog
+SELECT
+  ELEMENT(ARRAY[5]),
+  ELEMENT(ARRAY[CAST(NULL AS INT)]),
+  CARDINALITY(ARRAY[1, 2]),
+  ARRAY[1, 2, 3][i],
+  ARRAY[ARRAY[1], ARRAY[2, 3]][2][1]
+FROM (VALUES (1)) AS t(i);

@@ -1,0 +1,8 @@
+-- compare: changelog
+SET 'table.local-time-zone' = 'Europe/Berlin';
+SELECT
+  EXTRACT(EPOCH FROM t),
+  EXTRACT(MICROSECOND FROM t),
+  EXTRACT(MILLENNIUM FROM t),
+  EXTRACT(HOUR FROM t)
+FROM (VALUES (TO_TIMESTAMP_LTZ(1709251199123, 3)), (TO_TIMESTAMP_LTZ(-1, 3))) AS t(t);

@@ -1,0 +1,11 @@
+-- compare: changelog
+SELECT
+  TO_TIMESTAMP('2020-01-02 03:04:05.678'),
+  TO_TIMESTAMP('2020-01-02T03:04:05', 'yyyy-MM-dd''T''HH:mm:ss'),
+  TO_TIMESTAMP('2020-13-01 00:00:00'),
+  TO_TIMESTAMP('2020-01-02'),
+  TO_TIMESTAMP('2020-01-02 03:04:05.123456', 'yyyy-MM-dd HH:mm:ss.SSSSSS'),
+  TO_DATE('2020-02-30'),
+  TO_DATE('20200102', 'yyyyMMdd'),
+  TO_DATE('x')
+FROM (VALUES (1)) AS t(i);

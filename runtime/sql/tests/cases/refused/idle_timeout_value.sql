@@ -1,0 +1,2 @@
+CREATE TABLE f (a INT) WITH ('connector' = 'filesystem', 'path' = '/never', 'format' = 'json', 'scan.watermark.idle-timeout' = 'soon');
+SELECT * FROM f;

@@ -1,0 +1,11 @@
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json',
+  'scan.watermark.idle-timeout' = '1 min'
+);
+CREATE TABLE results (auction INT, price BIGINT) WITH ('connector' = 'print');
+INSERT INTO results SELECT auction, price FROM bids;
