@@ -10,6 +10,8 @@
 mod aggregates;
 mod casts;
 mod common_type;
+#[cfg(test)]
+mod documentation;
 mod evaluator;
 mod kernel;
 mod operators;

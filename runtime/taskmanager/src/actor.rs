@@ -338,29 +338,36 @@ impl Actor {
         }
     }
 
+    /// The tasks of one worker go in one command, however many they are.
     fn deploy(&mut self, deploy: control::DeployTasks) {
+        let mut of_workers: BTreeMap<String, Vec<control::TaskDeployment>> = BTreeMap::new();
         for task in deploy.tasks {
-            let Some(execution) = task.execution.clone() else {
-                continue;
-            };
-            let Some(worker) = self.workers.of_execution(&execution) else {
-                continue;
-            };
-            worker.tasks.deployed(&task);
-            let deploy = control::DeployTasks { tasks: vec![task] };
-            worker.send(worker_command::Command::Deploy(deploy));
+            if let Some(execution) = &task.execution
+                && let Some(worker) = self.workers.of_execution(execution)
+            {
+                worker.tasks.deployed(&task);
+                of_workers.entry(execution.job_id.clone()).or_default().push(task);
+            }
+        }
+        for tasks in of_workers.into_values() {
+            let execution = tasks.first().and_then(|task| task.execution.clone());
+            let deploy = control::DeployTasks { tasks };
+            self.send_to_worker_of(execution, worker_command::Command::Deploy(deploy));
         }
     }
 
     fn cancel(&mut self, cancel: control::CancelTasks) {
+        let mut of_workers: BTreeMap<String, Vec<ExecutionAttempt>> = BTreeMap::new();
         for execution in cancel.executions {
-            let Some(worker) = self.workers.of_execution(&execution) else {
-                continue;
-            };
-            let cancel = control::CancelTasks {
-                executions: vec![execution],
-            };
-            worker.send(worker_command::Command::Cancel(cancel));
+            of_workers
+                .entry(execution.job_id.clone())
+                .or_default()
+                .push(execution);
+        }
+        for executions in of_workers.into_values() {
+            let first = executions.first().cloned();
+            let cancel = control::CancelTasks { executions };
+            self.send_to_worker_of(first, worker_command::Command::Cancel(cancel));
         }
     }
 

@@ -72,7 +72,8 @@ impl TableFunction for Words {
     fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows, String> {
         let texts = args[0].as_string::<i32>();
         if texts.iter().any(|text| text == Some("!")) {
-            let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec!["!"])); 2];
+            let column: ArrayRef = Arc::new(StringArray::from(vec!["!"]));
+            let columns = vec![Arc::clone(&column), column];
             let rows = vec![rows as u32].into();
             return Ok(TableRows { rows, columns });
         }
@@ -249,7 +250,8 @@ fn an_aggregate_function_adds_rows_to_its_groups_accumulators() {
     let mean = functions()
         .aggregate_function("mean@a.Mean", &[DataType::nullable(TypeRoot::BigInt)])
         .unwrap();
-    let empty: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![None, None])); 2];
+    let nulls: ArrayRef = Arc::new(Int64Array::from(vec![None, None]));
+    let empty = vec![Arc::clone(&nulls), nulls];
     let numbers: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![Some(3), Some(10), None, Some(6)]))];
     let after = mean.accumulate(&empty, 2, &[0, 1, 0, 0], &numbers).unwrap();
     let means = mean.evaluate(&after, 2).unwrap();

@@ -333,7 +333,14 @@ impl ExecutionGraph {
         };
         // It did not begin anew: since when it is in its state nobody knows.
         execution.timestamps = StateTimestamps::starting(TaskState::Deploying, task.deployed_ms);
-        execution.enter(state, if state.is_terminal() { now_ms } else { task.deployed_ms });
+        execution.enter(
+            state,
+            if state.is_terminal() {
+                now_ms
+            } else {
+                task.deployed_ms
+            },
+        );
     }
 
     pub(super) fn reconciliation_timed_out(&mut self, step: &mut Step) {

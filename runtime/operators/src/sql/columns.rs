@@ -1,11 +1,21 @@
-//! One row of columns by slot: what a key's row is remembered as.
+//! One row of columns by slot: what a key's row is remembered as; and what state has of lists in columns.
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, ListArray};
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use thalweg_state::{ColumnStore, Slot, SlotColumn};
+
+/// The items of lists, and where those of each list begin and end. A slice of lists has the items of all those that it was cut from behind it: these
+/// are left out.
+pub(crate) fn own_items(lists: &ListArray) -> (Vec<usize>, ArrayRef) {
+    let offsets = lists.value_offsets();
+    let first = offsets.first().copied().unwrap_or(0);
+    let own: Vec<usize> = offsets.iter().map(|offset| (offset - first) as usize).collect();
+    let count = own.last().copied().unwrap_or(0);
+    (own, lists.values().slice(first as usize, count))
+}
 
 /// Rows of some columns; of none, it is known only which slots there are.
 pub(crate) struct Columns {

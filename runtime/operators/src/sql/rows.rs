@@ -19,6 +19,8 @@ use arrow::error::ArrowError;
 use thalweg_state::{ColumnStore, KeyIndex, KeyIndexError, Slot, SlotColumn};
 use thalweg_types::key_hash::hash_rows;
 
+use crate::sql::columns::own_items;
+
 /// No entry.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -322,14 +324,11 @@ impl SlotColumn for RowStore {
             .first()
             .and_then(|column| column.as_list_opt::<i32>())
             .ok_or_else(wrong)?;
-        let (offsets, values) = (lists.value_offsets(), lists.values());
-        let first = offsets.first().copied().unwrap_or(0);
-        let length = offsets.last().map_or(0, |last| last - first) as usize;
-        let values = values.slice(first as usize, length);
-        let rows = values.as_struct_opt().ok_or_else(wrong)?;
-        let mut owners = vec![0; length];
+        let (offsets, rows) = own_items(lists);
+        let rows = rows.as_struct_opt().ok_or_else(wrong)?;
+        let mut owners = vec![0; rows.len()];
         for (slot, range) in slots.iter().zip(offsets.windows(2)) {
-            owners[(range[0] - first) as usize..(range[1] - first) as usize].fill(*slot);
+            owners[range[0]..range[1]].fill(*slot);
         }
         let (columns, numbers) = rows.columns().split_at(rows.num_columns() - 2);
         let number = |column: usize, row: usize| {

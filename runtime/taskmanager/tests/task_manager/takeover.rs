@@ -1,8 +1,8 @@
 //! Several JobManagers of which one leads, and what the next one is told.
 
 use thalweg_proto::control::v1::{
-    AcknowledgeCheckpoint, DeployTasks, ExecutionAttempt, ReleaseSlots, RunningTask, TaskDeployment,
-    TaskState, TaskStateUpdate, TriggerCheckpoint, WorkerCommand, worker_command,
+    AcknowledgeCheckpoint, CancelTasks, DeployTasks, ExecutionAttempt, ReleaseSlots, RunningTask,
+    TaskDeployment, TaskState, TaskStateUpdate, TriggerCheckpoint, WorkerCommand, worker_command,
 };
 use thalweg_proto::state::v1::{TaskRestore, TaskSnapshot};
 use tokio::sync::mpsc;
@@ -105,7 +105,7 @@ async fn the_next_leader_is_told_what_the_workers_run_with_their_checkpoints_and
         ..TriggerCheckpoint::default()
     };
     job_manager.send(1, Command::TriggerCheckpoint(trigger)).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         worker.command().await;
     }
     let (running, finished) = (state(0, TaskState::Running), state(1, TaskState::Finished));
@@ -256,5 +256,36 @@ async fn slots_that_a_worker_needs_no_more_are_another_jobs() {
         .map(|worker| (worker.job_id.as_str(), &worker.slots[..]))
         .collect();
     assert_eq!(held, [(JOB, &[0][..]), (OTHER_JOB, &[1][..])]);
+    task_manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_tasks_of_a_worker_reach_it_in_one_command_however_many_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job_manager = ScriptedJobManager::start(1).await;
+    let task_manager = start(&job_manager, &folder, 1).await;
+    job_manager.registration().await;
+    let mut worker = PlayedWorker::start(&mut job_manager, 1, &[0]).await;
+    let task = |subtask: u32| TaskDeployment {
+        execution: Some(execution(subtask)),
+        ..TaskDeployment::default()
+    };
+    let tasks: Vec<TaskDeployment> = (0..500).map(task).collect();
+    job_manager
+        .send(1, Command::Deploy(DeployTasks { tasks: tasks.clone() }))
+        .await;
+    let worker_command::Command::Deploy(deployed) = worker.command().await else {
+        panic!("no deployment")
+    };
+    assert_eq!(deployed.tasks, tasks);
+    let executions: Vec<_> = (0..500).map(execution).collect();
+    let cancel = CancelTasks {
+        executions: executions.clone(),
+    };
+    job_manager.send(1, Command::Cancel(cancel)).await;
+    let worker_command::Command::Cancel(canceled) = worker.command().await else {
+        panic!("no cancel")
+    };
+    assert_eq!(canceled.executions, executions);
     task_manager.shutdown().await;
 }

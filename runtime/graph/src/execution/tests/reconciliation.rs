@@ -74,7 +74,11 @@ fn a_new_leader_takes_over_what_the_task_managers_report_without_restarting_it()
     assert_eq!(job.status_changes(), [JobStatus::Running]);
     assert_eq!(job.actions.len(), 1);
     assert_eq!(attempts(&job), [3; 4]);
-    let began = |subtask: usize| job.graph.executions(0)[subtask].timestamps.of(TaskState::Deploying);
+    let began = |subtask: usize| {
+        job.graph.executions(0)[subtask]
+            .timestamps
+            .of(TaskState::Deploying)
+    };
     assert_eq!([began(0), began(1)], [Some(DEPLOYED_MS); 2]);
     assert_eq!(
         job.graph.held_slots(),

@@ -21,6 +21,7 @@ use thalweg_plan::Schema;
 use thalweg_state::{ColumnHandle, KeyIndex, KeyIndexError, KeyedState, Slot, SlotColumn, StateTtl};
 use thalweg_types::key_hash::hash_rows;
 
+use super::super::columns::own_items;
 use super::accumulator::Rows;
 use super::grouped::{GroupedError, columns_of};
 use super::{Aggregates, filtered_signs};
@@ -497,16 +498,16 @@ impl SlotColumn for Distincts {
             .first()
             .and_then(|column| column.as_list_opt::<i32>())
             .ok_or_else(wrong)?;
-        let rows = lists.values().as_struct_opt().ok_or_else(wrong)?;
+        let (offsets, rows) = own_items(lists);
+        let rows = rows.as_struct_opt().ok_or_else(wrong)?;
         let (values, counts) = rows.columns().split_at(rows.num_columns() - self.filters);
         let numbers = counts
             .iter()
             .map(|counts| Some(counts.as_primitive::<Int64Type>().values().to_vec()));
         let numbers: Vec<Numbers> = numbers.collect();
-        let ranges = slots.iter().zip(lists.value_offsets().windows(2));
         let mut owners = vec![0; rows.len()];
-        for (slot, range) in ranges {
-            owners[range[0] as usize..range[1] as usize].fill(*slot);
+        for (slot, range) in slots.iter().zip(offsets.windows(2)) {
+            owners[range[0]..range[1]].fill(*slot);
         }
         self.add(&owners, values, &numbers)?;
         Ok(())

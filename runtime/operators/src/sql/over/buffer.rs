@@ -12,6 +12,8 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use thalweg_state::{Slot, SlotColumn};
 
+use crate::sql::columns::own_items;
+
 /// A row in arrow's row encoding.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
@@ -148,13 +150,14 @@ impl Buffer {
     fn unpack(&self, list: &ArrayRef) -> Result<Vec<(usize, Kept)>, ArrowError> {
         let wrong = || ArrowError::InvalidArgumentError("kept rows are no list of rows".to_owned());
         let list = list.as_list_opt::<i32>().ok_or_else(wrong)?;
-        let rows = list.values().as_struct_opt().ok_or_else(wrong)?;
+        let (offsets, rows) = own_items(list);
+        let rows = rows.as_struct_opt().ok_or_else(wrong)?;
         let (times, columns) = rows.columns().split_first().ok_or_else(wrong)?;
         let times = times.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
         let kept = self.encode(columns, times.values().iter().copied())?;
         let mut owners = vec![0; kept.len()];
-        for (place, range) in list.value_offsets().windows(2).enumerate() {
-            owners[range[0] as usize..range[1] as usize].fill(place);
+        for (place, range) in offsets.windows(2).enumerate() {
+            owners[range[0]..range[1]].fill(place);
         }
         Ok(owners.into_iter().zip(kept).collect())
     }

@@ -82,14 +82,17 @@ impl Snapshots {
     }
 }
 
-/// The rows of a full snapshot that belong to these key groups.
+/// The rows of a full snapshot that belong to these key groups: slices of batches, as those that are read from files.
 fn rows_in(table: &TableSnapshot, groups: KeyGroupRange) -> Vec<RecordBatch> {
     let schema = table.descriptor.row_schema();
     let pieces = table.changes.iter().map(|batch| {
         let key_groups = batch.column(0).as_primitive::<UInt32Type>();
-        let kept =
-            (0..batch.num_rows() as u32).filter(|row| groups.contains(key_groups.value(*row as usize)));
-        let kept = take_record_batch(batch, &UInt32Array::from_iter_values(kept)).unwrap();
+        let is_kept = |row: &u32| groups.contains(key_groups.value(*row as usize));
+        let (kept, others): (Vec<u32>, Vec<u32>) = (0..batch.num_rows() as u32).partition(is_kept);
+        let (before, behind) = others.split_at(others.len() / 2);
+        let order = [before, &kept, behind].concat();
+        let whole = take_record_batch(batch, &UInt32Array::from(order)).unwrap();
+        let kept = whole.slice(before.len(), kept.len());
         let columns = kept.columns();
         let columns = columns[1..2].iter().chain(&columns[3..]).cloned().collect();
         RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
