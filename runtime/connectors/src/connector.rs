@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use thalweg_storage::FileSystems;
 use thalweg_types::{Classify, FailureClass, OperatorId, StreamBatch};
@@ -128,6 +129,11 @@ pub trait SourceReader: Send {
     /// can't say.
     fn position(&self) -> Option<String> {
         None
+    }
+    /// The watermarks that rows of the last batch have, from who knows what the rows hold: ascending positions in the batch, and the watermark
+    /// of each; a null is none. A source whose watermarks are made so makes those of its splits of them.
+    fn report_watermarks(&mut self, rows: &[u32], watermarks: &Int64Array) {
+        let _ = (rows, watermarks);
     }
     /// Watermark alignment: pauses each split whose own watermark lies above this, and lets the others go on. False if it reads
     /// several splits at once and can't do that; one that reads one split after another need do nothing, because its task

@@ -16,15 +16,19 @@ use crate::format::{Decoded, Decoder, Encoder, Messages, OptionReader};
 use crate::projection::Projection;
 
 /// `avro.*`.
-pub(crate) struct AvroOptions;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AvroOptions {
+    /// Only TIMESTAMP, in milliseconds; Flink's default.
+    legacy_timestamps: bool,
+}
 
 impl AvroOptions {
     pub(crate) const KEYS: [&'static str; 2] = ["encoding", "timestamp_mapping.legacy"];
 
-    pub(crate) fn check(options: &OptionReader<'_>) -> Result<(), String> {
-        options.boolean("timestamp_mapping.legacy", true)?;
+    pub(crate) fn read(options: &OptionReader<'_>) -> Result<Self, String> {
+        let legacy_timestamps = options.boolean("timestamp_mapping.legacy", true)?;
         match options.get("encoding") {
-            None | Some("binary") => Ok(()),
+            None | Some("binary") => Ok(Self { legacy_timestamps }),
             Some("json") => Err(format!("'{}'='json' is not supported.", options.key("encoding"))),
             Some(other) => Err(format!(
                 "Invalid value '{other}' for option '{}': binary is expected.",
@@ -34,16 +38,28 @@ impl AvroOptions {
     }
 }
 
-/// What has a form in Avro.
-pub(crate) fn check(fields: &[Field]) -> Result<(), String> {
-    fields.iter().try_for_each(|field| check_type(&field.data_type))
+impl AvroOptions {
+    /// What has a form in Avro: Flink's `AvroSchemaConverter.convertToSchema`.
+    pub(crate) fn check(&self, fields: &[Field]) -> Result<(), String> {
+        check(fields, self.legacy_timestamps)
+    }
 }
 
-fn check_type(data_type: &DataType) -> Result<(), String> {
+fn check(fields: &[Field], legacy_timestamps: bool) -> Result<(), String> {
+    fields
+        .iter()
+        .try_for_each(|field| check_type(&field.data_type, legacy_timestamps))
+}
+
+fn check_type(data_type: &DataType, legacy_timestamps: bool) -> Result<(), String> {
+    let finest = if legacy_timestamps { 3 } else { 6 };
     match &data_type.root {
-        TypeRoot::Timestamp(precision, _) | TypeRoot::TimestampLtz(precision, _) if *precision > 6 => {
+        TypeRoot::TimestampLtz(..) if legacy_timestamps => Err(format!(
+            "Unsupported to derive Schema for type: {data_type}: set 'avro.timestamp_mapping.legacy' to 'false'"
+        )),
+        TypeRoot::Timestamp(precision, _) | TypeRoot::TimestampLtz(precision, _) if *precision > finest => {
             Err(format!(
-                "Avro does not support TIMESTAMP type with precision: {precision}, it only supports precision less than 6."
+                "Avro does not support TIMESTAMP type with precision: {precision}, it only supports precision less than {finest}."
             ))
         }
         TypeRoot::Time(precision) if *precision > 3 => Err(format!(
@@ -52,8 +68,9 @@ fn check_type(data_type: &DataType) -> Result<(), String> {
         TypeRoot::IntervalYearMonth | TypeRoot::IntervalDaySecond => {
             Err(format!("Unsupported to derive Schema for type: {data_type}"))
         }
-        TypeRoot::Array(element) => check_type(element),
-        TypeRoot::Row(fields) => check(fields),
+        // Of elements and values Flink's schema has the legacy form whatever is set.
+        TypeRoot::Array(element) => check_type(element, true),
+        TypeRoot::Row(fields) => check(fields, legacy_timestamps),
         TypeRoot::Map(key, _) | TypeRoot::Multiset(key)
             if !matches!(key.root, TypeRoot::Char(_) | TypeRoot::VarChar(_)) =>
         {
@@ -61,7 +78,7 @@ fn check_type(data_type: &DataType) -> Result<(), String> {
                 "Avro format doesn't support non-string as key type of map. The key type is: {key}"
             ))
         }
-        TypeRoot::Map(_, value) => check_type(value),
+        TypeRoot::Map(_, value) => check_type(value, true),
         _ => Ok(()),
     }
 }
@@ -488,8 +505,11 @@ fn minimal(bytes: &[u8; 16]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use thalweg_plan::data_type::TimeKind;
+
     use super::*;
-    use crate::testing::{decode_all_bytes, int_and_text};
+    use crate::testing::{decode_all_bytes, int_and_text, many_fields};
 
     #[test]
     fn a_row_is_its_values_one_behind_another() {
@@ -503,6 +523,42 @@ mod tests {
             .encode(&decoded.columns, decoded.rows, None, &mut written)
             .unwrap();
         assert_eq!((written.get(0), written.get(1)), (messages[0], messages[1]));
+    }
+
+    #[test]
+    fn timestamps_are_in_milliseconds_only_unless_the_mapping_is_the_new_one() {
+        let check = |legacy_timestamps, root| {
+            let options = AvroOptions { legacy_timestamps };
+            options.check(&[Field::new("ts", DataType::nullable(root))])
+        };
+        let timestamp = |precision| TypeRoot::Timestamp(precision, TimeKind::Regular);
+        let ltz = |precision| TypeRoot::TimestampLtz(precision, TimeKind::Regular);
+        assert_eq!(check(true, timestamp(3)), Ok(()));
+        assert!(check(true, timestamp(6)).unwrap_err().ends_with("less than 3."));
+        assert!(check(true, ltz(3)).unwrap_err().contains("TIMESTAMP_LTZ(3)"));
+        assert_eq!(check(false, timestamp(6)), Ok(()));
+        assert_eq!(check(false, ltz(6)), Ok(()));
+        assert!(check(false, ltz(9)).unwrap_err().ends_with("less than 6."));
+        let of_micros = TypeRoot::Array(Box::new(DataType::nullable(timestamp(6))));
+        assert!(check(false, of_micros).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_leave_half_a_row(
+            messages in proptest::collection::vec(
+                // Small bytes are lengths, branches and numbers of items that can be.
+                proptest::collection::vec(prop_oneof![any::<u8>(), 0_u8..6], 0..60),
+                0..20,
+            ),
+        ) {
+            let fields = many_fields();
+            let mut decoder = AvroDecoder::new(&fields, Projection::all(&fields));
+            let rows = messages.iter().filter(|message| decoder.decode(message).is_ok()).count();
+            let decoded = decoder.flush().unwrap();
+            prop_assert_eq!(decoded.rows, rows);
+            prop_assert!(decoded.columns.iter().all(|column| column.len() == rows));
+        }
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //!   {"schema": .., "payload": <that>}           with `schema-include`, reading only
 //! ```
 
+mod metadata;
+
 use arrow::array::{ArrayRef, Int8Array};
 use thalweg_plan::Field;
 use thalweg_types::element::RowKind;
 
+pub(crate) use self::metadata::Metadata;
+use self::metadata::MetadataColumns;
 use crate::FormatError;
 use crate::column::RowColumns;
 use crate::format::{Decoded, Decoder, Encoder, Messages, OptionReader};
@@ -39,6 +43,16 @@ impl DebeziumOptions {
             json: JsonOptions::read(options)?,
         })
     }
+
+    pub(crate) fn check_writing(&self) -> Result<(), String> {
+        match self.schema_include {
+            false => Ok(()),
+            true => Err(
+                "Debezium JSON serialization doesn't support 'debezium-json.schema-include' option been set to true."
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 /// Where the parts of a change begin in its text.
@@ -56,18 +70,22 @@ pub(crate) struct DebeziumDecoder {
     reader: JsonReader,
     projection: Projection,
     row: RowColumns,
+    /// As many rows.
+    metadata: MetadataColumns,
     kinds: Vec<i8>,
     scratch: Vec<u8>,
     ignored: u64,
 }
 
 impl DebeziumDecoder {
-    pub(crate) fn new(options: DebeziumOptions, projection: Projection) -> Self {
+    /// Gives the projection's columns, then those of the metadata.
+    pub(crate) fn new(options: DebeziumOptions, projection: Projection, metadata: Vec<Metadata>) -> Self {
         Self {
             reader: JsonReader::new(options.json.clone()),
             options,
             row: RowColumns::new(&projection.fields),
             projection,
+            metadata: MetadataColumns::new(metadata),
             kinds: Vec::new(),
             scratch: Vec::new(),
             ignored: 0,
@@ -76,12 +94,15 @@ impl DebeziumDecoder {
 
     fn read(&mut self, message: &[u8]) -> Result<(), FormatError> {
         let text = valid_text(message)?;
-        let mut envelope = self.envelope(text, 0)?;
+        let before = self.kinds.len();
+        let mut begin = 0;
+        let mut envelope = self.envelope(text, begin)?;
         if self.options.schema_include {
             let payload = envelope
                 .payload
                 .ok_or_else(|| FormatError::value("the record has no \"payload\""))?;
             envelope = self.envelope(text, payload)?;
+            begin = payload;
         }
         let operation = match envelope.op.as_deref() {
             Some(b"c" | b"r") => "INSERT",
@@ -94,13 +115,17 @@ impl DebeziumDecoder {
             None => return Err(FormatError::value("the record has no \"op\"")),
         };
         match operation {
-            "INSERT" => self.change(text, envelope.after, RowKind::Insert, "after", operation),
-            "DELETE" => self.change(text, envelope.before, RowKind::Delete, "before", operation),
+            "INSERT" => self.change(text, envelope.after, RowKind::Insert, "after", operation)?,
+            "DELETE" => self.change(text, envelope.before, RowKind::Delete, "before", operation)?,
             _ => {
                 self.change(text, envelope.before, RowKind::UpdateBefore, "before", operation)?;
-                self.change(text, envelope.after, RowKind::UpdateAfter, "after", operation)
+                self.change(text, envelope.after, RowKind::UpdateAfter, "after", operation)?;
             }
         }
+        for _ in before..self.kinds.len() {
+            self.metadata.push(&mut self.reader, text, 0, begin)?;
+        }
+        Ok(())
     }
 
     fn envelope(&mut self, text: &[u8], begin: usize) -> Result<Envelope, FormatError> {
@@ -167,6 +192,7 @@ impl Decoder for DebeziumDecoder {
             Err(error) => {
                 self.kinds.truncate(before);
                 self.row.truncate(before);
+                self.metadata.truncate(before);
                 if !self.options.json.ignore_parse_errors {
                     return Err(error);
                 }
@@ -178,6 +204,7 @@ impl Decoder for DebeziumDecoder {
 
     fn append_null(&mut self) {
         self.row.append_null();
+        self.metadata.append_null();
         self.kinds.push(RowKind::Insert as i8);
     }
 
@@ -186,7 +213,7 @@ impl Decoder for DebeziumDecoder {
     }
 
     fn bytes(&self) -> usize {
-        self.row.bytes()
+        self.row.bytes() + self.metadata.bytes()
     }
 
     fn ignored(&self) -> u64 {
@@ -198,7 +225,10 @@ impl Decoder for DebeziumDecoder {
         let rows = kinds.len();
         let all_inserts = kinds.iter().all(|kind| *kind == RowKind::Insert as i8);
         let kinds = (!all_inserts).then(|| Int8Array::from(kinds));
-        Decoded::finish(&mut self.row, &self.projection, rows, kinds)
+        let metadata = self.metadata.finish()?;
+        let mut decoded = Decoded::finish(&mut self.row, &self.projection, rows, kinds)?;
+        decoded.columns.extend(metadata);
+        Ok(decoded)
     }
 }
 
@@ -246,10 +276,14 @@ impl Encoder for DebeziumEncoder {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::Array;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::testing::{columns_text, decode_all, int_and_text};
     use crate::{Format, FormatKind};
-    use std::collections::BTreeMap;
 
     fn format(options: &[(&str, &str)]) -> Format {
         let options: BTreeMap<String, String> = options
@@ -291,6 +325,34 @@ mod tests {
         let decoded = decode_all(decoder.as_mut(), &[message]);
         assert_eq!(columns_text(&decoded), ["1 a"]);
         assert!(decoded.kinds.is_none());
+        assert_eq!(format(&[]).check_writing(), Ok(()));
+        let refused = format(&[("schema-include", "true")]).check_writing().unwrap_err();
+        assert!(refused.contains("'debezium-json.schema-include'"), "{refused}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_leave_half_a_change(
+            messages in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..40),
+                    "\\{(\"(before|after|op|payload)\":(null|\"[crudx]\"|\\{\"n\":[0-9x]\\}),?){0,4}\\}?"
+                        .prop_map(String::into_bytes),
+                ],
+                0..20,
+            ),
+            ignoring in any::<bool>(),
+            schema in any::<bool>(),
+        ) {
+            let text = |is: bool| if is { "true" } else { "false" };
+            let options = [("ignore-parse-errors", text(ignoring)), ("schema-include", text(schema))];
+            let mut decoder = decoder(&options);
+            let rows: usize = messages.iter().map(|message| decoder.decode(message).unwrap_or(0)).sum();
+            let decoded = decoder.flush().unwrap();
+            prop_assert_eq!(decoded.rows, rows);
+            prop_assert!(decoded.columns.iter().all(|column| column.len() == rows));
+            prop_assert!(decoded.kinds.is_none_or(|kinds| kinds.len() == rows));
+        }
     }
 
     #[test]
@@ -309,6 +371,54 @@ mod tests {
             decoder(&[]).decode(unknown).unwrap_err().to_string(),
             "Unknown \"op\" value \"x\"."
         );
+    }
+
+    #[test]
+    fn each_row_of_a_change_has_its_metadata() {
+        let fields = int_and_text();
+        let keys: Vec<String> = Metadata::ALL.iter().map(|key| key.key().to_owned()).collect();
+        let all = Projection::all(&fields);
+        let source =
+            r#""source":{"db":"shop","schema":"s","table":"orders","ts_ms":7,"extra":null},"ts_ms":9"#;
+        let change = format!(r#"{{"before":{{"n":1,"t":"a"}},"after":{{"n":1,"t":"b"}},"op":"u",{source}}}"#);
+        let whole = format!(r#"{{"schema":{{"x":1}},"payload":{change}}}"#);
+        for (message, schema_include, schema) in [(&change, "false", ""), (&whole, "true", r#"{"x":1}"#)] {
+            let format = format(&[("schema-include", schema_include)]);
+            let mut decoder = format.decoder_with_metadata(&fields, all.clone(), &keys);
+            let bare = r#"{"after":{"n":2,"t":"c"},"op":"c"}"#;
+            let bare = match schema_include {
+                "true" => format!(r#"{{"payload":{bare}}}"#),
+                _ => bare.to_owned(),
+            };
+            let decoded = decode_all(decoder.as_mut(), &[message, &bare]);
+            let text = columns_text(&decoded);
+            let properties = "{db: shop, schema: s, table: orders, ts_ms: 7, extra: }";
+            let times = "1970-01-01T00:00:00.009 1970-01-01T00:00:00.007";
+            let metadata = format!("{schema} {times} shop s orders {properties}");
+            assert_eq!(text[0], format!("1 a {metadata}"));
+            assert_eq!(text[1], format!("1 b {metadata}"));
+            assert_eq!(text[2], format!("2 c{}", " ".repeat(7)));
+        }
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_read_fails_or_is_ignored_and_leaves_no_half_row() {
+        let fields = int_and_text();
+        let keys = ["source.table".to_owned()];
+        let bad = br#"{"after":{"n":1,"t":"a"},"op":"c","source":5}"#;
+        let all = Projection::all(&fields);
+        let mut strict = format(&[]).decoder_with_metadata(&fields, all.clone(), &keys);
+        assert!(strict.decode(bad).is_err());
+        assert_eq!(
+            strict.decode(br#"{"after":{"n":2},"op":"c","source":{"table":"t"}}"#),
+            Ok(1)
+        );
+        assert_eq!(columns_text(&strict.flush().unwrap()), ["2  t"]);
+        let mut ignoring =
+            format(&[("ignore-parse-errors", "true")]).decoder_with_metadata(&fields, all, &keys);
+        let rows = ignoring.decode(bad).unwrap();
+        let decoded = ignoring.flush().unwrap();
+        assert_eq!((decoded.rows, decoded.columns[2].len()), (rows, rows));
     }
 
     #[test]

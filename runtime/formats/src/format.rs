@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, Int8Array};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use thalweg_plan::{ChangelogMode, Field};
+use thalweg_plan::{ChangelogMode, DataType, Field};
 
 use crate::FormatError;
 use crate::avro::{AvroDecoder, AvroEncoder, AvroOptions};
 use crate::column::RowColumns;
 use crate::csv::{CsvDecoder, CsvEncoder, CsvOptions};
-use crate::debezium::{DebeziumDecoder, DebeziumEncoder, DebeziumOptions};
+use crate::debezium::{DebeziumDecoder, DebeziumEncoder, DebeziumOptions, Metadata};
 use crate::json::{JsonDecoder, JsonEncoder, JsonOptions};
 use crate::projection::Projection;
 use crate::raw::{RawDecoder, RawEncoder, RawOptions};
@@ -245,6 +245,19 @@ impl FormatKind {
     }
 }
 
+/// How a record's values are quoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoting {
+    /// As a value's first character it begins a quoted one; in that, two of it are one.
+    pub quote: u8,
+    /// Between values.
+    pub delimiter: u8,
+    /// Takes its meaning from the next character.
+    pub escape: Option<u8>,
+    /// A record that begins so holds no values.
+    pub comment: Option<u8>,
+}
+
 /// A format with its options; makes decoders and encoders.
 #[derive(Debug, Clone)]
 pub struct Format(Arc<Options>);
@@ -255,7 +268,7 @@ enum Options {
     Csv(CsvOptions),
     Raw(RawOptions),
     DebeziumJson(DebeziumOptions),
-    Avro,
+    Avro(AvroOptions),
 }
 
 impl Format {
@@ -266,10 +279,7 @@ impl Format {
             FormatKind::Csv => Options::Csv(CsvOptions::read(options)?),
             FormatKind::Raw => Options::Raw(RawOptions::read(options)?),
             FormatKind::DebeziumJson => Options::DebeziumJson(DebeziumOptions::read(options)?),
-            FormatKind::Avro => {
-                AvroOptions::check(options)?;
-                Options::Avro
-            }
+            FormatKind::Avro => Options::Avro(AvroOptions::read(options)?),
         })))
     }
 
@@ -280,7 +290,7 @@ impl Format {
             Options::Csv(_) => FormatKind::Csv,
             Options::Raw(_) => FormatKind::Raw,
             Options::DebeziumJson(_) => FormatKind::DebeziumJson,
-            Options::Avro => FormatKind::Avro,
+            Options::Avro(_) => FormatKind::Avro,
         }
     }
 
@@ -290,7 +300,15 @@ impl Format {
             Options::Json(_) | Options::DebeziumJson(_) => crate::json::check(fields),
             Options::Csv(_) => crate::csv::check(fields),
             Options::Raw(_) => crate::raw::check(fields),
-            Options::Avro => crate::avro::check(fields),
+            Options::Avro(options) => options.check(fields),
+        }
+    }
+
+    /// Whether it can write with its options; [`Self::check`] is about columns.
+    pub fn check_writing(&self) -> Result<(), String> {
+        match &*self.0 {
+            Options::DebeziumJson(options) => options.check_writing(),
+            Options::Json(_) | Options::Csv(_) | Options::Raw(_) | Options::Avro(_) => Ok(()),
         }
     }
 
@@ -300,8 +318,37 @@ impl Format {
             Options::Json(options) => Box::new(JsonDecoder::new(options.clone(), projection)),
             Options::Csv(options) => Box::new(CsvDecoder::new(options.clone(), fields, projection)),
             Options::Raw(options) => Box::new(RawDecoder::new(options, projection)),
-            Options::DebeziumJson(options) => Box::new(DebeziumDecoder::new(options.clone(), projection)),
-            Options::Avro => Box::new(AvroDecoder::new(fields, projection)),
+            Options::DebeziumJson(options) => {
+                Box::new(DebeziumDecoder::new(options.clone(), projection, Vec::new()))
+            }
+            Options::Avro(_) => Box::new(AvroDecoder::new(fields, projection)),
+        }
+    }
+
+    /// Keys of what can be read of a message beside its rows, and their types.
+    pub fn metadata(&self) -> Vec<(&'static str, DataType)> {
+        match self.kind() {
+            FormatKind::DebeziumJson => Metadata::ALL
+                .into_iter()
+                .map(|metadata| (metadata.key(), metadata.data_type()))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As [`Self::decoder`]; behind the projection's columns come those of these keys of [`Self::metadata`].
+    pub fn decoder_with_metadata(
+        &self,
+        fields: &[Field],
+        projection: Projection,
+        metadata: &[String],
+    ) -> Box<dyn Decoder> {
+        match &*self.0 {
+            Options::DebeziumJson(options) => {
+                let metadata = metadata.iter().filter_map(|key| Metadata::of(key)).collect();
+                Box::new(DebeziumDecoder::new(options.clone(), projection, metadata))
+            }
+            _ => self.decoder(fields, projection),
         }
     }
 
@@ -312,7 +359,7 @@ impl Format {
             Options::Csv(options) => Box::new(CsvEncoder::new(options.clone(), fields)),
             Options::Raw(options) => Box::new(RawEncoder::new(options)),
             Options::DebeziumJson(options) => Box::new(DebeziumEncoder::new(options, fields)),
-            Options::Avro => Box::new(AvroEncoder::new(fields)),
+            Options::Avro(_) => Box::new(AvroEncoder::new(fields)),
         }
     }
 
@@ -321,10 +368,15 @@ impl Format {
         !matches!(self.kind(), FormatKind::Csv | FormatKind::Raw)
     }
 
-    /// The quote within which a line's end ends no record, for files; `None`: each line is a record.
-    pub fn quote(&self) -> Option<u8> {
+    /// How values are quoted in which a line's end ends no record, for files; `None`: each line is a record.
+    pub fn quoting(&self) -> Option<Quoting> {
         match &*self.0 {
-            Options::Csv(options) => options.quote,
+            Options::Csv(options) => options.quote.map(|quote| Quoting {
+                quote,
+                delimiter: options.delimiter,
+                escape: options.escape,
+                comment: options.allow_comments.then_some(b'#'),
+            }),
             _ => None,
         }
     }

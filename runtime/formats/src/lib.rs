@@ -15,6 +15,8 @@ mod csv;
 mod debezium;
 mod error;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod projection;
 mod raw;
@@ -23,5 +25,5 @@ mod testing;
 pub mod text;
 
 pub use error::FormatError;
-pub use format::{Decoded, Decoder, Encoder, Format, FormatKind, Messages, OptionReader};
+pub use format::{Decoded, Decoder, Encoder, Format, FormatKind, Messages, OptionReader, Quoting};
 pub use projection::Projection;

@@ -222,3 +222,79 @@ impl Encoder for RawEncoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use thalweg_plan::{DataType, TypeRoot};
+
+    use super::*;
+    use crate::testing::{columns_text, decode_all_bytes, nullable};
+
+    fn options(endianness: &str) -> RawOptions {
+        let options = BTreeMap::from([("raw.endianness".to_owned(), endianness.to_owned())]);
+        RawOptions::read(&OptionReader::new(&options, "raw.")).unwrap()
+    }
+
+    fn decoder(root: TypeRoot, endianness: &str) -> RawDecoder {
+        let fields = [nullable("v", root)];
+        RawDecoder::new(&options(endianness), Projection::all(&fields))
+    }
+
+    #[test]
+    fn numbers_are_their_bytes_in_either_order() {
+        for (endianness, bytes) in [("big-endian", [0, 0, 1, 2]), ("little-endian", [2, 1, 0, 0])] {
+            let mut decoder = decoder(TypeRoot::Int, endianness);
+            let decoded = decode_all_bytes(&mut decoder, &[&bytes]);
+            assert_eq!(columns_text(&decoded), ["258"]);
+            let mut written = Messages::default();
+            RawEncoder::new(&options(endianness))
+                .encode(&decoded.columns, 1, None, &mut written)
+                .unwrap();
+            assert_eq!(written.get(0), bytes);
+        }
+    }
+
+    #[test]
+    fn what_has_no_raw_form_is_refused_by_name() {
+        let decimal = TypeRoot::Decimal {
+            precision: 5,
+            scale: 2,
+        };
+        let refused = check(&[nullable("v", decimal)]).unwrap_err();
+        assert_eq!(
+            refused,
+            "The 'raw' format doesn't supports 'DECIMAL(5, 2)' as column type."
+        );
+        let two = [nullable("a", TypeRoot::Int), Field::new("b", DataType::string())];
+        assert!(check(&two).unwrap_err().ends_with("[`a` INT, `b` STRING]"));
+        assert_eq!(check(&two[..1]), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_leave_half_a_row(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..20),
+        ) {
+            for root in [
+                TypeRoot::Boolean,
+                TypeRoot::TinyInt,
+                TypeRoot::SmallInt,
+                TypeRoot::Int,
+                TypeRoot::BigInt,
+                TypeRoot::Float,
+                TypeRoot::Double,
+                TypeRoot::VarChar(9),
+                TypeRoot::VarBinary(9),
+            ] {
+                let mut decoder = decoder(root, "big-endian");
+                let rows = messages.iter().filter(|message| decoder.decode(message).is_ok()).count();
+                let decoded = decoder.flush().unwrap();
+                prop_assert_eq!(decoded.rows, rows);
+                prop_assert_eq!(decoded.columns[0].len(), rows);
+            }
+        }
+    }
+}

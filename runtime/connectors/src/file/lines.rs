@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use thalweg_formats::Quoting;
 use thalweg_types::StreamBatch;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 
 use super::discover::{FoundFile, files_of, read_error};
+use super::quotes::Quotes;
 use super::state::{Position, Progress};
 use super::{FileCounters, FileEvent};
 use crate::ConnectorError;
@@ -36,8 +38,8 @@ pub(crate) struct LineOptions {
     pub(crate) max_line_bytes: usize,
     /// U+FFFD instead of an error.
     pub(crate) lossy: bool,
-    /// Between two of these a newline ends no line.
-    pub(crate) quote: Option<u8>,
+    /// Within such quotes a newline ends no line.
+    pub(crate) quoting: Option<Quoting>,
 }
 
 /// What a line has that it may not have.
@@ -239,28 +241,6 @@ pub(crate) fn text(schema: SchemaRef, options: LineOptions) -> Box<dyn Gather> {
     })
 }
 
-/// Tells newlines in quotes from those that end a line.
-#[derive(Default)]
-struct Quotes {
-    /// Bytes of the block that are counted.
-    counted: usize,
-    /// Whether there was an odd number of quotes.
-    open: bool,
-}
-
-impl Quotes {
-    /// Whether the newline at `end` of a block is in quotes.
-    fn holds(&mut self, quote: Option<u8>, block: &[u8], end: usize) -> bool {
-        let Some(quote) = quote else {
-            return false;
-        };
-        let count = memchr::memchr_iter(quote, &block[self.counted.min(end)..end]).count();
-        self.open ^= count % 2 == 1;
-        self.counted = end;
-        self.open
-    }
-}
-
 /// Gathers lines over files into batches.
 pub(crate) struct LineBatcher {
     options: LineOptions,
@@ -325,7 +305,7 @@ impl LineBatcher {
             let filled = held + read;
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &block[held..filled]).map(|end| held + end) {
-                if quotes.holds(self.options.quote, &block, end) {
+                if quotes.hold(self.options.quoting, &block, end) {
                     continue;
                 }
                 self.note_first(path, block_offset + start as u64, line);
@@ -344,8 +324,7 @@ impl LineBatcher {
                     });
                 }
             }
-            quotes.holds(self.options.quote, &block, filled);
-            quotes.counted = quotes.counted.saturating_sub(start);
+            quotes.shift(start);
             block.copy_within(start..filled, 0);
             held = filled - start;
             block_offset += start as u64;

@@ -11,6 +11,7 @@
 
 pub(crate) mod discover;
 pub(crate) mod lines;
+mod quotes;
 mod sink;
 mod state;
 
@@ -21,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use thalweg_formats::Quoting;
 use thalweg_types::StreamBatch;
 
 use crate::queue::{HAND_OVER_BYTES, Receiver, bounded};
@@ -68,7 +70,7 @@ impl FileSource {
         let options = LineOptions {
             max_line_bytes: DEFAULT_MAX_LINE_BYTES,
             lossy: false,
-            quote: None,
+            quoting: None,
         };
         Self {
             path: path.into(),
@@ -78,10 +80,10 @@ impl FileSource {
         }
     }
 
-    /// Lines become these rows; within a quote a newline ends no line.
+    /// Lines become these rows; within quotes a newline ends no line.
     #[must_use]
-    pub(crate) fn into_rows(mut self, rows: LineRows, quote: Option<u8>) -> Self {
-        self.options.quote = quote;
+    pub(crate) fn into_rows(mut self, rows: LineRows, quoting: Option<Quoting>) -> Self {
+        self.options.quoting = quoting;
         Self {
             rows: Some(rows),
             ..self

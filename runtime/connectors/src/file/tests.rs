@@ -80,7 +80,7 @@ fn lines_are_the_same_however_few_bytes_a_read_gives() {
     let options = LineOptions {
         max_line_bytes: 1_000,
         lossy: false,
-        quote: None,
+        quoting: None,
     };
     let expected = text.lines().map(str::to_owned).collect::<Vec<_>>();
     for bytes_at_once in [1, 7, 4_096, usize::MAX] {
@@ -94,7 +94,7 @@ fn a_line_longer_than_a_block_is_whole() {
     let options = LineOptions {
         max_line_bytes: 1 << 20,
         lossy: false,
-        quote: None,
+        quoting: None,
     };
     assert_eq!(
         cut(&format!("a\n{long}\nb"), 10_000, options).unwrap(),

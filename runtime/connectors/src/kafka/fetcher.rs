@@ -24,10 +24,10 @@ use tokio::runtime::Handle;
 
 use super::client::{Abort, Connection, ConsumerEvents, SourceConsumer, is_final};
 use super::duties::{Commits, Discovery};
-use super::native::{FetchQueue, Fetched};
+use super::native::{FetchQueue, Fetched, Headers};
 use super::offsets::resolve;
 use super::reader::{Handed, ReaderShared};
-use super::rows::{Record, Rows};
+use super::rows::{Record, Rows, TimestampType};
 use super::source::SourceSettings;
 use super::split::{EARLIEST_OFFSET, PartitionOffset, Split, Step, TopicPartition, split_owner};
 use super::state::{RestoredSplits, SplitPosition};
@@ -91,6 +91,8 @@ struct Fetcher<'a> {
     first_row: Instant,
     watermarks: Option<SplitWatermarks>,
     idle_without_splits: bool,
+    /// When reported watermarks were last taken.
+    reports_taken: Instant,
     discovery: Discovery,
     commits: Commits,
     gauges_due: Instant,
@@ -123,6 +125,7 @@ impl<'a> Fetcher<'a> {
             index: HashMap::new(),
             first_row: now,
             idle_without_splits: false,
+            reports_taken: now,
             gauges_due: now,
             task,
             sender,
@@ -264,6 +267,7 @@ impl<'a> Fetcher<'a> {
 
     fn read(&mut self) -> Result<(), Abort> {
         loop {
+            self.take_reported();
             match self.sender.room() {
                 Room::Closed => return Err(Abort::Cancelled),
                 Room::Full => self.wait_room(),
@@ -274,6 +278,26 @@ impl<'a> Fetcher<'a> {
             if self.task.settings.bounded.is_some() && self.splits.iter().all(|split| split.finished) {
                 return self.end();
             }
+        }
+    }
+
+    /// Watermarks that were made of rows behind the queue. What is still in it has none yet: its splits are not idle meanwhile.
+    fn take_reported(&mut self) {
+        let Some(watermarks) = self
+            .watermarks
+            .as_mut()
+            .filter(|_| self.task.settings.reported_watermarks)
+        else {
+            return;
+        };
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut self.reports_taken, now);
+        if self.rows.len() > 0 || !self.sender.is_drained() {
+            watermarks.not_read_for(since, now);
+        }
+        for (split, watermark) in self.task.shared.take_reported() {
+            // The watermark behind a timestamp is 1 less.
+            watermarks.on_records(split, watermark.saturating_add(1), now);
         }
     }
 
@@ -343,7 +367,7 @@ impl<'a> Fetcher<'a> {
             ..
         } = self;
         let servers = &task.settings.servers;
-        let with_timestamps = rows.wants_timestamps();
+        let wants = rows.wants();
         let limit = thalweg_types::element::TARGET_BATCH_ROWS
             .saturating_sub(rows.len())
             .max(1);
@@ -384,10 +408,22 @@ impl<'a> Fetcher<'a> {
                     offset: fetched.offset(),
                     key: fetched.key(),
                     value: fetched.value(),
-                    timestamp: if with_timestamps {
+                    timestamp: if wants.timestamps {
                         fetched.timestamp()
                     } else {
                         None
+                    },
+                    timestamp_type: match wants.timestamp_types {
+                        true => fetched.timestamp_type(),
+                        false => TimestampType::default(),
+                    },
+                    leader_epoch: match wants.leader_epochs {
+                        true => fetched.leader_epoch(),
+                        false => None,
+                    },
+                    headers: match wants.headers {
+                        true => fetched.headers(),
+                        false => Headers::default(),
                     },
                 };
                 if !rows.push(last.2, &record) {
@@ -428,6 +464,7 @@ impl<'a> Fetcher<'a> {
             Handed::Batch {
                 batch,
                 offsets: finished.offsets,
+                runs: finished.runs,
             },
             bytes,
         );
@@ -492,6 +529,7 @@ impl<'a> Fetcher<'a> {
                     Handed::Batch {
                         batch,
                         offsets: Vec::new(),
+                        runs: Vec::new(),
                     },
                     0,
                 );

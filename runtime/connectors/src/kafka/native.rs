@@ -11,12 +11,14 @@
 //! - *Records live long enough.* A message from `rd_kafka_consume_batch_queue` is ours until `rd_kafka_message_destroy`. A [`Fetched`] borrows
 //!   it for one call of the closure and can't leave it (its lifetime is the call's). Each is destroyed exactly once, after its call;
 //!   if the closure panics the remaining ones are leaked, never freed twice.
+//! - *Headers* belong to the message and are read only while it is borrowed; a header's name ends with a zero byte, its value is a slice as below.
 //! - *Slices.* `payload`/`len` and `key`/`key_len` describe memory inside the message; null means absent.
 //! - *Strings* given to C are `CString`s that outlive the call; the topic's name belongs to the topic, which the message holds.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_void};
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+
+use super::rows::TimestampType;
 
 /// Records taken by one call of librdkafka; so many may come after `each` has said that it wants no more.
 const MAX_AT_ONCE: usize = 256;
@@ -190,6 +194,40 @@ impl<'a> Fetched<'a> {
         unsafe { slice_of(self.message.key, self.message.key_len) }
     }
 
+    /// Who gave the record its timestamp.
+    pub(crate) fn timestamp_type(&self) -> TimestampType {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message and the variable are alive.
+        unsafe { rd::rd_kafka_message_timestamp(self.message, &raw mut kind) };
+        match kind {
+            rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => TimestampType::None,
+            rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => TimestampType::CreateTime,
+            rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampType::LogAppendTime,
+        }
+    }
+
+    /// The epoch of the partition's leader; `None` if the broker didn't tell it.
+    pub(crate) fn leader_epoch(&self) -> Option<i32> {
+        // SAFETY: the message is alive.
+        let epoch = unsafe { rd::rd_kafka_message_leader_epoch(self.message) };
+        (epoch >= 0).then_some(epoch)
+    }
+
+    /// The record's headers, in order.
+    pub(crate) fn headers(&self) -> Headers<'a> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message and the variable are alive.
+        let error = unsafe { rd::rd_kafka_message_headers(self.message, &raw mut headers) };
+        Headers {
+            headers: match RDKafkaErrorCode::from(error) {
+                RDKafkaErrorCode::NoError => headers,
+                _ => ptr::null(),
+            },
+            next: 0,
+            of: PhantomData,
+        }
+    }
+
     /// Milliseconds since the epoch; `None` if the record has no timestamp.
     pub(crate) fn timestamp(&self) -> Option<i64> {
         // SAFETY: the message is alive; a null type pointer is allowed.
@@ -208,6 +246,52 @@ impl<'a> Fetched<'a> {
                 CStr::from_ptr(text).to_string_lossy().into_owned()
             }
         }
+    }
+}
+
+/// Headers of a record: name and value.
+#[derive(Clone)]
+pub(crate) struct Headers<'a> {
+    /// Null: there are none.
+    headers: *const rd::rd_kafka_headers_t,
+    next: usize,
+    of: PhantomData<Fetched<'a>>,
+}
+
+impl Default for Headers<'_> {
+    fn default() -> Self {
+        Self {
+            headers: ptr::null(),
+            next: 0,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.headers.is_null() {
+            return None;
+        }
+        let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: see "Headers"; the three variables are alive for the call.
+        let error = unsafe {
+            rd::rd_kafka_header_get_all(
+                self.headers,
+                self.next,
+                &raw mut name,
+                &raw mut value,
+                &raw mut length,
+            )
+        };
+        if RDKafkaErrorCode::from(error) != RDKafkaErrorCode::NoError || name.is_null() {
+            return None;
+        }
+        self.next += 1;
+        // SAFETY: see "Headers" and "Slices".
+        unsafe { Some((CStr::from_ptr(name).to_bytes(), slice_of(value, length))) }
     }
 }
 

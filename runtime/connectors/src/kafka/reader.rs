@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrow::array::Int64Array;
 use thalweg_types::StreamBatch;
 
 use super::fetcher::{self, FetchTask};
@@ -33,6 +34,8 @@ pub(crate) enum Handed {
     Batch {
         batch: StreamBatch,
         offsets: Vec<(usize, i64)>,
+        /// First row and split of each run of rows of one split, where watermarks are reported by row.
+        runs: Vec<(usize, usize)>,
     },
     Idle,
     End,
@@ -83,6 +86,8 @@ impl MaxWatermark {
 pub(crate) struct ReaderShared {
     positions: Mutex<Positions>,
     pub(crate) max_watermark: MaxWatermark,
+    /// Splits and the largest watermarks of their rows, as they were reported since they were last taken; a split at most once.
+    reported: Mutex<Vec<(usize, i64)>>,
     pub(crate) pending_records: AtomicI64,
     pub(crate) commits_succeeded: AtomicU64,
     pub(crate) commits_failed: AtomicU64,
@@ -91,6 +96,19 @@ pub(crate) struct ReaderShared {
 impl ReaderShared {
     fn lock(&self) -> MutexGuard<'_, Positions> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Splits and the watermarks that their rows were reported to have since the last call.
+    pub(crate) fn take_reported(&self) -> Vec<(usize, i64)> {
+        std::mem::take(&mut *self.reported.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn report(&self, split: usize, watermark: i64) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        match reported.iter_mut().find(|(there, _)| *there == split) {
+            Some((_, largest)) => *largest = watermark.max(*largest),
+            None => reported.push((split, watermark)),
+        }
     }
 
     /// Adds the next splits at their starts. The first call says which partitions there are at all.
@@ -173,6 +191,8 @@ pub struct KafkaSourceReader {
     knows_watermarks: bool,
     /// What the last batch holds of each split.
     ranges: Vec<(usize, Range<i64>)>,
+    /// First row and split of each run of its rows.
+    runs: Vec<(usize, usize)>,
     /// Offsets in the checkpoints under way, oldest first.
     checkpoints: VecDeque<(u64, Vec<PartitionOffset>)>,
     /// Whether complete checkpoints' offsets are committed to a group.
@@ -224,6 +244,7 @@ impl KafkaSourceReader {
             ended: false,
             knows_watermarks,
             ranges: Vec::new(),
+            runs: Vec::new(),
             checkpoints: VecDeque::new(),
             commits,
             allowed: Vec::new(),
@@ -253,7 +274,10 @@ impl SourceReader for KafkaSourceReader {
         self.receiver
             .poll_pop_noting(cx, note)
             .map(|handed| match handed {
-                Some(Handed::Batch { batch, .. }) => Ok(SourceEvent::Batch(batch)),
+                Some(Handed::Batch { batch, runs, .. }) => {
+                    self.runs = runs;
+                    Ok(SourceEvent::Batch(batch))
+                }
                 Some(Handed::Idle) => Ok(SourceEvent::Idle),
                 Some(Handed::End) => {
                     self.ended = true;
@@ -276,6 +300,19 @@ impl SourceReader for KafkaSourceReader {
 
     fn position(&self) -> Option<String> {
         self.shared.describe(&self.ranges)
+    }
+
+    fn report_watermarks(&mut self, rows: &[u32], watermarks: &Int64Array) {
+        let ends = self.runs.iter().skip(1).map(|(row, _)| *row).chain([usize::MAX]);
+        let mut at = 0;
+        for ((_, split), end) in self.runs.iter().zip(ends) {
+            let count = rows[at..].partition_point(|row| (*row as usize) < end);
+            let largest = arrow::compute::max(&watermarks.slice(at, count));
+            if let Some(largest) = largest {
+                self.shared.report(*split, largest);
+            }
+            at += count;
+        }
     }
 
     fn align_splits(&mut self, max_watermark_ms: i64) -> bool {
@@ -378,6 +415,7 @@ mod tests {
             ended: false,
             knows_watermarks: false,
             ranges: Vec::new(),
+            runs: Vec::new(),
             checkpoints: VecDeque::new(),
             commits: true,
             allowed: Vec::new(),
@@ -444,6 +482,33 @@ mod tests {
         assert!(reader.poll_close(&mut cx).is_ready());
     }
 
+    #[test]
+    fn reported_watermarks_are_the_largest_of_each_splits_rows() {
+        let shared = Arc::new(ReaderShared::default());
+        let (_sender, receiver) = bounded(HAND_OVER_BYTES);
+        let mut reader = KafkaSourceReader {
+            receiver,
+            shared: Arc::clone(&shared),
+            ended: false,
+            knows_watermarks: true,
+            ranges: Vec::new(),
+            // Rows 0 and 1 of split 4, 2 of split 2, then split 4 again.
+            runs: vec![(0, 4), (2, 2), (3, 4)],
+            checkpoints: VecDeque::new(),
+            commits: false,
+            allowed: Vec::new(),
+            closing: None,
+        };
+        // Row 1 became two rows, row 2 none.
+        let watermarks = Int64Array::from(vec![Some(5), Some(9), None, Some(7)]);
+        reader.report_watermarks(&[0, 1, 1, 3], &watermarks);
+        assert_eq!(shared.take_reported(), [(4, 9)]);
+        reader.report_watermarks(&[1, 2], &Int64Array::from(vec![1, 3]));
+        reader.report_watermarks(&[2, 3], &Int64Array::from(vec![2, 8]));
+        assert_eq!(shared.take_reported(), [(4, 8), (2, 3)]);
+        assert_eq!(shared.take_reported(), []);
+    }
+
     /// What a fetcher does at its end: it waits until the queue is empty and commits what was handed over.
     #[test]
     fn a_fetcher_that_sees_the_queue_empty_sees_the_last_batchs_offsets() {
@@ -466,6 +531,7 @@ mod tests {
             ended: false,
             knows_watermarks: false,
             ranges: Vec::new(),
+            runs: Vec::new(),
             checkpoints: VecDeque::new(),
             commits: false,
             allowed: Vec::new(),
@@ -475,7 +541,8 @@ mod tests {
             for offset in 1..=BATCHES {
                 let batch = StreamBatch::new(RecordBatch::new_empty(Arc::new(Schema::empty())));
                 let offsets = vec![(0, offset)];
-                sender.push(Handed::Batch { batch, offsets }, 1);
+                let runs = Vec::new();
+                sender.push(Handed::Batch { batch, offsets, runs }, 1);
                 while !sender.is_drained() {
                     std::hint::spin_loop();
                 }

@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::builder::StringBuilder;
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
+use arrow::array::builder::{BinaryBuilder, MapBuilder, MapFieldNames, StringBuilder};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use thalweg_types::StreamBatch;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 
+use super::native::Headers;
 use super::split::Split;
 use crate::ConnectorError;
 use crate::columns::{BytesBuilder, InvalidText};
@@ -63,18 +64,73 @@ pub enum MetadataColumn {
     Offset,
     /// Milliseconds since the epoch, Int64; [`NO_TIMESTAMP`] if the record has none.
     Timestamp,
+    /// Who gave the timestamp, Utf8: `NoTimestampType`, `CreateTime` or `LogAppendTime`, as the Java client names them.
+    TimestampType,
+    /// The epoch of the partition's leader, Int32; null if the broker doesn't tell it.
+    LeaderEpoch,
+    /// The headers, a map of Utf8 to Binary; of headers with one name the last.
+    Headers,
+}
+
+/// Who gave a record its timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum TimestampType {
+    #[default]
+    None,
+    CreateTime,
+    LogAppendTime,
+}
+
+impl TimestampType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "NoTimestampType",
+            Self::CreateTime => "CreateTime",
+            Self::LogAppendTime => "LogAppendTime",
+        }
+    }
 }
 
 impl MetadataColumn {
     fn data_type(self) -> DataType {
         match self {
             Self::Key(format) => format.data_type(),
-            Self::Topic => DataType::Utf8,
-            Self::Partition => DataType::Int32,
+            Self::Topic | Self::TimestampType => DataType::Utf8,
+            Self::Partition | Self::LeaderEpoch => DataType::Int32,
             Self::Offset | Self::Timestamp => DataType::Int64,
+            Self::Headers => header_type(),
         }
     }
+
+    fn is_nullable(self) -> bool {
+        matches!(self, Self::Key(_) | Self::LeaderEpoch)
+    }
 }
+
+fn header_entries() -> MapFieldNames {
+    MapFieldNames {
+        entry: "entries".to_owned(),
+        key: "key".to_owned(),
+        value: "value".to_owned(),
+    }
+}
+
+/// A map of headers: MAP<STRING, BYTES>.
+fn header_type() -> DataType {
+    let names = header_entries();
+    let entries = vec![
+        Field::new(names.key, DataType::Utf8, false),
+        Field::new(names.value, DataType::Binary, true),
+    ];
+    let entries = Field::new(names.entry, DataType::Struct(entries.into()), false);
+    DataType::Map(Arc::new(entries), false)
+}
+
+fn header_builder() -> HeaderBuilder {
+    MapBuilder::new(Some(header_entries()), StringBuilder::new(), BinaryBuilder::new())
+}
+
+type HeaderBuilder = MapBuilder<StringBuilder, BinaryBuilder>;
 
 /// What a source's rows look like.
 #[derive(Debug, Clone)]
@@ -99,9 +155,11 @@ impl RowFormat {
             value.1.data_type(),
             tombstones == Tombstones::Null,
         )];
-        fields.extend(metadata.iter().map(|(name, column)| {
-            Field::new(name, column.data_type(), matches!(column, MetadataColumn::Key(_)))
-        }));
+        fields.extend(
+            metadata
+                .iter()
+                .map(|(name, column)| Field::new(name, column.data_type(), column.is_nullable())),
+        );
         let metadata = metadata.into_iter().map(|(_, column)| column).collect();
         Self {
             schema: Arc::new(Schema::new(fields)),
@@ -120,16 +178,33 @@ impl RowFormat {
     }
 
     fn needs_timestamps(&self) -> bool {
-        self.event_time || self.metadata.contains(&MetadataColumn::Timestamp)
+        self.event_time || self.wants(MetadataColumn::Timestamp)
+    }
+
+    fn wants(&self, column: MetadataColumn) -> bool {
+        self.metadata.contains(&column)
     }
 }
 
+/// What of a record is read beside key, value and offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wants {
+    pub(crate) timestamps: bool,
+    pub(crate) timestamp_types: bool,
+    pub(crate) leader_epochs: bool,
+    pub(crate) headers: bool,
+}
+
 /// A record as it is pushed.
+#[derive(Default)]
 pub(crate) struct Record<'a> {
     pub(crate) offset: i64,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) timestamp: Option<i64>,
+    pub(crate) timestamp_type: TimestampType,
+    pub(crate) leader_epoch: Option<i32>,
+    pub(crate) headers: Headers<'a>,
 }
 
 /// A finished batch.
@@ -140,6 +215,8 @@ pub(crate) struct Finished {
     pub(crate) offsets: Vec<(usize, i64)>,
     /// Split and the newest timestamp of its rows, if batches carry event time.
     pub(crate) timestamps: Vec<(usize, i64)>,
+    /// First row and split of each run of rows of one split.
+    pub(crate) runs: Vec<(usize, usize)>,
 }
 
 /// The rows of the batch that is being built.
@@ -149,6 +226,9 @@ pub(crate) struct Rows {
     key: Option<BytesBuilder>,
     offsets: Vec<i64>,
     timestamps: Vec<i64>,
+    timestamp_types: Vec<TimestampType>,
+    leader_epochs: Vec<Option<i32>>,
+    headers: Option<HeaderBuilder>,
     runs: Vec<(usize, usize)>,
 }
 
@@ -160,6 +240,9 @@ impl Rows {
             key: format.key().map(|_| builder(TARGET_BATCH_BYTES / 16)),
             offsets: Vec::with_capacity(TARGET_BATCH_ROWS),
             timestamps: Vec::new(),
+            timestamp_types: Vec::new(),
+            leader_epochs: Vec::new(),
+            headers: format.wants(MetadataColumn::Headers).then(header_builder),
             runs: Vec::new(),
             format,
         }
@@ -169,14 +252,28 @@ impl Rows {
         self.offsets.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&mut self) -> bool {
         let key_bytes = self.key.as_ref().map_or(0, BytesBuilder::bytes);
-        self.len() >= TARGET_BATCH_ROWS || self.value.bytes() + key_bytes >= TARGET_BATCH_BYTES
+        let header_bytes = self.header_bytes();
+        self.len() >= TARGET_BATCH_ROWS || self.value.bytes() + key_bytes + header_bytes >= TARGET_BATCH_BYTES
     }
 
-    /// Whether pushing reads the record's timestamp.
-    pub(crate) fn wants_timestamps(&self) -> bool {
-        self.format.needs_timestamps()
+    fn header_bytes(&mut self) -> usize {
+        let Some(headers) = &mut self.headers else {
+            return 0;
+        };
+        let (names, values) = headers.entries();
+        names.values_slice().len() + values.values_slice().len()
+    }
+
+    /// What pushing reads of a record.
+    pub(crate) fn wants(&self) -> Wants {
+        Wants {
+            timestamps: self.format.needs_timestamps(),
+            timestamp_types: self.format.wants(MetadataColumn::TimestampType),
+            leader_epochs: self.format.wants(MetadataColumn::LeaderEpoch),
+            headers: self.headers.is_some(),
+        }
     }
 
     /// Adds a record of a split. `false`: it has no value, and that is an error here.
@@ -201,6 +298,15 @@ impl Rows {
         if self.format.needs_timestamps() {
             self.timestamps.push(record.timestamp.unwrap_or(NO_TIMESTAMP));
         }
+        if self.format.wants(MetadataColumn::TimestampType) {
+            self.timestamp_types.push(record.timestamp_type);
+        }
+        if self.format.wants(MetadataColumn::LeaderEpoch) {
+            self.leader_epochs.push(record.leader_epoch);
+        }
+        if let Some(column) = &mut self.headers {
+            push_headers(column, &record.headers);
+        }
         true
     }
 
@@ -209,6 +315,8 @@ impl Rows {
         let next = Vec::with_capacity(self.offsets.capacity());
         let offsets = std::mem::replace(&mut self.offsets, next);
         let timestamps = std::mem::take(&mut self.timestamps);
+        let types = std::mem::take(&mut self.timestamp_types);
+        let epochs = std::mem::take(&mut self.leader_epochs);
         let runs = std::mem::take(&mut self.runs);
         let place = Place {
             splits,
@@ -229,6 +337,14 @@ impl Rows {
                 )),
                 MetadataColumn::Offset => Arc::new(Int64Array::from(offsets.clone())),
                 MetadataColumn::Timestamp => Arc::new(Int64Array::from(timestamps.clone())),
+                MetadataColumn::TimestampType => Arc::new(StringArray::from_iter_values(
+                    types.iter().map(|kind| kind.name()),
+                )),
+                MetadataColumn::LeaderEpoch => Arc::new(Int32Array::from(epochs.clone())),
+                MetadataColumn::Headers => match &mut self.headers {
+                    Some(headers) => Arc::new(headers.finish()),
+                    None => continue,
+                },
             });
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.format.schema), columns)
@@ -241,6 +357,7 @@ impl Rows {
             batch: StreamBatch::new(rows),
             offsets: last_rows,
             timestamps: Vec::new(),
+            runs: Vec::new(),
         };
         if self.format.event_time {
             let newest = |(start, end, split): (usize, usize, usize)| {
@@ -254,8 +371,23 @@ impl Rows {
             finished.timestamps = place.ends().filter_map(newest).collect();
             finished.batch.timestamps = Some(Int64Array::from(timestamps));
         }
+        finished.runs = runs;
         Ok(finished)
     }
+}
+
+/// Appends a row of headers; of one name the last is taken, as Flink's map takes it.
+fn push_headers(column: &mut HeaderBuilder, headers: &Headers<'_>) {
+    let mut rest = headers.clone();
+    while let Some((name, value)) = rest.next() {
+        if rest.clone().any(|(other, _)| other == name) {
+            continue;
+        }
+        column.keys().append_value(String::from_utf8_lossy(name));
+        column.values().append_option(value);
+    }
+    // Keys and values have come in pairs: there is nothing that it could refuse.
+    let _ = column.append(true);
 }
 
 /// Where each row came from.
@@ -358,6 +490,7 @@ mod tests {
             key: None,
             value,
             timestamp: Some(offset * 10),
+            ..Record::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::config::{addresses, check_topic};
 use super::producer::config::ProducerConfig;
@@ -42,6 +42,7 @@ pub(crate) struct SinkSettings {
     pub(crate) transactions: Option<TransactionSettings>,
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
+    pub(crate) headers: Option<String>,
     pub(crate) connect_timeout: Duration,
 }
 
@@ -70,6 +71,26 @@ impl SinkSettings {
             .transpose()
     }
 
+    /// The index of the column of headers.
+    pub(crate) fn headers_index(&self, schema: &Schema) -> Result<Option<usize>, ConnectorError> {
+        let Some(name) = &self.headers else {
+            return Ok(None);
+        };
+        let index = schema.index_of(name).map_err(|_| {
+            self.refused(&format!(
+                "the headers' column {name:?} is not among {}",
+                names(schema)
+            ))
+        })?;
+        let data_type = schema.field(index).data_type();
+        if is_map_of_bytes(data_type) {
+            return Ok(Some(index));
+        }
+        Err(self.refused(&format!(
+            "the headers' column {name:?} is {data_type}: a map of Utf8 to Binary is needed"
+        )))
+    }
+
     fn column(&self, schema: &Schema, role: &str, name: &str) -> Result<usize, ConnectorError> {
         let Ok(index) = schema.index_of(name) else {
             return Err(self.refused(&format!(
@@ -89,6 +110,16 @@ impl SinkSettings {
     fn refused(&self, what: &str) -> ConnectorError {
         ConnectorError::Refused(format!("Kafka sink of topic {:?}: {what}", self.topic))
     }
+}
+
+fn is_map_of_bytes(data_type: &DataType) -> bool {
+    let DataType::Map(entries, _) = data_type else {
+        return false;
+    };
+    let DataType::Struct(fields) = entries.data_type() else {
+        return false;
+    };
+    matches!(fields.as_ref(), [key, value] if *key.data_type() == DataType::Utf8 && *value.data_type() == DataType::Binary)
 }
 
 fn names(schema: &Schema) -> String {
@@ -126,6 +157,7 @@ impl Sink for KafkaSink {
     fn validate(&self, input: &SchemaRef) -> Result<(), ConnectorError> {
         self.settings.value_index(input)?;
         self.settings.key_index(input)?;
+        self.settings.headers_index(input)?;
         Ok(())
     }
 
@@ -159,6 +191,7 @@ pub struct KafkaSinkBuilder {
     expired: ExpiredTransaction,
     key: Option<String>,
     value: Option<String>,
+    headers: Option<String>,
     properties: BTreeMap<String, String>,
     connect_timeout: Duration,
 }
@@ -173,6 +206,7 @@ impl Default for KafkaSinkBuilder {
             expired: ExpiredTransaction::FailJob,
             key: None,
             value: None,
+            headers: None,
             properties: BTreeMap::new(),
             connect_timeout: CONNECT_TIMEOUT,
         }
@@ -232,6 +266,14 @@ impl KafkaSinkBuilder {
         }
     }
 
+    /// The column that becomes the record's headers, a map of Utf8 to Binary; none by default. Headers without a value are left out.
+    pub fn headers_column(self, name: impl Into<String>) -> Self {
+        Self {
+            headers: Some(name.into()),
+            ..self
+        }
+    }
+
     /// A property of the producer, by the Java client's name: `acks`, `linger.ms`, `compression.type` and so on.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(key.into(), value.into());
@@ -262,6 +304,7 @@ impl KafkaSinkBuilder {
                 transactions,
                 key: self.key,
                 value: self.value,
+                headers: self.headers,
                 connect_timeout: self.connect_timeout,
             }),
         })

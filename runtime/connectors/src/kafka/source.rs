@@ -40,6 +40,8 @@ pub(crate) struct SourceSettings {
     pub(crate) bounded: Option<OffsetsInitializer>,
     pub(crate) format: Arc<RowFormat>,
     pub(crate) watermarks: Option<WatermarkStrategy>,
+    /// Splits' watermarks are those that [`SourceReader::report_watermarks`] says; records' timestamps are not looked at.
+    pub(crate) reported_watermarks: bool,
     pub(crate) discovery_interval: Option<Duration>,
     pub(crate) commit_interval: Option<Duration>,
     pub(crate) connect_timeout: Duration,
@@ -95,6 +97,7 @@ pub struct KafkaSourceBuilder {
     tombstones: Tombstones,
     metadata: Vec<(String, MetadataColumn)>,
     watermarks: Option<WatermarkStrategy>,
+    reported_watermarks: bool,
     record_timestamps: bool,
     discovery_interval: Option<Duration>,
     connect_timeout: Duration,
@@ -113,6 +116,7 @@ impl Default for KafkaSourceBuilder {
             tombstones: Tombstones::Fail,
             metadata: Vec::new(),
             watermarks: None,
+            reported_watermarks: false,
             record_timestamps: false,
             discovery_interval: Some(DISCOVERY_INTERVAL),
             connect_timeout: CONNECT_TIMEOUT,
@@ -218,6 +222,24 @@ impl KafkaSourceBuilder {
         }
     }
 
+    /// Watermarks split by split, as [`SourceReader::report_watermarks`] tells those of the rows: for who decodes event times from the values.
+    pub(crate) fn reported_watermarks(
+        self,
+        idleness: Option<Duration>,
+        alignment: Option<WatermarkAlignment>,
+    ) -> Self {
+        let strategy = WatermarkStrategy {
+            max_out_of_orderness: Duration::ZERO,
+            idleness,
+            alignment,
+        };
+        Self {
+            watermarks: Some(strategy),
+            reported_watermarks: true,
+            ..self
+        }
+    }
+
     /// How long the brokers may be away at the start; 30 s by default. Later they may be away for ever: reading goes on
     /// when they come back.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
@@ -268,7 +290,7 @@ impl KafkaSourceBuilder {
             ),
         ];
         let client = client_config(&self.servers, &DEFAULTS, &self.properties, &required)?;
-        let event_time = self.record_timestamps || self.watermarks.is_some();
+        let event_time = self.record_timestamps || (self.watermarks.is_some() && !self.reported_watermarks);
         let format = RowFormat::new(self.value, self.tombstones, self.metadata, event_time);
         Ok(KafkaSource {
             settings: Arc::new(SourceSettings {
@@ -280,6 +302,7 @@ impl KafkaSourceBuilder {
                 bounded: self.bounded,
                 format: Arc::new(format),
                 watermarks: self.watermarks,
+                reported_watermarks: self.reported_watermarks,
                 commit_interval,
                 connect_timeout: self.connect_timeout,
             }),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arrow::array::{Array, AsArray, MapArray};
 use thalweg_types::StreamBatch;
 use thalweg_types::element::RowKind;
 use tokio::task::AbortHandle;
@@ -22,6 +23,7 @@ use super::producer::driver::Driver;
 use super::producer::failure::row_error;
 use super::producer::handover::{Commit, Handover};
 use super::producer::partition::Partitioner;
+use super::producer::record_batch::{NO_HEADERS, encode_headers};
 use super::producer::transaction::{Recovery, Transaction, writer_state};
 use super::rows::NO_TIMESTAMP;
 use super::sink::{DeliveryGuarantee, SinkSettings};
@@ -37,6 +39,8 @@ pub(crate) struct KafkaWriter {
     partitions: u32,
     /// The partition of each row of the batch in hand.
     assigned: Vec<u32>,
+    /// Those of the row in hand, encoded.
+    headers: Vec<u8>,
     records: u64,
     bytes: u64,
     order: AttemptOrder,
@@ -83,6 +87,7 @@ impl KafkaWriter {
             partitioner,
             partitions: 0,
             assigned: Vec::new(),
+            headers: Vec::new(),
             records: 0,
             bytes: 0,
         })
@@ -94,6 +99,7 @@ impl KafkaWriter {
         batch: &StreamBatch,
         key: Option<&BytesColumn<'_>>,
         value: &BytesColumn<'_>,
+        headers: Option<&MapArray>,
     ) -> Result<usize, ConnectorError> {
         let now = Instant::now();
         let wall = wall_millis();
@@ -105,7 +111,11 @@ impl KafkaWriter {
             let (key, value) = (key.and_then(|key| key.get(row)), value.get(row));
             let time = times.map_or(NO_TIMESTAMP, |times| times[row]);
             let time = if time == NO_TIMESTAMP { wall } else { time };
-            match state.batches.append(*partition, key, value, time, now) {
+            if let Some(column) = headers {
+                encode_row_headers(column, row, &mut self.headers);
+            }
+            let encoded = headers.map_or(NO_HEADERS, |_| self.headers.as_slice());
+            match state.batches.append(*partition, key, value, encoded, (time, now)) {
                 Ok(full) => {
                     closed |= full;
                     self.bytes += (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
@@ -129,6 +139,24 @@ impl KafkaWriter {
         self.records += taken as u64;
         Ok(taken)
     }
+}
+
+/// A row's headers; those without a name or value are left out, as Flink leaves them out.
+fn encode_row_headers(column: &MapArray, row: usize, out: &mut Vec<u8>) {
+    let (names, values) = (
+        column.keys().as_string_opt::<i32>(),
+        column.values().as_binary_opt::<i32>(),
+    );
+    let (Some(names), Some(values), true) = (names, values, column.is_valid(row)) else {
+        encode_headers(std::iter::empty(), out);
+        return;
+    };
+    let offsets = column.value_offsets();
+    let entries = offsets[row] as usize..offsets[row + 1] as usize;
+    let headers = entries
+        .filter(|entry| names.is_valid(*entry) && values.is_valid(*entry))
+        .map(|entry| (names.value(entry).as_bytes(), values.value(entry)));
+    encode_headers(headers, out);
 }
 
 /// The wall clock in milliseconds since the epoch: the time of rows that have none.
@@ -177,7 +205,9 @@ impl SinkWriter for KafkaWriter {
             self.partitions,
             &mut self.assigned,
         );
-        self.append(batch, key.as_ref(), &value)
+        let headers = settings.headers_index(schema)?;
+        let headers = headers.and_then(|index| batch.rows.column(index).as_map_opt());
+        self.append(batch, key.as_ref(), &value, headers)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, end_of_input: bool) -> Poll<Result<(), ConnectorError>> {

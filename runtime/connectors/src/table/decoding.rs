@@ -4,19 +4,22 @@
 //!   inner source: value | key | partition | offset ..  --decoders--> the scan's columns, on the task's thread
 //! ```
 //!
+//! The inner source makes watermarks by split of those that the scan's rows have: they are reported to it batch by batch
+//! ([`SourceReader::report_watermarks`]), and what it makes of them comes with a later batch.
+//!
 //! A message may be several rows (a change of Debezium's) or none (a tombstone, an ignored record); the columns beside it are taken as
 //! often.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int8Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use thalweg_formats::{Decoder, Format, FormatError, Projection};
 use thalweg_plan::Field;
-use thalweg_types::StreamBatch;
 use thalweg_types::element::RowKind;
+use thalweg_types::{StreamBatch, WatermarkCut};
 
 use super::columns::batch_of;
 use crate::watermark::WatermarkAlignment;
@@ -28,11 +31,14 @@ pub(crate) struct Part {
     /// All fields of its messages.
     pub(crate) fields: Vec<Field>,
     pub(crate) projection: Projection,
+    /// Keys of what the format tells beside the rows.
+    pub(crate) metadata: Vec<String>,
 }
 
 impl Part {
     fn decoder(&self) -> Box<dyn Decoder> {
-        self.format.decoder(&self.fields, self.projection.clone())
+        self.format
+            .decoder_with_metadata(&self.fields, self.projection.clone(), &self.metadata)
     }
 }
 
@@ -40,6 +46,8 @@ impl Part {
 pub(crate) enum Origin {
     /// The value's projection.
     Value(usize),
+    /// The value's metadata.
+    ValueMetadata(usize),
     /// The key's projection.
     Key(usize),
     /// A column of the inner source, by position.
@@ -63,6 +71,9 @@ pub(crate) enum NoValue {
 /// Names a message of a batch.
 pub(crate) type Describe = Box<dyn Fn(&RecordBatch, usize) -> String + Send + Sync>;
 
+/// The watermark behind each of a scan's rows, in milliseconds; a null is none.
+pub type RowWatermarks = Arc<dyn Fn(&RecordBatch) -> Result<Int64Array, ConnectorError> + Send + Sync>;
+
 /// How messages become rows.
 pub(crate) struct Decoding {
     pub(crate) value: Part,
@@ -82,6 +93,8 @@ pub(crate) struct DecodingSource {
     pub(crate) inner: Arc<dyn Source>,
     pub(crate) decoding: Arc<Decoding>,
     pub(crate) schema: SchemaRef,
+    /// Told to `inner`, which makes its splits' watermarks of them.
+    pub(crate) watermarks: Option<RowWatermarks>,
 }
 
 impl Source for DecodingSource {
@@ -108,6 +121,7 @@ impl Source for DecodingSource {
             key: self.decoding.key.as_ref().map(Part::decoder),
             decoding: Arc::clone(&self.decoding),
             schema: Arc::clone(&self.schema),
+            watermarks: self.watermarks.clone(),
             messages: Vec::new(),
         }))
     }
@@ -119,6 +133,7 @@ struct DecodingReader {
     key: Option<Box<dyn Decoder>>,
     decoding: Arc<Decoding>,
     schema: SchemaRef,
+    watermarks: Option<RowWatermarks>,
     /// The message of each row.
     messages: Vec<u32>,
 }
@@ -208,6 +223,11 @@ impl DecodingReader {
         };
         let column = |(place, origin): (usize, &Origin)| match origin {
             Origin::Value(column) => value.columns.get(*column).cloned().ok_or_else(|| misfit("value")),
+            Origin::ValueMetadata(column) => value
+                .columns
+                .get(self.decoding.value.projection.len() + *column)
+                .cloned()
+                .ok_or_else(|| misfit("the value's metadata")),
             Origin::Key(column) => key
                 .as_ref()
                 .and_then(|key| key.columns.get(*column).cloned())
@@ -241,6 +261,13 @@ impl DecodingReader {
             }
             decoded.kinds = Some(Int8Array::from(kinds));
         }
+        // A watermark stays behind the rows of the messages that it was behind.
+        decoded
+            .watermarks
+            .extend(batch.watermarks.iter().map(|cut| WatermarkCut {
+                row: messages.partition_point(|message| *message < cut.row) as u32,
+                timestamp_ms: cut.timestamp_ms,
+            }));
         Ok(decoded)
     }
 }
@@ -248,7 +275,14 @@ impl DecodingReader {
 impl SourceReader for DecodingReader {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourceEvent, ConnectorError>> {
         self.inner.poll_next(cx).map(|event| match event? {
-            SourceEvent::Batch(batch) => self.decode(&batch).map(SourceEvent::Batch),
+            SourceEvent::Batch(batch) => {
+                let decoded = self.decode(&batch)?;
+                if let (Some(watermarks), true) = (&self.watermarks, decoded.num_rows() > 0) {
+                    let watermarks = watermarks(&decoded.rows)?;
+                    self.inner.report_watermarks(&self.messages, &watermarks);
+                }
+                Ok(SourceEvent::Batch(decoded))
+            }
             other => Ok(other),
         })
     }

@@ -25,6 +25,7 @@ use crate::{Committable, ConnectorContext, ConnectorError, Gauge, Sink, SinkWrit
 pub(crate) const VALUE: &str = "value";
 pub(crate) const KEY: &str = "key";
 pub(crate) const BUCKET: &str = "bucket";
+pub(crate) const HEADERS: &str = "headers";
 
 /// Columns of the input that become a message, and how.
 pub(crate) struct Part {
@@ -44,6 +45,8 @@ pub(crate) struct Encoding {
     pub(crate) buckets: Option<Buckets>,
     /// The input column of records' times, TIMESTAMP_LTZ(3).
     pub(crate) timestamp: Option<usize>,
+    /// The input column of records' headers, MAP<STRING, BYTES>, and its type.
+    pub(crate) headers: Option<(usize, Arrow)>,
     /// -U and -D have no value.
     pub(crate) tombstones: bool,
 }
@@ -59,6 +62,9 @@ impl Encoding {
         let mut fields = vec![ArrowField::new(VALUE, Arrow::Binary, true)];
         if self.key.is_some() {
             fields.push(ArrowField::new(KEY, Arrow::Binary, true));
+        }
+        if let Some((_, data_type)) = &self.headers {
+            fields.push(ArrowField::new(HEADERS, data_type.clone(), true));
         }
         if self.buckets.is_some() {
             fields.push(ArrowField::new(BUCKET, Arrow::Utf8, false));
@@ -152,6 +158,9 @@ impl EncodingWriter {
         if let (Some(encoder), Some(part)) = (&mut self.key, &encoding.key) {
             let keys = messages_of(encoder.as_mut(), part, batch, None, &mut self.messages)?;
             columns.push(Arc::new(keys));
+        }
+        if let Some((column, _)) = &encoding.headers {
+            columns.push(Arc::clone(batch.rows.column(*column)));
         }
         if let Some(buckets) = &encoding.buckets {
             columns.push(Arc::new(buckets(&batch.rows)?));

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants: names, defaults and messages of options are those of Flink's factories; an option that is not supported is refused by
-//! name (only `scan.parallelism` is taken without effect: it changes no result); whatever `TableConnectors` accepts can be created.
+//! name, but for those that change no result (`scan.parallelism`, `sink.buffer-flush.*`, ..): they are taken without effect; whatever
+//! `TableConnectors` accepts can be created.
 
 mod columns;
 mod datagen;
@@ -19,6 +20,7 @@ mod encoding;
 mod filesystem;
 mod formats;
 mod kafka;
+mod metadata;
 pub mod nexmark;
 mod options;
 mod print;
@@ -34,6 +36,8 @@ use thalweg_plan::connector::{
 use thalweg_plan::{ChangelogMode, Field, Schema};
 use thalweg_types::config::Configuration;
 
+pub use self::decoding::RowWatermarks;
+use self::metadata::Direction;
 use self::options::problem;
 use crate::{Sink, Source};
 
@@ -106,7 +110,7 @@ pub struct TableConnectors;
 impl Connectors for TableConnectors {
     fn source(&self, table: &CatalogTable) -> Result<SourceAbilities, ConnectorProblem> {
         let connector = Connector::of(table)?;
-        match connector {
+        let abilities = match connector {
             Connector::Datagen => datagen::source_abilities(table),
             Connector::Nexmark => nexmark::source_abilities(table),
             Connector::Values => values::source_abilities(table),
@@ -114,12 +118,14 @@ impl Connectors for TableConnectors {
             Connector::Kafka => kafka::source_abilities(table, kafka::Mode::Append),
             Connector::UpsertKafka => kafka::source_abilities(table, kafka::Mode::Upsert),
             Connector::Print | Connector::Blackhole => Err(only_a(connector, "sink", "source")),
-        }
+        }?;
+        metadata::check(table, connector.name(), Direction::Reading, &abilities.metadata)?;
+        Ok(abilities)
     }
 
     fn sink(&self, table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {
         let connector = Connector::of(table)?;
-        match connector {
+        let abilities = match connector {
             Connector::Print => print::print_abilities(table),
             Connector::Blackhole => print::blackhole_abilities(table),
             Connector::Filesystem => filesystem::sink_abilities(table),
@@ -128,7 +134,9 @@ impl Connectors for TableConnectors {
             Connector::Datagen | Connector::Nexmark | Connector::Values => {
                 Err(only_a(connector, "source", "sink"))
             }
-        }
+        }?;
+        metadata::check(table, connector.name(), Direction::Writing, &abilities.metadata)?;
+        Ok(abilities)
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -146,11 +154,13 @@ fn only_a(connector: Connector, can: &str, cannot: &str) -> ConnectorProblem {
     )
 }
 
-/// The source of a scan. `output` is its node's schema: the types of `spec.columns`, in that order.
+/// The source of a scan. `output` is its node's schema: the types of `spec.columns`, in that order. `watermarks` is the expression of
+/// `spec.watermark`, if there is one.
 pub fn create_source(
     spec: &SourceSpec,
     output: &Schema,
     _configuration: &Configuration,
+    watermarks: Option<RowWatermarks>,
 ) -> Result<Arc<dyn Source>, ConnectorProblem> {
     let connector = Connector::of(&spec.table)?;
     match connector {
@@ -158,8 +168,8 @@ pub fn create_source(
         Connector::Nexmark => nexmark::source(spec, output),
         Connector::Values => values::source(spec, output),
         Connector::Filesystem => filesystem::source(spec, output),
-        Connector::Kafka => kafka::source(spec, output, kafka::Mode::Append),
-        Connector::UpsertKafka => kafka::source(spec, output, kafka::Mode::Upsert),
+        Connector::Kafka => kafka::source(spec, output, kafka::Mode::Append, watermarks),
+        Connector::UpsertKafka => kafka::source(spec, output, kafka::Mode::Upsert, watermarks),
         Connector::Print | Connector::Blackhole => Err(only_a(connector, "sink", "source")),
     }
 }

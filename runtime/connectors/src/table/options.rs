@@ -6,8 +6,9 @@ use std::time::Duration;
 use thalweg_plan::connector::{CatalogTable, ConnectorProblem};
 use thalweg_types::config::{parse_duration, parse_memory_size};
 
-/// What every source of a table knows, too.
-pub(crate) const SOURCE_KEYS: [&str; 1] = ["scan.parallelism"];
+/// What every source of a table knows, too: the planner reads them.
+pub(crate) const SOURCE_KEYS: [&str; 2] = ["scan.parallelism", IDLE_TIMEOUT];
+const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 
 /// A problem with an option.
 pub(crate) fn problem(option: &str, message: impl Into<String>) -> ConnectorProblem {
@@ -89,7 +90,7 @@ impl<'a> TableOptions<'a> {
             .filter(|key| !is_known(key))
             .collect();
         let Some(first) = unsupported.first() else {
-            return Ok(());
+            return self.duration(IDLE_TIMEOUT).map(drop);
         };
         self.supported.sort_unstable();
         self.supported.dedup();
@@ -202,6 +203,20 @@ mod tests {
             "Unsupported options found for 'print'.\n\nUnsupported options:\n\nx\ny\n\nSupported options:\n\nconnector\nprint-identifier\n\
              property-version"
         );
+    }
+
+    #[test]
+    fn every_source_knows_how_long_it_may_be_idle() {
+        let validate = |timeout: &str| {
+            let table = table(
+                &[("connector", "t"), ("scan.watermark.idle-timeout", timeout)],
+                &[],
+            );
+            TableOptions::new("t", &table, SOURCE_KEYS).validate(&[])
+        };
+        assert_eq!(validate("10 s"), Ok(()));
+        let refused = validate("soon").unwrap_err();
+        assert_eq!(refused.option.as_deref(), Some("scan.watermark.idle-timeout"));
     }
 
     #[test]

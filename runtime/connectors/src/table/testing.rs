@@ -42,6 +42,26 @@ pub(crate) fn table(options: &[(&str, &str)], columns: &[(&str, DataType)]) -> C
     }
 }
 
+/// The same table with a metadata column behind the others.
+pub(crate) fn with_metadata(
+    mut table: CatalogTable,
+    name: &str,
+    key: &str,
+    is_virtual: bool,
+    data_type: DataType,
+) -> CatalogTable {
+    table.schema.columns.push(TableColumn {
+        name: name.to_owned(),
+        data_type,
+        kind: ColumnKind::Metadata {
+            key: key.to_owned(),
+            is_virtual,
+        },
+        comment: None,
+    });
+    table
+}
+
 /// A scan of these paths; their types are the table's.
 pub(crate) fn scan(table: &CatalogTable, columns: Vec<SourceColumn>) -> (SourceSpec, Schema) {
     let fields = columns.iter().map(|column| match column {
@@ -73,7 +93,8 @@ pub(crate) fn whole(table: &CatalogTable) -> (SourceSpec, Schema) {
 /// What a bounded scan gives at a parallelism, by subtask.
 pub(crate) fn read(spec: &SourceSpec, output: &Schema, parallelism: u32) -> Result<Vec<StreamBatch>, String> {
     let io = Runtime::new().unwrap();
-    let source = create_source(spec, output, &Configuration::default()).map_err(|problem| problem.message)?;
+    let source =
+        create_source(spec, output, &Configuration::default(), None).map_err(|problem| problem.message)?;
     let mut all = Vec::new();
     for subtask in 0..parallelism {
         let mut reader = source

@@ -364,7 +364,7 @@ mod tests {
             ("rows-per-batch", "3"),
         ]);
         let (spec, output) = whole(&table);
-        let source = crate::table::create_source(&spec, &output, &Configuration::default()).unwrap();
+        let source = crate::table::create_source(&spec, &output, &Configuration::default(), None).unwrap();
         let io = Runtime::new().unwrap();
         let mut reader = source.create_reader(context_of(&io, 0, 1)).unwrap();
         next(reader.as_mut()).unwrap();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thalweg_plan::data_type::TimeKind;
 use thalweg_plan::{DataType, Field, TypeRoot};
 
-use crate::testing::{columns_text, decode_all, int_and_text};
+use crate::testing::{columns_text, decode_all, int_and_text, nullable};
 use crate::{Decoder, Format, FormatKind, Messages, OptionReader, Projection};
 
 fn format(options: &[(&str, &str)]) -> Result<Format, String> {
@@ -19,10 +19,6 @@ fn format(options: &[(&str, &str)]) -> Result<Format, String> {
 
 fn decoder(fields: &[Field], options: &[(&str, &str)]) -> Box<dyn Decoder> {
     format(options).unwrap().decoder(fields, Projection::all(fields))
-}
-
-fn nullable(name: &str, root: TypeRoot) -> Field {
-    Field::new(name, DataType::nullable(root))
 }
 
 fn read(options: &[(&str, &str)], records: &[&str]) -> Vec<String> {

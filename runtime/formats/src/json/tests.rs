@@ -7,7 +7,7 @@ use thalweg_plan::connector::SourceColumn;
 use thalweg_plan::data_type::TimeKind;
 use thalweg_plan::{DataType, Field, TypeRoot};
 
-use crate::testing::{columns_text, decode_all, int_and_text};
+use crate::testing::{columns_text, decode_all, int_and_text, many_fields, nullable};
 use crate::{Decoder, Format, FormatKind, Messages, OptionReader, Projection};
 
 fn format(options: &[(&str, &str)]) -> Result<Format, String> {
@@ -20,10 +20,6 @@ fn format(options: &[(&str, &str)]) -> Result<Format, String> {
 
 fn decoder(fields: &[Field], options: &[(&str, &str)]) -> Box<dyn Decoder> {
     format(options).unwrap().decoder(fields, Projection::all(fields))
-}
-
-fn nullable(name: &str, root: TypeRoot) -> Field {
-    Field::new(name, DataType::nullable(root))
 }
 
 /// What a message's only column becomes, `Err` = the message's error.
@@ -331,27 +327,6 @@ fn options_are_checked_as_flink_checks_them() {
         format(&[]).unwrap().check(&[nullable("m", map)]).unwrap_err(),
         "JSON format doesn't support non-string as key type of map. The type is: MAP<INT, STRING>"
     );
-}
-
-/// Columns of every kind, for bytes of any kind.
-fn many_fields() -> Vec<Field> {
-    let int = || Box::new(DataType::nullable(TypeRoot::Int));
-    vec![
-        nullable("n", TypeRoot::Int),
-        nullable("t", TypeRoot::VarChar(9)),
-        nullable("a", TypeRoot::Array(int())),
-        nullable("m", TypeRoot::Map(Box::new(DataType::string()), int())),
-        nullable("r", TypeRoot::Row(int_and_text())),
-        nullable("s", TypeRoot::TimestampLtz(9, TimeKind::Regular)),
-        nullable(
-            "d",
-            TypeRoot::Decimal {
-                precision: 38,
-                scale: 18,
-            },
-        ),
-        nullable("b", TypeRoot::VarBinary(9)),
-    ]
 }
 
 proptest! {

@@ -23,7 +23,7 @@ use thalweg_types::config::parse_duration;
 use super::access::{Access, Columns, accesses_of, expanded};
 use super::calc::{calc, names};
 use super::draft::{Draft, DraftInput, Kinds, Monotonicity, keyed};
-use super::expr::{conjuncts, identity, inlined, is_deterministic};
+use super::expr::{as_column, conjuncts, identity, inlined, is_deterministic};
 use super::lower::Planner;
 use super::program::Program;
 use super::settings::Settings;
@@ -367,6 +367,10 @@ fn push_watermark(source: &mut Draft, spec: &WatermarkSpec) -> bool {
             },
             [input],
         ) if projection.iter().all(is_deterministic) => {
+            // A column under another name would be the source's own column again, and no rowtime.
+            if projection.get(spec.rowtime).and_then(as_column).is_some() {
+                return false;
+            }
             let NodeSpec::Source(asked) = &mut input.node.spec else {
                 return false;
             };

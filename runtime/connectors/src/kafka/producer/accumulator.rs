@@ -101,17 +101,17 @@ impl Accumulator {
         self.used < self.limits.total_bytes.div_ceil(4) * quarters
     }
 
-    /// Takes a row; whether a batch got full by it.
+    /// Takes a row, with its headers as they are encoded, its time and when it came; whether a batch got full by it.
     pub(crate) fn append(
         &mut self,
         partition: u32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        timestamp_ms: i64,
-        now: Instant,
+        headers: &[u8],
+        (timestamp_ms, now): (i64, Instant),
     ) -> Result<bool, Refusal> {
         let lengths = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
-        let most = lengths.0 + lengths.1 + RECORD_OVERHEAD;
+        let most = lengths.0 + lengths.1 + headers.len() + RECORD_OVERHEAD;
         if most + HEADER_BYTES > self.limits.record_bytes {
             return Err(Refusal::TooLarge(lengths));
         }
@@ -140,7 +140,7 @@ impl Accumulator {
             }
         });
         let before = open.batch.len();
-        open.batch.append(key, value, timestamp_ms);
+        open.batch.append(key, value, headers, timestamp_ms);
         self.used += open.batch.len() - before;
         Ok(closed)
     }
@@ -224,6 +224,7 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record_batch::NO_HEADERS;
     use super::*;
 
     fn accumulator(batch_bytes: usize, total_bytes: usize) -> Accumulator {
@@ -244,7 +245,7 @@ mod tests {
         bytes: usize,
         now: Instant,
     ) -> Result<bool, Refusal> {
-        accumulator.append(partition, None, Some(&vec![b'x'; bytes]), 0, now)
+        accumulator.append(partition, None, Some(&vec![b'x'; bytes]), NO_HEADERS, (0, now))
     }
 
     fn take(accumulator: &mut Accumulator, partition: usize) -> Option<Closed> {

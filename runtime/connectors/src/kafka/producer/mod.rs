@@ -24,6 +24,6 @@ pub(crate) mod handover;
 mod metadata;
 mod outcome;
 pub(crate) mod partition;
-mod record_batch;
+pub(crate) mod record_batch;
 mod sender;
 pub(crate) mod transaction;

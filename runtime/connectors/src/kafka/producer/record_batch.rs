@@ -70,17 +70,28 @@ impl OpenBatch {
         self.buffer.len()
     }
 
-    /// Appends a record without headers. Callers keep a batch below 2 GiB.
+    /// Appends a record with headers as [`encode_headers`] writes them. Callers keep a batch below 2 GiB.
     #[inline]
-    pub(crate) fn append(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, timestamp_ms: i64) {
+    pub(crate) fn append(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[u8],
+        timestamp_ms: i64,
+    ) {
         if self.records == 0 {
             self.base_timestamp = timestamp_ms;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
         let since_base = timestamp_ms.wrapping_sub(self.base_timestamp);
         let offset = i64::from(self.records);
-        // attributes and headers: none, a 0 each
-        let length = 1 + varint_len(since_base) + varint_len(offset) + field_len(key) + field_len(value) + 1;
+        // there are no attributes: a 0
+        let length = 1
+            + varint_len(since_base)
+            + varint_len(offset)
+            + field_len(key)
+            + field_len(value)
+            + headers.len();
         let start = self.buffer.len();
         self.buffer.resize(start + varint_len(length as i64) + length, 0);
         let mut record = Cursor {
@@ -93,6 +104,7 @@ impl OpenBatch {
         record.varint(offset);
         record.field(key);
         record.field(value);
+        record.bytes[record.at..].copy_from_slice(headers);
         self.records += 1;
         self.last = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
     }
@@ -161,6 +173,27 @@ impl RecordBatch {
         let crc = crc32c::crc32c(&self.buffer[CRC.end..]);
         self.buffer[CRC].copy_from_slice(&crc.to_be_bytes());
         Bytes::from(self.buffer)
+    }
+}
+
+/// Headers of a record that has none.
+pub(crate) const NO_HEADERS: &[u8] = &[0];
+
+/// Writes a record's headers over `out`: how many, then name and value of each.
+pub(crate) fn encode_headers<'a>(
+    headers: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    out: &mut Vec<u8>,
+) {
+    let count = headers.clone().count() as i64;
+    let fields = |(name, value): (&[u8], &[u8])| field_len(Some(name)) + field_len(Some(value));
+    let length = varint_len(count) + headers.clone().map(fields).sum::<usize>();
+    out.clear();
+    out.resize(length, 0);
+    let mut cursor = Cursor { bytes: out, at: 0 };
+    cursor.varint(count);
+    for (name, value) in headers {
+        cursor.field(Some(name));
+        cursor.field(Some(value));
     }
 }
 

@@ -9,6 +9,7 @@
 //! checkpoint, and each subtask marks the partitions that it has written.
 
 mod commit;
+mod metadata;
 mod partitions;
 mod rows;
 
@@ -25,8 +26,9 @@ use thalweg_plan::{ChangelogMode, Field, Schema};
 use thalweg_storage::FileSystems;
 
 use self::commit::{CommitPolicy, PartitionCommitSink};
+use self::metadata::{FileMetadata, readable};
 use self::partitions::Partitions;
-use self::rows::{FileRows, RowPlan};
+use self::rows::{FileRows, Origin, RowPlan};
 use super::encoding::{Encoding, EncodingSink, Part, VALUE};
 use super::formats::discover;
 use super::options::{SOURCE_KEYS, TableOptions, problem, refusal};
@@ -141,6 +143,7 @@ pub(crate) fn source_abilities(table: &CatalogTable) -> Result<SourceAbilities, 
     let bounded = table.monitor_interval()?.is_none();
     Ok(SourceAbilities {
         changelog: table.format.kind().changelog(),
+        metadata: readable(),
         nested_projection: table.format.supports_nested_projection(),
         ..insert_only_source(bounded)
     })
@@ -156,13 +159,15 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
             .any(|key| path[..] == [key.clone()]),
         SourceColumn::Metadata { .. } => false,
     };
-    if let Some(SourceColumn::Metadata { key, .. }) = spec
-        .columns
-        .iter()
-        .find(|column| matches!(column, SourceColumn::Metadata { .. }))
-    {
-        return Err(refusal(format!("Metadata '{key}' of files is not supported.")));
-    }
+    let origin = |column: &SourceColumn| match column {
+        SourceColumn::Metadata { key, .. } => {
+            let metadata = FileMetadata::of(key).map(Origin::File);
+            metadata.ok_or_else(|| refusal(format!("Metadata '{key}' of files is not supported.")))
+        }
+        physical if is_partition(&physical) => Ok(Origin::Partition),
+        SourceColumn::Physical { .. } => Ok(Origin::Value),
+    };
+    let origins = spec.columns.iter().map(origin).collect::<Result<_, _>>()?;
     let in_files: Vec<SourceColumn> = spec
         .columns
         .iter()
@@ -174,7 +179,7 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
         format: table.format.clone(),
         projection: Projection::new(&table.fields, &in_files).map_err(refusal)?,
         fields: table.fields.clone(),
-        from_name: spec.columns.iter().map(|column| is_partition(&column)).collect(),
+        origins,
         partitions: table.partitions.reading(&in_names)?,
         schema: output.to_arrow(),
     });
@@ -182,7 +187,7 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
         schema: output.to_arrow(),
         gather: Arc::new(move || Box::new(FileRows::new(Arc::clone(&plan)))),
     };
-    let mut source = FileSource::for_text_lines(table.local_path()?).into_rows(rows, table.format.quote());
+    let mut source = FileSource::for_text_lines(table.local_path()?).into_rows(rows, table.format.quoting());
     if let Some(interval) = table.monitor_interval()? {
         source = source.monitor_continuously(interval);
     }
@@ -191,6 +196,7 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
 
 pub(crate) fn sink_abilities(table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {
     let table = Table::read(table)?;
+    table.format.check_writing().map_err(refusal)?;
     table.rolling_policy(false)?;
     CommitPolicy::read(&table.options, &table.partitions)?;
     Ok(SinkAbilities {
@@ -223,6 +229,7 @@ impl Table<'_> {
 
 pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
     let table = Table::read(&spec.table)?;
+    table.format.check_writing().map_err(refusal)?;
     if spec.overwrite {
         return Err(refusal(
             "INSERT OVERWRITE is not supported by the filesystem connector yet.",
@@ -259,6 +266,7 @@ pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
         key: None,
         buckets: (!table.partitions.is_empty()).then(|| table.partitions.buckets(&physical)),
         timestamp: None,
+        headers: None,
         tombstones: false,
     };
     let inner: Arc<dyn Sink> = match policy {

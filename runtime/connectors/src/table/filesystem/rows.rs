@@ -6,14 +6,26 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
-use thalweg_formats::{Decoded, Decoder, Format, FormatError, Projection};
+use thalweg_formats::{Decoder, Format, FormatError, Projection};
 use thalweg_plan::Field;
 use thalweg_types::StreamBatch;
 
+use super::metadata::{FileFacts, FileMetadata};
 use super::partitions::PartitionReader;
 use crate::ConnectorError;
 use crate::file::lines::{BadLine, Gather};
 use crate::table::columns::batch_of;
+
+/// Where a column's values are from; those of one place come in the scan's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The files' rows.
+    Value,
+    /// Folders' names.
+    Partition,
+    /// The file itself.
+    File(FileMetadata),
+}
 
 /// How a scan's columns are made.
 pub(super) struct RowPlan {
@@ -21,8 +33,8 @@ pub(super) struct RowPlan {
     /// In the files.
     pub(super) fields: Vec<Field>,
     pub(super) projection: Projection,
-    /// Of each of the scan's columns: whether it is in folders' names.
-    pub(super) from_name: Vec<bool>,
+    /// Of each of the scan's columns.
+    pub(super) origins: Vec<Origin>,
     pub(super) partitions: PartitionReader,
     pub(super) schema: SchemaRef,
 }
@@ -32,8 +44,10 @@ pub(super) struct FileRows {
     plan: Arc<RowPlan>,
     decoder: Box<dyn Decoder>,
     partitions: Box<dyn Decoder>,
-    /// From these rows on: files' rows, in the order of `partitions`.
+    /// From these rows on: files' rows, in the order of `partitions` and `files`.
     begins: Vec<u32>,
+    /// Of those files, if a column asks for it.
+    files: Vec<FileFacts>,
     /// Rows behind each line.
     ends: Vec<u32>,
 }
@@ -45,36 +59,62 @@ impl FileRows {
             partitions: plan.partitions.decoder(),
             plan,
             begins: Vec::new(),
+            files: Vec::new(),
             ends: Vec::new(),
         }
     }
 
-    /// The partition columns, a value for each row.
-    fn partition_columns(&mut self, rows: usize) -> Result<Vec<ArrayRef>, FormatError> {
+    fn tells_files_apart(&self) -> bool {
+        !self.plan.partitions.is_empty() || self.wants_files()
+    }
+
+    fn wants_files(&self) -> bool {
+        let origins = &self.plan.origins;
+        origins.iter().any(|origin| matches!(origin, Origin::File(_)))
+    }
+
+    /// The columns that are the same for all rows of a file, a value for each row: of partitions, then of files.
+    fn columns_of_files(&mut self, rows: usize) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), FormatError> {
         let begins = std::mem::take(&mut self.begins);
-        if self.plan.partitions.is_empty() {
-            return Ok(Vec::new());
+        let files = std::mem::take(&mut self.files);
+        if !self.tells_files_apart() {
+            return Ok((Vec::new(), Vec::new()));
         }
-        let Decoded { columns, .. } = self.partitions.flush()?;
+        let partitions = match self.plan.partitions.is_empty() {
+            true => Vec::new(),
+            false => self.partitions.flush()?.columns,
+        };
+        let of_files = self.plan.origins.iter().filter_map(|origin| match origin {
+            Origin::File(metadata) => Some(metadata.column(&files)),
+            _ => None,
+        });
         let ends = begins.iter().skip(1).copied().chain([rows as u32]);
         let runs = begins.iter().zip(ends).enumerate();
         let indices: UInt32Array = runs
             .flat_map(|(file, (begin, end))| std::iter::repeat_n(file as u32, (end - begin) as usize))
             .collect::<Vec<_>>()
             .into();
-        let failed = |error: arrow::error::ArrowError| FormatError::Columns(error.to_string());
-        columns
-            .iter()
-            .map(|column| take(column, &indices, None).map_err(failed))
-            .collect()
+        let by_row = |column: ArrayRef| {
+            take(&column, &indices, None).map_err(|error| FormatError::Columns(error.to_string()))
+        };
+        let of_files = of_files.map(by_row).collect::<Result<_, _>>()?;
+        Ok((
+            partitions.into_iter().map(by_row).collect::<Result<_, _>>()?,
+            of_files,
+        ))
     }
 
     fn batch(&mut self) -> Result<StreamBatch, FormatError> {
         let decoded = self.decoder.flush()?;
-        let mut names = self.partition_columns(decoded.rows)?.into_iter();
+        let (names, of_files) = self.columns_of_files(decoded.rows)?;
+        let (mut names, mut of_files) = (names.into_iter(), of_files.into_iter());
         let mut values = decoded.columns.into_iter();
-        let column = |from_name: &bool| if *from_name { names.next() } else { values.next() };
-        let columns = self.plan.from_name.iter().filter_map(column).collect();
+        let column = |origin: &Origin| match origin {
+            Origin::Value => values.next(),
+            Origin::Partition => names.next(),
+            Origin::File(_) => of_files.next(),
+        };
+        let columns = self.plan.origins.iter().filter_map(column).collect();
         let rows = batch_of(&self.plan.schema, columns, decoded.rows);
         let mut batch = StreamBatch::new(rows.map_err(|error| FormatError::Columns(error.to_string()))?);
         batch.kinds = decoded.kinds;
@@ -84,16 +124,21 @@ impl FileRows {
 
 impl Gather for FileRows {
     fn begin_file(&mut self, path: &Path) -> Result<(), ConnectorError> {
-        if self.plan.partitions.is_empty() {
+        if !self.tells_files_apart() {
             return Ok(());
         }
-        let message = self.plan.partitions.message(path)?;
-        self.partitions.decode(message.as_bytes()).map_err(|error| {
-            ConnectorError::Malformed(format!(
-                "file source: the partition of {}: {error}",
-                path.display()
-            ))
-        })?;
+        if !self.plan.partitions.is_empty() {
+            let message = self.plan.partitions.message(path)?;
+            self.partitions.decode(message.as_bytes()).map_err(|error| {
+                ConnectorError::Malformed(format!(
+                    "file source: the partition of {}: {error}",
+                    path.display()
+                ))
+            })?;
+        }
+        if self.wants_files() {
+            self.files.push(FileFacts::of(path)?);
+        }
         self.begins.push(self.decoder.rows() as u32);
         Ok(())
     }

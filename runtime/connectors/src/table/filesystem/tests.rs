@@ -250,6 +250,76 @@ fn quoted_values_may_hold_newlines_and_a_bad_record_is_named_by_file_and_line() 
 }
 
 #[test]
+fn a_quote_within_a_value_ends_no_record_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("a.csv"),
+        "1,5\" pipe,x\n2,6\" pipe,y\n3,\"a\nb\",z\n",
+    )
+    .unwrap();
+    let (spec, output) = whole(&files(folder.path(), &[], false));
+    let lines = texts(&read(&spec, &output, 1).unwrap());
+    assert_eq!(
+        lines.join("\n"),
+        "+I[1, 5\" pipe, x]\n+I[2, 6\" pipe, y]\n+I[3, a\nb, z]"
+    );
+}
+
+#[test]
+fn each_row_knows_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |place: &str, text: &str| {
+        let path = folder.path().join(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_500);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(modified))
+            .unwrap();
+    };
+    write("dt=d/hm=1/a.csv", "1\n2\n");
+    write("dt=d/hm=2/b.csv", "3\n");
+    let table = files(folder.path(), &[], true);
+    let offered = source_abilities(&table).unwrap().metadata;
+    let metadata = |key: &str| {
+        let (_, data_type) = offered.iter().find(|(there, _)| there == key).unwrap();
+        SourceColumn::Metadata {
+            key: key.to_owned(),
+            data_type: data_type.clone(),
+        }
+    };
+    let physical = |name: &str, data_type: DataType| SourceColumn::Physical {
+        path: vec![name.to_owned()],
+        data_type,
+    };
+    let columns = vec![
+        metadata("file.size"),
+        physical("hm", DataType::string()),
+        metadata("file.path"),
+        physical("n", int()),
+        metadata("file.modification-time"),
+        metadata("file.name"),
+    ];
+    let (spec, output) = scan(&table, columns);
+    let mut rows = texts(&read(&spec, &output, 1).unwrap());
+    rows.sort();
+    let root = folder.path().display();
+    let at = "1970-01-01T00:00:01.500Z";
+    let row =
+        |size, hm, n, name: &str| format!("+I[{size}, {hm}, {root}/dt=d/hm={hm}/{name}, {n}, {at}, {name}]");
+    assert_eq!(
+        rows,
+        [
+            row(2, 2, 3, "b.csv"),
+            row(4, 1, 1, "a.csv"),
+            row(4, 1, 2, "a.csv")
+        ]
+    );
+}
+
+#[test]
 fn options_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let refusal = |options: &[(&str, &str)]| {
@@ -266,6 +336,11 @@ fn options_are_checked() {
     assert!(refusal(&[("auto-compaction", "true")]).contains("is not supported"));
     assert!(refusal(&[("sink.partition-commit.policy.kind", "metastore")]).contains("success-file is"));
     assert!(refusal(&[("path", "hdfs://x/y")]).contains("hdfs"));
+    let with_schemas = [
+        ("format", "debezium-json"),
+        ("debezium-json.schema-include", "true"),
+    ];
+    assert!(refusal(&with_schemas).starts_with("Debezium JSON serialization doesn't support"));
     let bounded = |options: &[(&str, &str)]| {
         source_abilities(&files(folder.path(), options, false))
             .unwrap()

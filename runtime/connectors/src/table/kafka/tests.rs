@@ -1,18 +1,25 @@
 //! Options, and what messages become, without a broker.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use arrow::array::{BinaryArray, Int8Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::SchemaRef;
 use futures::task::noop_waker;
+use thalweg_plan::connector::{CatalogTable, Connectors, SourceColumn};
+use thalweg_plan::{ChangelogMode, DataType, TypeRoot};
 use thalweg_types::StreamBatch;
 use tokio::runtime::Runtime;
 
+use super::sink::encoding_sink;
+use super::source::decoding_source;
 use super::*;
-use crate::table::testing::{insert, scan, table, texts, whole};
+use crate::table::TableConnectors;
+use crate::table::testing::{insert, scan, table, texts, whole, with_metadata};
 use crate::testing::{batches, context_of};
-use crate::{CollectionSource, ConnectorContext, SinkWriter};
+use crate::{CollectionSource, ConnectorContext, Sink, SinkWriter, Source};
 
 fn int() -> DataType {
     DataType::nullable(TypeRoot::Int)
@@ -152,7 +159,7 @@ fn abilities_follow_from_format_and_bounds() {
     sink(&insert(&json), Mode::Append).unwrap();
     let (spec, output) = whole(&json);
     assert_eq!(
-        source(&spec, &output, Mode::Append).unwrap().schema(),
+        source(&spec, &output, Mode::Append, None).unwrap().schema(),
         output.to_arrow()
     );
 }
@@ -185,7 +192,8 @@ fn decoded(
         Some(columns) => scan(table, columns),
         None => whole(table),
     };
-    let source = decoding_source(&spec, &output, mode, |_| Ok(inner)).map_err(|problem| problem.message)?;
+    let source =
+        decoding_source(&spec, &output, mode, None, |_| Ok(inner)).map_err(|problem| problem.message)?;
     let io = Runtime::new().unwrap();
     let mut reader = source.create_reader(context_of(&io, 0, 1)).unwrap();
     batches(reader.as_mut())
@@ -222,7 +230,7 @@ fn a_message_is_a_row_and_a_bad_one_is_named_by_its_offset() {
         },
         SourceColumn::Metadata {
             key: "partition".to_owned(),
-            data_type: DataType::nullable(TypeRoot::BigInt),
+            data_type: DataType::nullable(TypeRoot::Int),
         },
     ];
     assert_eq!(
@@ -249,6 +257,86 @@ fn a_change_of_two_rows_takes_its_metadata_twice() {
     assert_eq!(
         decoded(&table, Mode::Append, Some(columns), inner),
         Ok(vec!["-U[a, 1]".to_owned(), "+U[b, 1]".to_owned()])
+    );
+}
+
+#[test]
+fn the_values_format_tells_metadata_too_of_each_row() {
+    let table = kafka(&[("format", "debezium-json")]);
+    let update = "{\"before\":{\"k\":1,\"v\":\"a\"},\"after\":{\"k\":1,\"v\":\"b\"},\"op\":\"u\",\"source\":{\"table\":\"orders\",\"ts_ms\":7}}";
+    let inner = messages(&[Some(update)], &[None]);
+    let metadata = |key: &str, data_type: DataType| SourceColumn::Metadata {
+        key: key.to_owned(),
+        data_type,
+    };
+    let columns = vec![
+        metadata("value.source.table", DataType::string()),
+        SourceColumn::Physical {
+            path: vec!["v".to_owned()],
+            data_type: DataType::string(),
+        },
+        metadata("value.source.database", DataType::string()),
+    ];
+    assert_eq!(
+        decoded(&table, Mode::Append, Some(columns), inner),
+        Ok(vec![
+            "-U[orders, a, null]".to_owned(),
+            "+U[orders, b, null]".to_owned()
+        ])
+    );
+}
+
+#[test]
+fn metadata_columns_are_checked_with_the_table() {
+    let table = |key: &str, is_virtual| {
+        let json = kafka(&[("format", "json")]);
+        with_metadata(json, "m", key, is_virtual, DataType::string())
+    };
+    let message = |problem: ConnectorProblem| problem.message;
+    let reading = |key: &str| {
+        TableConnectors
+            .source(&table(key, true))
+            .map(drop)
+            .map_err(message)
+    };
+    let writing = |key: &str, is_virtual| {
+        TableConnectors
+            .sink(&table(key, is_virtual))
+            .map(drop)
+            .map_err(message)
+    };
+    assert_eq!(reading("timestamp-type"), Ok(()));
+    let unknown = reading("value.source.table").unwrap_err();
+    assert!(
+        unknown.ends_with(
+            "reading:\nheaders\nleader-epoch\noffset\npartition\ntimestamp\ntimestamp-type\ntopic"
+        ),
+        "{unknown}"
+    );
+    assert_eq!(writing("topic", true), Ok(()));
+    let unwritable = writing("topic", false).unwrap_err();
+    assert!(
+        unwritable.contains("writing:\nheaders\ntimestamp If the column"),
+        "{unwritable}"
+    );
+}
+
+#[test]
+fn alignment_needs_a_group_and_a_drift() {
+    let check = |options: &[(&str, &str)]| {
+        let mut all = vec![("format", "json")];
+        all.extend(options);
+        source_abilities(&kafka(&all), Mode::Append).map(|abilities| abilities.watermark)
+    };
+    let group = ("scan.watermark.alignment.group", "g");
+    let drift = ("scan.watermark.alignment.max-drift", "1 s");
+    let interval = ("scan.watermark.alignment.update-interval", "100 ms");
+    assert_eq!(check(&[group, drift, interval]), Ok(true));
+    assert!(check(&[group]).is_err() && check(&[drift]).is_err());
+    let strategy = ("scan.watermark.emit.strategy", "never");
+    assert_eq!(
+        check(&[strategy]).unwrap_err().option.as_deref(),
+        Some("scan.watermark.emit.strategy")
     );
 }
 

@@ -199,7 +199,7 @@ fn a_filter_on_the_type_leaves_the_others_out() {
 fn a_restored_reader_goes_on_at_another_parallelism() {
     let table = nexmark(&[("events.num", "100000")]);
     let (spec, output) = scan(&table, vec![path(&["bid", "price"], big())]);
-    let source = create_source(&spec, &output, &Configuration::default()).unwrap();
+    let source = create_source(&spec, &output, &Configuration::default(), None).unwrap();
     let io = Runtime::new().unwrap();
     let mut given = Vec::new();
     let mut states = Vec::new();

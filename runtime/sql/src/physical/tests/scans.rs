@@ -95,19 +95,34 @@ fn a_source_that_can_makes_the_watermarks_by_split() {
 "
     );
     let mut made = (*table("t", "splits", &[("ms", timestamp()), ("rt", rowtime())], &[])).clone();
-    made.schema.columns[1].kind = ColumnKind::Computed(Expr::column(0, timestamp()));
+    let later = vec![Expr::column(0, timestamp()), seconds(1)];
+    made.schema.columns[1].kind = ColumnKind::Computed(Expr::call("+", later, timestamp()));
     let query = select(scan(&Arc::new(made.clone())), &["rt"]);
+    let plan = planned(&[insert("append", &[], query.clone())]).unwrap();
+    assert_eq!(
+        plan.nodes[1].schema.fields[0].data_type.time_kind(),
+        TimeKind::Rowtime
+    );
     assert_eq!(
         shown(insert("append", &[], query)),
         "Sink(table=[c.d.results], fields=[rt])
-+- Calc(select=[ms AS rt], changelogMode=[I])
-   +- TableSourceScan(table=[[c, d, t]], fields=[ms], watermark=[(ms - 3000:INTERVAL DAY TO SECOND)], changelogMode=[I])
++- Calc(select=[(ms + 1000:INTERVAL DAY TO SECOND) AS rt], changelogMode=[I])
+   +- TableSourceScan(table=[[c, d, t]], fields=[ms], watermark=[((ms + 1000:INTERVAL DAY TO SECOND) - 3000:INTERVAL DAY TO SECOND)], changelogMode=[I])
 
 "
     );
-    made.schema.columns[1].kind = ColumnKind::Computed(Expr::call("NOW", Vec::new(), timestamp()));
-    let plan = shown(insert("append", &[], select(scan(&Arc::new(made)), &["rt"])));
-    assert!(plan.contains("WatermarkAssigner"), "{plan}");
+    for computed in [
+        Expr::call("NOW", Vec::new(), timestamp()),
+        Expr::column(0, timestamp()),
+    ] {
+        made.schema.columns[1].kind = ColumnKind::Computed(computed);
+        let plan = shown(insert(
+            "append",
+            &[],
+            select(scan(&Arc::new(made.clone())), &["rt"]),
+        ));
+        assert!(plan.contains("WatermarkAssigner"), "{plan}");
+    }
 }
 
 #[test]

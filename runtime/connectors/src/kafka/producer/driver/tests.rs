@@ -24,6 +24,7 @@ fn driver(now: Instant) -> Driver {
         transactions: None,
         key: None,
         value: None,
+        headers: None,
         connect_timeout: TIMEOUT,
     };
     let batches = Accumulator::new(settings.producer.limits.clone());

@@ -10,7 +10,7 @@ type Row = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 fn batch_of(rows: &[Row]) -> RecordBatch {
     let mut batch = OpenBatch::with_capacity(0);
     for (key, value, timestamp) in rows {
-        batch.append(key.as_deref(), value.as_deref(), *timestamp);
+        batch.append(key.as_deref(), value.as_deref(), NO_HEADERS, *timestamp);
     }
     batch.close(Compression::None).unwrap()
 }
@@ -91,12 +91,36 @@ fn null_and_empty_are_told_apart() {
 }
 
 #[test]
+fn headers_come_back_in_their_order() {
+    let name = vec![b'n'; 200];
+    let headers: [(&[u8], &[u8]); 3] = [(b"b", b"2"), (b"a", b""), (&name, b"1")];
+    let mut encoded = vec![7; 3];
+    encode_headers(headers.into_iter(), &mut encoded);
+    let mut batch = OpenBatch::with_capacity(0);
+    batch.append(None, Some(b"v"), &encoded, 0);
+    batch.append(None, Some(b"w"), NO_HEADERS, 0);
+    let batch = batch.close(Compression::None).unwrap();
+    let records = decode(&batch.stamp(ProducerIdentity::NONE, -1));
+    let of = |record: &Record| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let headers = record.headers.iter();
+        headers
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_deref().unwrap().to_vec()))
+            .collect()
+    };
+    assert_eq!(
+        of(&records[0]),
+        headers.map(|(name, value)| (name.to_vec(), value.to_vec()))
+    );
+    assert!(records[1].headers.is_empty());
+}
+
+#[test]
 fn a_record_needs_no_more_than_its_overhead() {
     let (key, value) = (vec![0; 70_000], vec![0; 3_000_000]);
     let mut batch = OpenBatch::with_capacity(0);
-    batch.append(None, None, i64::MIN);
+    batch.append(None, None, NO_HEADERS, i64::MIN);
     let before = batch.len();
-    batch.append(Some(&key), Some(&value), i64::MAX);
+    batch.append(Some(&key), Some(&value), NO_HEADERS, i64::MAX);
     assert!(batch.len() - before <= key.len() + value.len() + RECORD_OVERHEAD);
 }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::kafka::producer::accumulator::Limits;
 use crate::kafka::producer::compression::Compression;
+use crate::kafka::producer::record_batch::NO_HEADERS;
 
 const BROKER: BrokerId = 1;
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -53,7 +54,7 @@ impl Producer {
     fn row(&mut self, partition: u32, row: u32) {
         let value = row.to_be_bytes();
         self.batches
-            .append(partition, None, Some(&value), 0, self.now)
+            .append(partition, None, Some(&value), NO_HEADERS, (0, self.now))
             .unwrap();
     }
 

@@ -50,7 +50,7 @@ fn a_restored_reader_goes_on_behind_the_block_it_gave() {
     let options = recorded(folder.path());
     let table = nexmark(&[(&options[0].0, &options[0].1)]);
     let (spec, output) = whole(&table);
-    let source = create_source(&spec, &output, &Configuration::default()).unwrap();
+    let source = create_source(&spec, &output, &Configuration::default(), None).unwrap();
     let io = Runtime::new().unwrap();
     let mut reader = source.create_reader(context_of(&io, 0, 1)).unwrap();
     let SourceEvent::Batch(first) = next(reader.as_mut()).unwrap() else {
