@@ -1,4 +1,5 @@
 -- The winning bid of each auction.
+-- compare: upsert 1
 CREATE TABLE q9 (
   id BIGINT,
   itemName VARCHAR,
