@@ -1,0 +1,1 @@
+SELECT a, GROUP_ID() AS g, GROUPING_ID(a) AS i FROM (VALUES (1),(2)) t(a) GROUP BY GROUPING SETS ((a),());

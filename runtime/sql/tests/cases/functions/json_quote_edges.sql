@@ -1,0 +1,1 @@
+SELECT JSON_QUOTE('a"b'), JSON_UNQUOTE('"a\u0041"'), JSON_UNQUOTE('x'), JSON_STRING(ROW(1,'a')), JSON_EXISTS('{"a":1}','$.a');

@@ -1,0 +1,1 @@
+SELECT MAP_KEYS(MAP['a',1]), MAP_VALUES(MAP['a',1]), MAP_UNION(MAP['a',1], MAP['a',2,'b',3]), MAP_ENTRIES(MAP['k',1]), MAP_FROM_ARRAYS(ARRAY[1,2],ARRAY['x','y']);
