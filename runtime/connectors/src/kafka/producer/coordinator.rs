@@ -1,7 +1,7 @@
 //! Questions about transactions to brokers: each is asked again until it is answered or `delivery.timeout.ms` is over.
 //!
 //! ```text
-//!   any server: FindCoordinator, ListTransactions, DescribeConfigs
+//!   any server: FindCoordinator, DescribeConfigs; all: which transactions are open (`open`)
 //!   coordinator of an id: InitProducerId, AddPartitionsToTxn, EndTxn
 //!   leader of a partition: Fetch, ListOffsets, when the coordinator can't say how a transaction ended (`log`)
 //! ```
@@ -11,8 +11,9 @@
 //! gets into the next transaction, can't happen here, since each transaction has an epoch of its own.
 
 mod log;
+mod open;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,8 +24,7 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, DescribeConfigsRequest, EndTxnRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, ProducerId, TopicName,
-    TransactionalId,
+    FindCoordinatorRequest, InitProducerIdRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Mutex;
@@ -254,48 +254,6 @@ impl Coordinator {
             .await
             .map_err(|error| Unseen::Again(error.to_string()))?;
         metadata::topic_of(&answer)
-    }
-
-    /// Ids of all transactions that are open in the cluster: each broker knows some.
-    async fn open_transactions(&self) -> Result<BTreeSet<String>, ConnectorError> {
-        let patience = self.patience();
-        loop {
-            match self.list().await {
-                Ok(listed) => return Ok(listed),
-                Err(CallError::TooOld { address, .. }) => {
-                    return Err(failure::without_transactions(&self.settings, &address));
-                }
-                Err(error) => {
-                    let pause = self.settings.producer.send.retry_backoff;
-                    self.pause(&patience, pause, &self.transactions.prefix, &error.to_string())
-                        .await?;
-                }
-            }
-        }
-    }
-
-    async fn list(&self) -> Result<BTreeSet<String>, CallError> {
-        let unfinished = |address: &Address, reason: String| CallError::Closed {
-            address: format!("{}:{}", address.0, address.1),
-            reason,
-        };
-        let brokers = self.ask_any(&metadata::request(&self.settings.topic)).await?;
-        let brokers = brokers.brokers.iter().filter_map(|broker| {
-            let port = u16::try_from(broker.port).ok()?;
-            Some((broker.host.to_string(), port))
-        });
-        let request =
-            ListTransactionsRequest::default().with_state_filters(vec![StrBytes::from_static_str("Ongoing")]);
-        let mut ids = BTreeSet::new();
-        for address in brokers.collect::<Vec<_>>() {
-            let answer = self.ask(&address, &request).await?;
-            if let Some(code) = ResponseError::try_from_code(answer.error_code) {
-                return Err(unfinished(&address, code.to_string()));
-            }
-            let listed = answer.transaction_states.into_iter();
-            ids.extend(listed.map(|transaction| transaction.transactional_id.to_string()));
-        }
-        Ok(ids)
     }
 
     /// The longest that a broker allows, if it says it.
