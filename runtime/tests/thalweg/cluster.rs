@@ -1,7 +1,9 @@
 //! JobManager and TaskManagers as processes of their own, driven over REST.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -33,12 +35,20 @@ struct Cluster {
     rpc_port: u16,
 }
 
+/// A port on loopback for a process that a test starts later. Below those that the system gives to connections, and each once: nothing else
+/// takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 20_000;
+    let own = (std::process::id() % u32::from(COUNT)) as u16;
+    loop {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (own + place % COUNT) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Cluster {
