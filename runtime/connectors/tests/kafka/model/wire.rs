@@ -9,6 +9,7 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult,
 };
+use kafka_protocol::messages::describe_transactions_response::TransactionState as DescribedTransaction;
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -20,10 +21,11 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ApiVersionsResponse, BrokerId,
-    DescribeConfigsResponse, EndTxnRequest, EndTxnResponse, FetchRequest, FetchResponse,
-    FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, ListTransactionsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, ProducerId, RequestHeader, ResponseHeader, TransactionalId,
+    DescribeConfigsResponse, DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest,
+    EndTxnResponse, FetchRequest, FetchResponse, FindCoordinatorResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, ListTransactionsResponse,
+    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, RequestHeader,
+    ResponseHeader, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
@@ -32,7 +34,7 @@ use super::partition::identity_of;
 
 const NODE: BrokerId = BrokerId(1);
 /// What it speaks, as Kafka 4.1: transaction version 2 would begin at Produce 12, AddPartitionsToTxn 4 and EndTxn 5.
-const APIS: [(ApiKey, i16, i16); 11] = [
+const APIS: [(ApiKey, i16, i16); 12] = [
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::Metadata, 0, 13),
     (ApiKey::Produce, 3, 13),
@@ -44,6 +46,7 @@ const APIS: [(ApiKey, i16, i16); 11] = [
     (ApiKey::EndTxn, 0, 5),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::ListTransactions, 0, 2),
+    (ApiKey::DescribeTransactions, 0, 0),
 ];
 
 /// A request as it came.
@@ -104,6 +107,9 @@ impl State {
             ApiKey::EndTxn => request.answer(&self.end_txn(&request.read(), refuse)),
             ApiKey::DescribeConfigs => request.answer(&self.describe_configs()),
             ApiKey::ListTransactions => request.answer(&self.list_transactions()),
+            ApiKey::DescribeTransactions => {
+                request.answer(&self.describe_transactions(&request.read(), refuse))
+            }
             other => panic!("{other:?} is not asked by the sink"),
         }
     }
@@ -299,6 +305,25 @@ impl State {
         let config = DescribeConfigsResourceResult::default().with_value(Some(value));
         let result = DescribeConfigsResult::default().with_configs(vec![config]);
         DescribeConfigsResponse::default().with_results(vec![result])
+    }
+
+    /// Of names that nobody uses.
+    fn describe_transactions(
+        &self,
+        request: &DescribeTransactionsRequest,
+        refuse: bool,
+    ) -> DescribeTransactionsResponse {
+        let error = match refuse {
+            true => ResponseError::NotCoordinator,
+            false => ResponseError::TransactionalIdNotFound,
+        };
+        let unknown = |id: &TransactionalId| {
+            DescribedTransaction::default()
+                .with_transactional_id(id.clone())
+                .with_error_code(error.code())
+        };
+        let states = request.transactional_ids.iter().map(unknown);
+        DescribeTransactionsResponse::default().with_transaction_states(states.collect())
     }
 
     fn list_transactions(&self) -> ListTransactionsResponse {
