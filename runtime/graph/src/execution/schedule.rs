@@ -322,11 +322,12 @@ impl ExecutionGraph {
                 continue;
             };
             self.phases[region] = RegionPhase::Deployed;
-            for (subtask, (slot, deployment)) in subtasks.into_iter().zip(tasks) {
+            for (subtask, (slot, mut deployment)) in subtasks.into_iter().zip(tasks) {
                 let execution = self.execution_mut(subtask);
                 execution.task_manager = Some(slot.task_manager.clone());
                 execution.slot = Some(slot.slot);
                 execution.enter(TaskState::Deploying, step.now_ms);
+                deployment.deployed_ms = step.now_ms;
                 deployments.entry(slot.task_manager).or_default().push(deployment);
             }
         }
@@ -366,8 +367,8 @@ impl ExecutionGraph {
             restore: None,
             // which the leader fills in as it fills in what is restored
             job_started_ms: 0,
-            deployed_ms: 0,
             leader_epoch: 0,
+            deployed_ms: 0,
         };
         Some((slot.clone(), deployment))
     }

@@ -303,6 +303,19 @@ fn when_all_workers_are_ready_tasks_are_deployed_and_the_job_runs() {
 }
 
 #[test]
+fn a_deployment_tells_the_worker_when_it_was_deployed_as_the_leader_has_it() {
+    let mut job = Harness::restarting();
+    job.start().grant("a", &[0, 1]).ready("a");
+    let began = job.graph.execution((0, 0)).timestamps.of(TaskState::Deploying);
+    assert!(began.is_some());
+    assert!(
+        job.deployed()
+            .iter()
+            .all(|(_, task)| Some(task.deployed_ms) == began)
+    );
+}
+
+#[test]
 fn a_deployment_names_every_channel_with_its_producers_address() {
     let mut job = Harness::restarting();
     job.start()

@@ -500,7 +500,6 @@ impl JobMaster {
                         for task in &mut tasks {
                             task.job_started_ms = self.submitted_ms;
                             task.leader_epoch = self.epoch;
-                            task.deployed_ms = now_ms;
                         }
                         let deploy = |command| JobAction::Send(task_manager.clone(), command);
                         translated.extend(deployment::deploy(tasks).map(deploy));
