@@ -23,6 +23,7 @@ import org.apache.flink.table.api.TableResult;
  */
 public final class RunScripts {
     private static final Pattern SET = Pattern.compile("(?is)SET\\s+'([^']*)'\\s*=\\s*'([^']*)'");
+    private static final Pattern BATCH = Pattern.compile("(?i)SET\\s+'execution\\.runtime-mode'\\s*=\\s*'batch'");
     /** Characters of a message that are kept. */
     private static final int MESSAGE = 200;
     private static final PrintStream TERMINAL = System.out;
@@ -68,9 +69,10 @@ public final class RunScripts {
         configuration.setString("parallelism.default", "1");
         configuration.setString("table.local-time-zone", "UTC");
         configuration.setString("restart-strategy.type", "none");
-        EnvironmentSettings settings =
-                EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(configuration).build();
-        TableEnvironment environment = TableEnvironment.create(settings);
+        EnvironmentSettings.Builder settings = EnvironmentSettings.newInstance();
+        // An environment's mode is known when it is made; later SET is refused.
+        settings = BATCH.matcher(script).find() ? settings.inBatchMode() : settings.inStreamingMode();
+        TableEnvironment environment = TableEnvironment.create(settings.withConfiguration(configuration).build());
         for (String statement : statements(script)) {
             Matcher set = SET.matcher(statement);
             if (set.matches()) {

@@ -84,10 +84,10 @@ fn check_type(data_type: &DataType, legacy_timestamps: bool) -> Result<(), Strin
 }
 
 /// Reads a message from its begin.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
         let Some((bytes, rest)) = self.0.split_at_checked(length) else {
             return Err(FormatError::syntax("the Avro record ends within a value"));
         };
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
         let bytes = self.bytes(N)?;
         bytes
             .try_into()
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// A number of variable length, zigzag.
     #[inline]
-    fn long(&mut self) -> Result<i64, FormatError> {
+    pub(crate) fn long(&mut self) -> Result<i64, FormatError> {
         let mut value: u64 = 0;
         for (place, byte) in self.0.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7F) << (7 * place);
@@ -116,11 +116,11 @@ impl<'a> Reader<'a> {
         Err(FormatError::syntax("an Avro number has no end"))
     }
 
-    fn length(&mut self) -> Result<usize, FormatError> {
+    pub(crate) fn length(&mut self) -> Result<usize, FormatError> {
         usize::try_from(self.long()?).map_err(|_| FormatError::syntax("an Avro length is negative"))
     }
 
-    fn text(&mut self) -> Result<&'a [u8], FormatError> {
+    pub(crate) fn text(&mut self) -> Result<&'a [u8], FormatError> {
         let length = self.length()?;
         self.bytes(length)
     }
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next block's number of items; 0 behind the last.
-    fn block(&mut self) -> Result<u64, FormatError> {
+    pub(crate) fn block(&mut self) -> Result<u64, FormatError> {
         let count = self.long()?;
         if count < 0 {
             // The block's bytes, for who skips it.
@@ -337,7 +337,7 @@ fn read_map(
 }
 
 /// A number in two's complement, most significant byte first.
-fn unscaled(bytes: &[u8]) -> Option<i128> {
+pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     let mut wide = [if negative { 0xFF } else { 0 }; 16];
     let begin = wide.len().checked_sub(bytes.len())?;
@@ -377,7 +377,7 @@ impl Encoder for AvroEncoder {
     }
 }
 
-fn write_long(out: &mut Vec<u8>, value: i64) {
+pub(crate) fn write_long(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
@@ -386,12 +386,12 @@ fn write_long(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
     write_long(out, bytes.len() as i64);
     out.extend_from_slice(bytes);
 }
 
-fn write_value(
+pub(crate) fn write_value(
     column: &dyn Array,
     row: usize,
     data_type: &DataType,

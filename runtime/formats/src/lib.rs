@@ -10,6 +10,7 @@
 //! those of Flink's formats. Nothing here knows where messages come from: whoever does adds that to an error.
 
 mod avro;
+mod avro_file;
 mod column;
 mod csv;
 mod debezium;
@@ -24,6 +25,7 @@ mod raw;
 mod testing;
 pub mod text;
 
+pub use avro_file::{AvroCodec, AvroFileReader, AvroFileWriter, check_avro_names};
 pub use error::FormatError;
 pub use format::{Decoded, Decoder, Encoder, Format, FormatKind, Messages, OptionReader, Quoting};
 pub use projection::Projection;

@@ -59,7 +59,7 @@ impl Projection {
     }
 
     /// The output's columns from those of `fields`.
-    pub(crate) fn outputs(&self, decoded: &[ArrayRef]) -> Result<Vec<ArrayRef>, FormatError> {
+    pub fn outputs(&self, decoded: &[ArrayRef]) -> Result<Vec<ArrayRef>, FormatError> {
         self.outputs.iter().map(|path| output(decoded, path)).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use thalweg_proto::graph::v1::{JobEdge, JobGraph, JobVertex, Partitioner, StreamGraph};
 use thalweg_types::JobId;
-use thalweg_types::config::{Configuration, options};
+use thalweg_types::config::{Configuration, RuntimeMode, options};
 use thalweg_types::key_group::default_max_parallelism;
 
 use crate::chaining::{ChainingRules, chain_break};
@@ -16,6 +16,7 @@ use crate::{FORMAT_VERSION, GraphError, fingerprint, validate};
 pub fn job_graph(graph: &StreamGraph, job_id: JobId, config: &Configuration) -> Result<JobGraph, GraphError> {
     validate(graph)?;
     let configuration = Configuration::from_map(graph.configuration.clone()).merged_with(config);
+    let configuration = effective_configuration(configuration)?;
     let resolved = resolve(graph, &configuration)?;
     let rules = ChainingRules {
         enabled: configuration.get(&options::OPERATOR_CHAINING_ENABLED)?,
@@ -53,6 +54,16 @@ pub fn job_graph(graph: &StreamGraph, job_id: JobId, config: &Configuration) -> 
         configuration: configuration.to_map(),
         fingerprint: fingerprint(graph),
     })
+}
+
+/// A batch has no checkpoints, as in Flink: its operators remember nothing, and what has failed begins anew.
+pub fn effective_configuration(configuration: Configuration) -> Result<Configuration, GraphError> {
+    if configuration.get(&options::RUNTIME_MODE)? != RuntimeMode::Batch {
+        return Ok(configuration);
+    }
+    let mut map = configuration.to_map();
+    map.remove(options::CHECKPOINTING_INTERVAL.key);
+    Ok(Configuration::from_map(map))
 }
 
 /// Parallelism, slot-sharing groups and partitioners of every node and edge; max parallelisms stay as they were set.
@@ -283,6 +294,20 @@ mod tests {
             (3, 12, "n")
         );
         assert_eq!(job.configuration["parallelism.default"], "3");
+    }
+
+    #[test]
+    fn a_batch_takes_no_checkpoints_whoever_asks_for_them() {
+        let key = "execution.checkpointing.interval";
+        let of = |mode| {
+            let over = configured(&[(key, "1 min"), ("execution.runtime-mode", mode)]);
+            job_graph(&word_count(), JOB, &over)
+                .unwrap()
+                .configuration
+                .contains_key(key)
+        };
+        assert!(of("STREAMING"));
+        assert!(!of("BATCH"));
     }
 
     #[test]

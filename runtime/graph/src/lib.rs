@@ -28,7 +28,7 @@ pub use chaining::{ChainBreak, ChainingRules, chain_break};
 pub use channels::{channels_into, channels_out};
 pub use execution::ExecutionGraph;
 pub use fingerprint::{fingerprint, first_difference};
-pub use job_graph::job_graph;
+pub use job_graph::{effective_configuration, job_graph};
 pub use operator_id::{assign_operator_ids, operator_id_of_uid};
 pub use region::{Region, pipelined_regions};
 pub use slot_sharing::{DEFAULT_SLOT_SHARING_GROUP, SharedSlot, required_slots, slot_assignment};

@@ -14,7 +14,7 @@ use thalweg_functions::EvaluationEnv;
 use thalweg_functions::user::UserFunctions;
 use thalweg_plan::connector::Connectors;
 use thalweg_plan::{NodeSpec, Plan, Schema};
-use thalweg_types::config::{Configuration, options};
+use thalweg_types::config::{Configuration, RuntimeMode, options};
 
 use crate::ast::{Explain, ExplainDetail, Insert, Statement};
 use crate::binder::Binder;
@@ -245,7 +245,10 @@ impl Session {
         };
         Ok(SqlJob {
             name: name.unwrap_or_else(|| job_name(bound)),
-            warnings: state_warnings(&plan),
+            warnings: match self.env()?.is_batch {
+                true => Vec::new(),
+                false => state_warnings(&plan),
+            },
             configuration: self.configuration.clone(),
             result,
             plan,
@@ -277,6 +280,8 @@ fn env_of(configuration: &Configuration) -> Result<EvaluationEnv, SqlError> {
     let zone = configuration.get(&options::TABLE_LOCAL_TIME_ZONE);
     let zone = zone.map_err(|error| SqlError::option(error.to_string(), None))?;
     let time_zone = if zone == "default" { "UTC".to_owned() } else { zone };
+    let mode = configuration.get(&options::RUNTIME_MODE);
+    let mode = mode.map_err(|error| SqlError::option(error.to_string(), None))?;
     let now = || {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis() as i64)
@@ -285,7 +290,7 @@ fn env_of(configuration: &Configuration) -> Result<EvaluationEnv, SqlError> {
         time_zone,
         clock: Arc::new(now),
         statement_time_ms: now(),
-        is_batch: false,
+        is_batch: mode == RuntimeMode::Batch,
         functions: Arc::default(),
     })
 }

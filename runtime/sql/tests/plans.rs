@@ -48,7 +48,7 @@ impl Connectors for Scripts {
                 (Some("upsert-kafka"), _) => UPSERT_BY_KEY,
                 _ => ChangelogMode::INSERT_ONLY,
             },
-            bounded: true,
+            bounded: option("connector") != Some("datagen") || option("number-of-rows").is_some(),
             metadata: Vec::new(),
             projection: true,
             nested_projection: true,
@@ -124,7 +124,8 @@ fn plans(path: &Path) -> Result<Vec<Plan>, SqlError> {
 }
 
 fn plans_of(text: &str) -> Result<Vec<Plan>, SqlError> {
-    let variables = BTreeMap::from([("input".to_owned(), "/input".to_owned())]);
+    let variables = ["input", "output"].map(|name| (name.to_owned(), format!("/{name}")));
+    let variables = BTreeMap::from(variables);
     let script = Script::parse(text, &variables)?;
     let mut session = Session::new(Configuration::default());
     let mut plans = Vec::new();

@@ -3,15 +3,19 @@
 //! ```text
 //!   Node: Source -> connector's reader     others -> thalweg_operators::sql     Sink -> connector's writer
 //!   Union -> no node: edges of its inputs on one logical input of its consumer
+//!   in batch mode: all between sources and a sink is one node ([`batch`])
 //! ```
 //!
 //! Invariants: uids are the plan's, so that state finds its operator again; a node that takes all rows of an input has
 //! parallelism 1.
 
+mod batch;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use thalweg_batch::BatchError;
 use thalweg_connectors::table::{create_sink, create_source};
 use thalweg_connectors::{CollectionSource, Source};
 use thalweg_functions::{EvaluationEnv, EvaluationError};
@@ -52,6 +56,9 @@ pub enum TableError {
         #[source]
         source: EvaluationError,
     },
+    /// An operator has no batch form.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// A node's input comes behind it.
     #[error("malformed plan: {0}")]
     Malformed(String),
@@ -70,6 +77,7 @@ impl Classify for TableError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Malformed(_) => FailureClass::Bug,
+            Self::Batch(source) => source.class(),
             Self::Connector { .. }
             | Self::Watermark { .. }
             | Self::Values(_)
@@ -92,8 +100,13 @@ pub fn job_program(
         collector,
         ..Builder::default()
     };
-    for node in &plan.nodes {
-        builder.add(plan, node, configuration, env)?;
+    match env.is_batch {
+        true => builder.add_batch(plan, configuration, env)?,
+        false => {
+            for node in &plan.nodes {
+                builder.add(plan, node, configuration, env)?;
+            }
+        }
     }
     builder.finish(job_name, configuration)
 }

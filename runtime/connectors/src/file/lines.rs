@@ -19,6 +19,7 @@ use thalweg_formats::Quoting;
 use thalweg_types::StreamBatch;
 use thalweg_types::element::{TARGET_BATCH_BYTES, TARGET_BATCH_ROWS};
 
+use super::blocks::{BlockBatcher, BlockFormat};
 use super::discover::{FoundFile, files_of, read_error};
 use super::quotes::Quotes;
 use super::state::{Position, Progress};
@@ -100,12 +101,68 @@ impl Gather for Text {
     }
 }
 
+/// What files hold.
+pub(crate) enum Content {
+    Lines(Box<dyn Gather>, LineOptions),
+    Blocks(Arc<dyn BlockFormat>),
+}
+
+/// Reads files of either content.
+enum Batcher {
+    Lines(LineBatcher),
+    Blocks(BlockBatcher),
+}
+
+impl Batcher {
+    fn new(content: Content) -> Self {
+        match content {
+            Content::Lines(gather, options) => Self::Lines(LineBatcher::new(gather, options)),
+            Content::Blocks(format) => Self::Blocks(BlockBatcher::new(format)),
+        }
+    }
+
+    fn progress(&mut self) -> &mut Progress {
+        match self {
+            Self::Lines(lines) => &mut lines.progress,
+            Self::Blocks(blocks) => &mut blocks.progress,
+        }
+    }
+
+    /// From `start` to its end.
+    fn read_file(
+        &mut self,
+        file: &FoundFile,
+        start: Option<Position>,
+        counters: &FileCounters,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
+        match self {
+            Self::Lines(lines) => {
+                let start = start.unwrap_or(Position::START);
+                let mut reader = open_at(file, start)?;
+                counters.read.fetch_add(start.offset, Ordering::Relaxed);
+                lines.read_file(&mut reader, &file.path, start, counters, emit)
+            }
+            Self::Blocks(blocks) => {
+                blocks.read_file(file, start.unwrap_or(Position::of_row(0)), counters, emit)
+            }
+        }
+    }
+
+    fn flush(&mut self, emit: &mut Emit<'_>) -> Result<(), Stop> {
+        match self {
+            Self::Lines(lines) => lines.flush(emit),
+            // Each batch was given at once.
+            Self::Blocks(_) => Ok(()),
+        }
+    }
+}
+
 /// One reader's work.
 pub(crate) struct Work {
     pub(crate) root: PathBuf,
     pub(crate) interval: Option<Duration>,
-    pub(crate) options: LineOptions,
-    pub(crate) gather: Box<dyn Gather>,
+    pub(crate) content: Content,
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
     pub(crate) counters: Arc<FileCounters>,
@@ -142,31 +199,29 @@ fn read_files(work: Work, sender: &Sender<FileEvent>) -> Result<Progress, Stop> 
     let Work {
         mut begun,
         finished: mut seen,
-        gather,
+        content,
         ..
     } = work;
-    let mut lines = LineBatcher::new(gather, work.options);
+    let mut batcher = Batcher::new(content);
     let mut emit = |batch, progress| hand_over(sender, batch, progress);
     loop {
         let files = files_of(&work.root, work.subtask, work.parallelism)?;
         let listing = Listing::new(files, &seen);
-        lines.progress.vanished.extend(listing.vanished);
+        batcher.progress().vanished.extend(listing.vanished);
         seen = listing.paths;
         let bytes = listing.new.iter().map(|file| file.bytes).sum();
         work.counters.found.fetch_add(bytes, Ordering::Relaxed);
         let any = !listing.new.is_empty();
         for file in listing.new {
-            let start = begun.remove(&file.path).unwrap_or(Position::START);
-            let mut reader = open_at(&file, start)?;
-            work.counters.read.fetch_add(start.offset, Ordering::Relaxed);
-            lines.read_file(&mut reader, &file.path, start, &work.counters, &mut emit)?;
+            let start = begun.remove(&file.path);
+            batcher.read_file(&file, start, &work.counters, &mut emit)?;
         }
-        lines.flush(&mut emit)?;
+        batcher.flush(&mut emit)?;
         let Some(interval) = work.interval else {
-            return Ok(lines.progress);
+            return Ok(std::mem::take(batcher.progress()));
         };
         if any {
-            sender.push(FileEvent::Idle(std::mem::take(&mut lines.progress)), 0);
+            sender.push(FileEvent::Idle(std::mem::take(batcher.progress())), 0);
         }
         if sender.wait_closed(interval) {
             return Err(Stop::Closed);
@@ -223,7 +278,7 @@ fn hand_over(sender: &Sender<FileEvent>, batch: StreamBatch, progress: Progress)
 }
 
 /// Where batches go.
-type Emit<'a> = dyn FnMut(StreamBatch, Progress) -> Result<(), Stop> + 'a;
+pub(crate) type Emit<'a> = dyn FnMut(StreamBatch, Progress) -> Result<(), Stop> + 'a;
 
 /// Lines of one file, from `first` of the batch on; that is the file's line `first_line`.
 struct Run {

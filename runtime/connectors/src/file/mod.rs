@@ -9,6 +9,7 @@
 //! it first appears, as it is then (write elsewhere and rename into the directory); lines keep their order within a file.
 //! Reading runs as one blocking job on the I/O runtime and ends when the reader is dropped.
 
+pub(crate) mod blocks;
 pub(crate) mod discover;
 pub(crate) mod lines;
 mod quotes;
@@ -35,7 +36,8 @@ pub use self::sink::{
     RollingPolicy,
 };
 
-use self::lines::{Gather, LineOptions, run};
+use self::blocks::BlockFormat;
+use self::lines::{Content, Gather, LineOptions, run};
 use self::state::{FilePositions, Progress};
 
 /// The longest line by default.
@@ -47,19 +49,26 @@ pub struct FileSource {
     path: PathBuf,
     interval: Option<Duration>,
     options: LineOptions,
-    rows: Option<LineRows>,
+    rows: Option<FileRows>,
 }
 
-/// What lines become, if not rows of their own text.
+/// What files become, if not rows of lines as they are.
 #[derive(Clone)]
-pub(crate) struct LineRows {
+pub(crate) struct FileRows {
     pub(crate) schema: SchemaRef,
-    pub(crate) gather: Arc<dyn Fn() -> Box<dyn Gather> + Send + Sync>,
+    pub(crate) content: RowContent,
 }
 
-impl std::fmt::Debug for LineRows {
+/// Where rows are from.
+#[derive(Clone)]
+pub(crate) enum RowContent {
+    Lines(Arc<dyn Fn() -> Box<dyn Gather> + Send + Sync>),
+    Blocks(Arc<dyn BlockFormat>),
+}
+
+impl std::fmt::Debug for FileRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LineRows({})", self.schema)
+        write!(f, "FileRows({})", self.schema)
     }
 }
 
@@ -80,9 +89,9 @@ impl FileSource {
         }
     }
 
-    /// Lines become these rows; within quotes a newline ends no line.
+    /// Files become these rows; of lines, within quotes a newline ends none.
     #[must_use]
-    pub(crate) fn into_rows(mut self, rows: LineRows, quoting: Option<Quoting>) -> Self {
+    pub(crate) fn into_rows(mut self, rows: FileRows, quoting: Option<Quoting>) -> Self {
         self.options.quoting = quoting;
         Self {
             rows: Some(rows),
@@ -156,10 +165,10 @@ impl Source for FileSource {
         let work = lines::Work {
             root: self.path.clone(),
             interval: self.interval,
-            options: self.options,
-            gather: match &self.rows {
-                Some(rows) => (rows.gather)(),
-                None => lines::text(self.schema(), self.options),
+            content: match self.rows.as_ref().map(|rows| &rows.content) {
+                Some(RowContent::Lines(gather)) => Content::Lines(gather(), self.options),
+                Some(RowContent::Blocks(format)) => Content::Blocks(Arc::clone(format)),
+                None => Content::Lines(lines::text(self.schema(), self.options), self.options),
             },
             subtask: context.subtask,
             parallelism: context.parallelism,

@@ -9,17 +9,25 @@ use std::path::{Path, PathBuf};
 use crate::split_state::{decode, encode};
 use crate::{ConnectorError, RestoredConnector};
 
-/// The begin of a line that is not read yet.
+/// The begin of a line or row that is not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Its byte in the file.
+    /// Its byte in the file; of a row, how many are before it.
     pub(crate) offset: u64,
-    /// Its number, from 1.
+    /// Its number, from 1; 0 where there are no lines but rows.
     pub(crate) line: u64,
 }
 
 impl Position {
     pub(crate) const START: Self = Self { offset: 0, line: 1 };
+
+    /// Behind so many rows.
+    pub(crate) fn of_row(rows: u64) -> Self {
+        Self {
+            offset: rows,
+            line: 0,
+        }
+    }
 }
 
 /// What has happened up to the end of a batch, since the batch before.
@@ -74,17 +82,16 @@ struct BatchRange {
 impl fmt::Display for BatchRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, from) = &self.first;
-        write!(
-            f,
-            "file {} from line {} (byte {})",
-            file.display(),
-            from.line,
-            from.offset
-        )?;
+        write!(f, "file {} from ", file.display())?;
+        match from.line {
+            0 => write!(f, "row {}", from.offset + 1)?,
+            line => write!(f, "line {line} (byte {})", from.offset)?,
+        }
         if *file != self.last_file {
             write!(f, " to file {}", self.last_file.display())?;
         }
         match self.before {
+            Some(before) if before.line == 0 => write!(f, " to row {}", before.offset),
             Some(before) => write!(f, " to line {} (before byte {})", before.line - 1, before.offset),
             None => f.write_str(" to its end"),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use thalweg_checkpoint::adopt_max_parallelism;
-use thalweg_graph::job_graph;
+use thalweg_graph::{effective_configuration, job_graph};
 use thalweg_proto::graph::v1::JobGraph;
 use thalweg_storage::FileSystems;
 use thalweg_types::config::{ClaimMode, Configuration, options};
@@ -304,7 +304,7 @@ impl Submitter {
         drop(permit);
         let extracted = extracted.map_err(|error| error.to_failure())?;
         let program = Configuration::from_map(extracted.stream_graph.configuration.clone());
-        let mut configuration = match package.manifest.entry.kind {
+        let configuration = match package.manifest.entry.kind {
             EntryKind::Sql => over_deployment(&deployment, program, request),
             EntryKind::Native | EntryKind::Other(_) => package
                 .manifest
@@ -314,6 +314,8 @@ impl Submitter {
                 .merged_with(&asked),
         };
         note(&configuration)?;
+        let mut configuration =
+            effective_configuration(configuration).map_err(|error| Failure::from_error(&error))?;
         self.set_default_checkpoint_directory(&mut configuration)?;
         let mut stream_graph = extracted.stream_graph.clone();
         if stream_graph.job_name.is_empty() {

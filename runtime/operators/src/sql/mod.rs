@@ -16,6 +16,7 @@ mod encoded;
 pub mod expand;
 pub mod first_by_time;
 pub mod group_aggregate;
+pub mod grouped_function;
 mod interval_join;
 pub mod join;
 mod latest;

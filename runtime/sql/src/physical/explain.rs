@@ -41,15 +41,19 @@ pub fn explain(
     }
     text.push_str("== Optimized Execution Plan ==\n");
     text.push_str(&tree(&plan, details));
-    let folds = match settings.fold_batches {
-        true => {
+    text.push_str(match (settings.is_batch, settings.fold_batches) {
+        (true, _) => "All between the sources and a sink is one task (execution.runtime-mode is BATCH).",
+        (false, true) => {
             "Updates within a batch are folded before they are emitted (table.exec.mini-batch.enabled is not false)."
         }
-        false => "Each row gives its own changes (table.exec.mini-batch.enabled is false).",
-    };
-    text.push_str(folds);
+        (false, false) => "Each row gives its own changes (table.exec.mini-batch.enabled is false).",
+    });
     text.push('\n');
-    for warning in state_warnings(&plan) {
+    let warnings = match settings.is_batch {
+        true => Vec::new(),
+        false => state_warnings(&plan),
+    };
+    for warning in warnings {
         let _ = writeln!(text, "Warning: {warning}.");
     }
     Ok(text)

@@ -17,7 +17,7 @@ use super::calc::{calc, conformed, unique_names};
 use super::draft::{Draft, DraftInput, Kinds, Monotonicity};
 use super::program::Program;
 use super::settings::Settings;
-use super::{aggregate, join, over, scan, sort, time_join, top_n, windows};
+use super::{aggregate, batch, join, over, scan, sort, time_join, top_n, windows};
 use crate::error::SqlError;
 use crate::logical::{Rel, RelKind};
 
@@ -36,6 +36,9 @@ impl Planner<'_> {
     pub(crate) fn lower(&self, rel: &Rel) -> Result<Draft, SqlError> {
         let mut draft = self.lowered(rel).map_err(|error| error.or_at(rel.position))?;
         draft.position = draft.position.or(rel.position);
+        if self.settings.is_batch {
+            draft = batch::of_inserts(draft)?;
+        }
         if draft.width() != rel.schema.fields.len() {
             let message = format!(
                 "{} columns were planned for a relation of {}",

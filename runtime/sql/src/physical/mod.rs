@@ -11,6 +11,7 @@
 
 mod access;
 mod aggregate;
+mod batch;
 mod calc;
 mod changelog;
 mod draft;

@@ -22,7 +22,9 @@ pub(crate) fn lower(
     calls: &[OverCall],
     rel: &Rel,
 ) -> Result<Draft, SqlError> {
-    check_order(&input, order, rel)?;
+    if !planner.settings.is_batch {
+        check_order(&input, order, rel)?;
+    }
     if !input.is_insert_only() {
         return Err(unsupported_input("OverAggregate", &input));
     }

@@ -21,6 +21,7 @@ use thalweg_plan::{DataType, Distribution, Expr, Field, Literal, NodeSpec, Schem
 use thalweg_types::config::parse_duration;
 
 use super::access::{Access, Columns, accesses_of, expanded};
+use super::batch;
 use super::calc::{calc, names};
 use super::draft::{Draft, DraftInput, Kinds, Monotonicity, keyed};
 use super::expr::{as_column, conjuncts, identity, inlined, is_deterministic};
@@ -41,6 +42,9 @@ pub(crate) fn lower(
         .connectors
         .source(table)
         .map_err(|problem| refused("source for reading", table, &problem, position))?;
+    if planner.settings.is_batch {
+        batch::check_source(table, &abilities, position)?;
+    }
     let columns = source_columns(planner, table, &abilities);
     let mut source = source(table, &abilities, &columns, &planner.settings);
     source.position = position;
@@ -337,7 +341,7 @@ fn with_watermark(
         idle_timeout_ms: idle_timeout(table).unwrap_or(settings.idle_timeout_ms),
     };
     let rowtime_type = column.data_type.clone();
-    let pushed = abilities.watermark && push_watermark(&mut source, &spec);
+    let pushed = settings.is_batch || (abilities.watermark && push_watermark(&mut source, &spec));
     let mut marked = match pushed {
         true => source,
         false => Draft::over(source, Distribution::Forward, NodeSpec::WatermarkAssigner(spec)),

@@ -13,6 +13,8 @@ use crate::error::SqlError;
 /// Options that decide what a plan is.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    /// `execution.runtime-mode` is BATCH: see [`super::batch`].
+    pub(crate) is_batch: bool,
     /// Of state, in milliseconds; 0 = for ever.
     pub(crate) state_ttl_ms: u64,
     /// Whether updates within a batch are folded.
@@ -44,12 +46,7 @@ impl Settings {
     pub(crate) fn of(configuration: &Configuration) -> Result<Self, SqlError> {
         let refused = |error: ConfigError| SqlError::option(error.to_string(), None);
         let mode = configuration.get(&options::RUNTIME_MODE).map_err(refused)?;
-        if mode == RuntimeMode::Batch {
-            return Err(SqlError::unsupported(
-                "execution.runtime-mode=BATCH is not supported for SQL",
-                None,
-            ));
-        }
+        let is_batch = mode == RuntimeMode::Batch;
         let enforcer = configuration
             .get(&options::TABLE_SINK_TYPE_LENGTH_ENFORCER)
             .map_err(refused)?;
@@ -72,8 +69,9 @@ impl Settings {
             .map_err(refused)?;
         Ok(Self {
             state_ttl_ms: ms(configuration.get(&options::TABLE_STATE_TTL).map_err(refused)?),
+            is_batch,
             fold_batches: mini_batch != Some(false),
-            two_phases: mini_batch == Some(true) && phases != AggregatePhase::OnePhase,
+            two_phases: !is_batch && mini_batch == Some(true) && phases != AggregatePhase::OnePhase,
             watermark_interval_ms: ms(configuration
                 .get(&options::AUTO_WATERMARK_INTERVAL)
                 .map_err(refused)?),
@@ -118,7 +116,7 @@ impl Settings {
             time_zone: self.time_zone.clone(),
             clock: Arc::new(|| 0),
             statement_time_ms: 0,
-            is_batch: false,
+            is_batch: self.is_batch,
             functions: Arc::default(),
         }
     }

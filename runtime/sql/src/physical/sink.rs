@@ -24,6 +24,9 @@ use crate::ast::ConflictAction;
 use crate::error::{Position, SqlError};
 use crate::logical::BoundStatement;
 
+/// The option of a partitioned table, whatever its connector.
+const SHUFFLE_BY_PARTITION: &str = "sink.shuffle-by-partition.enable";
+
 /// What is written, where.
 struct Target<'a> {
     table: &'a Arc<CatalogTable>,
@@ -314,6 +317,19 @@ impl Target<'_> {
         }
     }
 
+    /// Rows of a partition to one subtask, if the table asks for it; those that the statement names are the same for all rows.
+    fn by_partition(&self) -> Option<Distribution> {
+        let asked = self.table.options.get(SHUFFLE_BY_PARTITION)?;
+        let dynamic = self
+            .table
+            .partition_keys
+            .iter()
+            .filter(|key| !self.static_partition.contains_key(*key));
+        let place = |key: &String| self.columns.iter().position(|column| column.name == *key);
+        let columns: Vec<usize> = dynamic.filter_map(place).collect();
+        (asked.eq_ignore_ascii_case("true") && !columns.is_empty()).then(|| keyed(&columns))
+    }
+
     fn sink(&self, planner: &Planner<'_>, input: Draft) -> Result<Draft, SqlError> {
         let key = self.primary_key();
         let parallelism = self.abilities.parallelism;
@@ -335,7 +351,7 @@ impl Target<'_> {
         let distribution = match other && changes && !key.is_empty() && !ordered {
             true => keyed(&key),
             false if parallelism == Some(1) => Distribution::Singleton,
-            false => Distribution::Forward,
+            false => self.by_partition().unwrap_or(Distribution::Forward),
         };
         let fields = input.schema.fields.iter().enumerate().map(|(column, field)| {
             let name = self

@@ -34,6 +34,7 @@ pub(crate) fn lower(
         )),
         (_, Some(fetch)) => Ok(limited(planner, input, keys, offset, fetch)),
         ([], None) => refused("OFFSET without LIMIT of rows that are updated is not supported"),
+        (keys, None) if planner.settings.is_batch => Ok(all_sorted(input, keys, offset)),
         ([first, ..], None) => {
             let time = input.schema.fields[first.column].data_type.time_kind();
             if time == TimeKind::Regular || first.descending || offset > 0 {
@@ -48,6 +49,19 @@ pub(crate) fn lower(
             let spec = NodeSpec::TemporalSort(keys.to_vec());
             Ok(Draft::over(input, Distribution::Singleton, spec))
         }
+    }
+}
+
+/// Of rows that end.
+fn all_sorted(input: Draft, keys: &[SortKey], offset: u64) -> Draft {
+    let sorted = Draft::over(input, Distribution::Singleton, NodeSpec::Sort(keys.to_vec()));
+    match offset {
+        0 => sorted,
+        offset => Draft::over(
+            sorted,
+            Distribution::Singleton,
+            NodeSpec::Limit { offset, fetch: None },
+        ),
     }
 }
 

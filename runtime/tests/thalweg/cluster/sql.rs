@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Cluster, completed, state_is};
 
+mod batch;
+mod cases;
 mod operators;
 
 const NUMBERS: i64 = 60_000;

@@ -3,13 +3,21 @@
 //! ```text
 //!   path/dt=2020-01-01/hm=00%3A05/part-..   columns dt and hm are in the folders' names, the others in the files
 //!   source: files --lines--> decoder        sink: encoder --> part files; a partition that is complete gets `_SUCCESS`
+//!           files of a bulk format --> columns    columns --> part files of it
 //! ```
 //!
 //! Where it differs from Flink: a file is read by one subtask; with `sink.partition-commit.policy.kind` part files are finished at each
-//! checkpoint, and each subtask marks the partitions that it has written.
+//! checkpoint, and each subtask marks the partitions that it has written: all of a partition's rows, if the planner was asked to shuffle
+//! by partition.
 
+mod avro;
+mod blocks;
+mod columns_sink;
 mod commit;
+mod formats;
 mod metadata;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod partitions;
 mod rows;
 
@@ -18,22 +26,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
-use thalweg_formats::{Format, Projection};
+use thalweg_formats::Projection;
 use thalweg_plan::connector::{
     CatalogTable, ConnectorProblem, SinkAbilities, SinkSpec, SourceAbilities, SourceColumn, SourceSpec,
 };
 use thalweg_plan::{ChangelogMode, Field, Schema};
 use thalweg_storage::FileSystems;
 
+use self::blocks::ScanFormat;
+use self::columns_sink::{FileColumns, FileColumnsSink};
 use self::commit::{CommitPolicy, PartitionCommitSink};
+use self::formats::{FileFormat, Reading, Writing};
 use self::metadata::{FileMetadata, readable};
 use self::partitions::Partitions;
-use self::rows::{FileRows, Origin, RowPlan};
+use self::rows::{FileRows, Origin, RowPlan, ScanColumns};
 use super::encoding::{Encoding, EncodingSink, Part, VALUE};
-use super::formats::discover;
 use super::options::{SOURCE_KEYS, TableOptions, problem, refusal};
 use super::{insert_only_source, physical_fields};
-use crate::file::LineRows;
+use crate::file::{FileRows as Rows, RowContent};
 use crate::{BucketAssigner, ConnectorError, FileSink, FileSource, RollingPolicy, Sink, Source};
 
 const KEYS: [&str; 20] = [
@@ -65,7 +75,7 @@ struct Table<'a> {
     options: TableOptions<'a>,
     /// As it is given.
     path: &'a str,
-    format: Format,
+    format: FileFormat,
     partitions: Partitions,
     /// In the files.
     fields: Vec<Field>,
@@ -75,19 +85,7 @@ impl<'a> Table<'a> {
     fn read(table: &'a CatalogTable) -> Result<Self, ConnectorProblem> {
         let keys = SOURCE_KEYS.into_iter().chain(KEYS);
         let mut options = TableOptions::new("filesystem", table, keys);
-        // Files of these hold more than rows one behind another.
-        if let Some(name @ ("avro" | "parquet" | "orc")) = options.get("format") {
-            return Err(problem(
-                "format",
-                format!(
-                    "The format '{name}' is not supported by the filesystem connector yet: csv, json, raw and debezium-json are."
-                ),
-            ));
-        }
-        let format = discover(&mut options, "format")?;
-        options.validate(&["path", "format"])?;
-        let missing = || problem("format", "Could not find required format 'format'.");
-        let format = format.ok_or_else(missing)?;
+        let format = FileFormat::read(&mut options, &["path", "format"])?;
         if options.boolean("auto-compaction", false)? {
             return Err(problem(
                 "auto-compaction",
@@ -102,7 +100,7 @@ impl<'a> Table<'a> {
         let partitions = Partitions::new(table, default_name)?;
         let mut fields = physical_fields(table);
         fields.retain(|field| !table.partition_keys.contains(&field.name));
-        format.check(&fields).map_err(refusal)?;
+        format.check(&fields)?;
         Ok(Self {
             options,
             path,
@@ -142,7 +140,7 @@ pub(crate) fn source_abilities(table: &CatalogTable) -> Result<SourceAbilities, 
     table.local_path()?;
     let bounded = table.monitor_interval()?.is_none();
     Ok(SourceAbilities {
-        changelog: table.format.kind().changelog(),
+        changelog: table.format.changelog(),
         metadata: readable(),
         nested_projection: table.format.supports_nested_projection(),
         ..insert_only_source(bounded)
@@ -175,19 +173,32 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
         .cloned()
         .collect();
     let in_names: Vec<SourceColumn> = spec.columns.iter().filter(is_partition).cloned().collect();
-    let plan = Arc::new(RowPlan {
-        format: table.format.clone(),
-        projection: Projection::new(&table.fields, &in_files).map_err(refusal)?,
-        fields: table.fields.clone(),
+    let columns = Arc::new(ScanColumns {
         origins,
         partitions: table.partitions.reading(&in_names)?,
         schema: output.to_arrow(),
     });
-    let rows = LineRows {
-        schema: output.to_arrow(),
-        gather: Arc::new(move || Box::new(FileRows::new(Arc::clone(&plan)))),
+    let projection = Projection::new(&table.fields, &in_files).map_err(refusal)?;
+    let source = FileSource::for_text_lines(table.local_path()?);
+    let schema = output.to_arrow();
+    let mut source = match table.format.reading(projection) {
+        Reading::Rows(format, projection) => {
+            let quoting = format.quoting();
+            let plan = Arc::new(RowPlan {
+                format,
+                projection,
+                fields: table.fields.clone(),
+                columns,
+            });
+            let gather = move || Box::new(FileRows::new(Arc::clone(&plan))) as _;
+            let content = RowContent::Lines(Arc::new(gather));
+            source.into_rows(Rows { schema, content }, quoting)
+        }
+        Reading::Columns(format) => {
+            let content = RowContent::Blocks(Arc::new(ScanFormat { columns, format }));
+            source.into_rows(Rows { schema, content }, None)
+        }
     };
-    let mut source = FileSource::for_text_lines(table.local_path()?).into_rows(rows, table.format.quoting());
     if let Some(interval) = table.monitor_interval()? {
         source = source.monitor_continuously(interval);
     }
@@ -196,11 +207,11 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
 
 pub(crate) fn sink_abilities(table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {
     let table = Table::read(table)?;
-    table.format.check_writing().map_err(refusal)?;
+    table.format.check_writing()?;
     table.rolling_policy(false)?;
     CommitPolicy::read(&table.options, &table.partitions)?;
     Ok(SinkAbilities {
-        changelog: match table.format.kind().changelog().is_insert_only() {
+        changelog: match table.format.changelog().is_insert_only() {
             true => ChangelogMode::INSERT_ONLY,
             false => ChangelogMode::ALL,
         },
@@ -229,7 +240,7 @@ impl Table<'_> {
 
 pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
     let table = Table::read(&spec.table)?;
-    table.format.check_writing().map_err(refusal)?;
+    table.format.check_writing()?;
     if spec.overwrite {
         return Err(refusal(
             "INSERT OVERWRITE is not supported by the filesystem connector yet.",
@@ -249,26 +260,24 @@ pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
             bucket.push_str(buckets.map_or("", |buckets| buckets.value(row.row)));
         }),
     };
-    let files = FileSink::for_row_format(table.path)
-        .value_column(VALUE)
-        .with_bucket_assigner(assigner)
-        .with_rolling_policy(table.rolling_policy(policy.is_some())?)
-        .build()
-        .map_err(refused)?;
     let physical = physical_fields(&spec.table);
     let position = |field: &Field| physical.iter().position(|column| column.name == field.name);
-    let encoding = Encoding {
-        value: Part {
-            format: table.format.clone(),
-            columns: table.fields.iter().filter_map(position).collect(),
-            fields: table.fields.clone(),
-        },
-        key: None,
-        buckets: (!table.partitions.is_empty()).then(|| table.partitions.buckets(&physical)),
-        timestamp: None,
-        headers: None,
-        tombstones: false,
+    let columns: Vec<usize> = table.fields.iter().filter_map(position).collect();
+    let buckets = (!table.partitions.is_empty()).then(|| table.partitions.buckets(&physical));
+    let writing = table.format.writing(table.path, &table.fields)?;
+    let (builder, at_checkpoints) = match &writing {
+        Writing::Rows(_) => (
+            FileSink::for_row_format(table.path).value_column(VALUE),
+            policy.is_some(),
+        ),
+        // Such a file can't go on behind a checkpoint.
+        Writing::Columns(builder) => (builder.clone(), true),
     };
+    let files = builder
+        .with_bucket_assigner(assigner)
+        .with_rolling_policy(table.rolling_policy(at_checkpoints)?)
+        .build()
+        .map_err(refused)?;
     let inner: Arc<dyn Sink> = match policy {
         Some(policy) => Arc::new(PartitionCommitSink {
             inner: Arc::new(files),
@@ -277,10 +286,27 @@ pub(crate) fn sink(spec: &SinkSpec) -> Result<Arc<dyn Sink>, ConnectorProblem> {
         }),
         None => Arc::new(files),
     };
-    Ok(Arc::new(EncodingSink {
-        inner,
-        encoding: Arc::new(encoding),
-    }))
+    Ok(match writing {
+        Writing::Rows(format) => Arc::new(EncodingSink {
+            inner,
+            encoding: Arc::new(Encoding {
+                value: Part {
+                    format,
+                    columns,
+                    fields: table.fields.clone(),
+                },
+                key: None,
+                buckets,
+                timestamp: None,
+                headers: None,
+                tombstones: false,
+            }),
+        }),
+        Writing::Columns(_) => Arc::new(FileColumnsSink {
+            inner,
+            columns: Arc::new(FileColumns::new(&table.fields, columns, buckets)),
+        }),
+    })
 }
 
 #[cfg(test)]

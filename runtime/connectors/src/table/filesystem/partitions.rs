@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::DataType as Arrow;
-use thalweg_formats::{Decoder, Format, FormatKind, OptionReader, Projection};
+use thalweg_formats::{Decoder, Format, FormatError, FormatKind, OptionReader, Projection};
 use thalweg_plan::Field;
 use thalweg_plan::connector::{CatalogTable, ConnectorProblem, SourceColumn};
 
@@ -137,6 +137,19 @@ impl PartitionReader {
 
     pub(super) fn is_empty(&self) -> bool {
         self.projection.is_empty()
+    }
+
+    /// One value of each of the columns, for a file.
+    pub(super) fn values(&self, path: &Path) -> Result<Vec<ArrayRef>, ConnectorError> {
+        let failed = |error: FormatError| {
+            ConnectorError::Malformed(format!(
+                "file source: the partition of {}: {error}",
+                path.display()
+            ))
+        };
+        let mut decoder = self.decoder();
+        decoder.decode(self.message(path)?.as_bytes()).map_err(failed)?;
+        Ok(decoder.flush().map_err(failed)?.columns)
     }
 
     /// The partition of a file, as a message for the decoder.

@@ -27,16 +27,30 @@ pub(super) enum Origin {
     File(FileMetadata),
 }
 
-/// How a scan's columns are made.
+/// What a scan's columns are.
+pub(super) struct ScanColumns {
+    /// Of each of them.
+    pub(super) origins: Vec<Origin>,
+    pub(super) partitions: PartitionReader,
+    pub(super) schema: SchemaRef,
+}
+
+impl ScanColumns {
+    /// Whether a column tells of the file.
+    pub(super) fn wants_files(&self) -> bool {
+        self.origins
+            .iter()
+            .any(|origin| matches!(origin, Origin::File(_)))
+    }
+}
+
+/// How a scan's columns are made of lines.
 pub(super) struct RowPlan {
     pub(super) format: Format,
     /// In the files.
     pub(super) fields: Vec<Field>,
     pub(super) projection: Projection,
-    /// Of each of the scan's columns.
-    pub(super) origins: Vec<Origin>,
-    pub(super) partitions: PartitionReader,
-    pub(super) schema: SchemaRef,
+    pub(super) columns: Arc<ScanColumns>,
 }
 
 /// Gathers a scan's rows.
@@ -56,7 +70,7 @@ impl FileRows {
     pub(super) fn new(plan: Arc<RowPlan>) -> Self {
         Self {
             decoder: plan.format.decoder(&plan.fields, plan.projection.clone()),
-            partitions: plan.partitions.decoder(),
+            partitions: plan.columns.partitions.decoder(),
             plan,
             begins: Vec::new(),
             files: Vec::new(),
@@ -65,12 +79,7 @@ impl FileRows {
     }
 
     fn tells_files_apart(&self) -> bool {
-        !self.plan.partitions.is_empty() || self.wants_files()
-    }
-
-    fn wants_files(&self) -> bool {
-        let origins = &self.plan.origins;
-        origins.iter().any(|origin| matches!(origin, Origin::File(_)))
+        !self.plan.columns.partitions.is_empty() || self.plan.columns.wants_files()
     }
 
     /// The columns that are the same for all rows of a file, a value for each row: of partitions, then of files.
@@ -80,14 +89,19 @@ impl FileRows {
         if !self.tells_files_apart() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let partitions = match self.plan.partitions.is_empty() {
+        let partitions = match self.plan.columns.partitions.is_empty() {
             true => Vec::new(),
             false => self.partitions.flush()?.columns,
         };
-        let of_files = self.plan.origins.iter().filter_map(|origin| match origin {
-            Origin::File(metadata) => Some(metadata.column(&files)),
-            _ => None,
-        });
+        let of_files = self
+            .plan
+            .columns
+            .origins
+            .iter()
+            .filter_map(|origin| match origin {
+                Origin::File(metadata) => Some(metadata.column(&files)),
+                _ => None,
+            });
         let ends = begins.iter().skip(1).copied().chain([rows as u32]);
         let runs = begins.iter().zip(ends).enumerate();
         let indices: UInt32Array = runs
@@ -114,8 +128,8 @@ impl FileRows {
             Origin::Partition => names.next(),
             Origin::File(_) => of_files.next(),
         };
-        let columns = self.plan.origins.iter().filter_map(column).collect();
-        let rows = batch_of(&self.plan.schema, columns, decoded.rows);
+        let columns = self.plan.columns.origins.iter().filter_map(column).collect();
+        let rows = batch_of(&self.plan.columns.schema, columns, decoded.rows);
         let mut batch = StreamBatch::new(rows.map_err(|error| FormatError::Columns(error.to_string()))?);
         batch.kinds = decoded.kinds;
         Ok(batch)
@@ -127,8 +141,8 @@ impl Gather for FileRows {
         if !self.tells_files_apart() {
             return Ok(());
         }
-        if !self.plan.partitions.is_empty() {
-            let message = self.plan.partitions.message(path)?;
+        if !self.plan.columns.partitions.is_empty() {
+            let message = self.plan.columns.partitions.message(path)?;
             self.partitions.decode(message.as_bytes()).map_err(|error| {
                 ConnectorError::Malformed(format!(
                     "file source: the partition of {}: {error}",
@@ -136,7 +150,7 @@ impl Gather for FileRows {
                 ))
             })?;
         }
-        if self.wants_files() {
+        if self.plan.columns.wants_files() {
             self.files.push(FileFacts::of(path)?);
         }
         self.begins.push(self.decoder.rows() as u32);

@@ -52,13 +52,13 @@ fn rows(table: &CatalogTable, numbers: &[i32], dt: Option<&str>, hm: &str) -> St
 }
 
 /// A writer, driven by hand.
-struct Driven {
+pub(super) struct Driven {
     io: Runtime,
     writer: Box<dyn SinkWriter>,
 }
 
 impl Driven {
-    fn new(table: &CatalogTable) -> Self {
+    pub(super) fn new(table: &CatalogTable) -> Self {
         let io = Runtime::new().unwrap();
         let sink = sink(&insert(table)).unwrap();
         let spec = insert(table);
@@ -67,7 +67,7 @@ impl Driven {
         Self { io, writer }
     }
 
-    fn write(&mut self, batch: &StreamBatch) {
+    pub(super) fn write(&mut self, batch: &StreamBatch) {
         self.io
             .block_on(poll_fn(|cx| self.writer.poll_ready(cx)))
             .unwrap();
@@ -75,7 +75,7 @@ impl Driven {
     }
 
     /// What a checkpoint has to commit.
-    fn checkpoint(&mut self, id: u64, end: bool) -> Vec<Committable> {
+    pub(super) fn checkpoint(&mut self, id: u64, end: bool) -> Vec<Committable> {
         self.io
             .block_on(poll_fn(|cx| self.writer.poll_flush(cx, end)))
             .unwrap();
@@ -84,7 +84,7 @@ impl Driven {
         prepared
     }
 
-    fn commit(&mut self, committables: &[Committable]) {
+    pub(super) fn commit(&mut self, committables: &[Committable]) {
         self.io
             .block_on(poll_fn(|cx| self.writer.poll_commit(cx, committables)))
             .unwrap();
@@ -330,8 +330,8 @@ fn options_are_checked() {
     assert!(refusal(&[("path", "")]).ends_with("Missing required options are:\n\npath"));
     assert!(refusal(&[("x", "1")]).starts_with("Unsupported options found for 'filesystem'."));
     assert!(
-        refusal(&[("format", "parquet")])
-            .starts_with("The format 'parquet' is not supported by the filesystem connector yet")
+        refusal(&[("format", "orc")])
+            .starts_with("The format 'orc' is not supported by the filesystem connector yet")
     );
     assert!(refusal(&[("auto-compaction", "true")]).contains("is not supported"));
     assert!(refusal(&[("sink.partition-commit.policy.kind", "metastore")]).contains("success-file is"));

@@ -21,7 +21,7 @@ use crate::logical::{Rel, RelKind};
 pub(crate) fn rewrite(rel: Rel, env: &EvaluationEnv) -> Result<Rel, SqlError> {
     let rel = set_operation::replace(rel)?;
     let rel = fold::fold(rel, env)?;
-    let rel = push::push(rel, Vec::new())?;
+    let rel = push::push(rel, Vec::new(), env.is_batch)?;
     Ok(prune::prune(rel))
 }
 

@@ -21,40 +21,42 @@ use super::{filter, map_inputs, rank, width};
 use crate::error::SqlError;
 use crate::logical::{Rel, RelKind};
 
-/// `rel` with conditions over its columns.
-pub(crate) fn push(rel: Rel, conditions: Vec<Expr>) -> Result<Rel, SqlError> {
+/// `rel` with conditions over its columns; `is_batch`: of rows that end.
+pub(crate) fn push(rel: Rel, conditions: Vec<Expr>, is_batch: bool) -> Result<Rel, SqlError> {
     let conditions = kept(conditions);
     match rel.kind {
         RelKind::Filter { input, condition } => {
             let all = conjuncts(condition).into_iter().chain(conditions);
-            push(*input, all.collect())
+            push(*input, all.collect(), is_batch)
         }
         RelKind::Project { input, exprs } => {
-            through_project(*input, exprs, rel.schema, rel.position, conditions)
+            through_project(*input, exprs, (rel.schema, rel.position), conditions, is_batch)
         }
-        RelKind::Join { .. } => into_join(rel, conditions),
+        RelKind::Join { .. } => into_join(rel, conditions, is_batch),
         RelKind::Union(inputs) => {
-            let inputs = inputs.into_iter().map(|input| push(input, conditions.clone()));
+            let inputs = inputs
+                .into_iter()
+                .map(|input| push(input, conditions.clone(), is_batch));
             Ok(Rel {
                 kind: RelKind::Union(inputs.collect::<Result<_, _>>()?),
                 schema: rel.schema,
                 position: rel.position,
             })
         }
-        RelKind::Over { .. } if !conditions.is_empty() => match rank::extracted(rel, conditions)? {
-            rank::Extracted::Rank(rel, rest) => push(rel, rest),
-            rank::Extracted::No(rel, conditions) => past_keys(rel, conditions),
+        RelKind::Over { .. } if !conditions.is_empty() => match rank::extracted(rel, conditions, is_batch)? {
+            rank::Extracted::Rank(rel, rest) => push(rel, rest, is_batch),
+            rank::Extracted::No(rel, conditions) => past_keys(rel, conditions, is_batch),
         },
-        _ => past_keys(rel, conditions),
+        _ => past_keys(rel, conditions, is_batch),
     }
 }
 
 fn through_project(
     input: Rel,
     exprs: Vec<Expr>,
-    schema: thalweg_plan::Schema,
-    position: Option<crate::Position>,
+    (schema, position): (thalweg_plan::Schema, Option<crate::Position>),
     conditions: Vec<Expr>,
+    is_batch: bool,
 ) -> Result<Rel, SqlError> {
     let movable = |condition: &Expr| {
         columns(condition)
@@ -63,7 +65,7 @@ fn through_project(
     };
     let (down, stay): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(movable);
     let down = down.iter().map(|condition| inlined(condition, &exprs)).collect();
-    let input = push(input, down)?;
+    let input = push(input, down, is_batch)?;
     let project = Rel {
         schema,
         position,
@@ -76,7 +78,7 @@ fn through_project(
 }
 
 /// Conditions that read only what is the same in the input go below; the others stay.
-fn past_keys(rel: Rel, conditions: Vec<Expr>) -> Result<Rel, SqlError> {
+fn past_keys(rel: Rel, conditions: Vec<Expr>, is_batch: bool) -> Result<Rel, SqlError> {
     let place = transparent(&rel);
     let (down, stay): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|condition| {
         let read = columns(condition);
@@ -93,7 +95,9 @@ fn past_keys(rel: Rel, conditions: Vec<Expr>) -> Result<Rel, SqlError> {
         false => (down, stay),
     };
     let mut first = Some(down);
-    let pushed = map_inputs(rel, &mut |input| push(input, first.take().unwrap_or_default()))?;
+    let pushed = map_inputs(rel, &mut |input| {
+        push(input, first.take().unwrap_or_default(), is_batch)
+    })?;
     Ok(filter(pushed, stay))
 }
 
@@ -172,7 +176,7 @@ fn by_side(conditions: Vec<Expr>, left_width: usize) -> Sides {
     sides
 }
 
-fn into_join(rel: Rel, conditions: Vec<Expr>) -> Result<Rel, SqlError> {
+fn into_join(rel: Rel, conditions: Vec<Expr>, is_batch: bool) -> Result<Rel, SqlError> {
     let RelKind::Join {
         left,
         right,
@@ -229,7 +233,7 @@ fn into_join(rel: Rel, conditions: Vec<Expr>) -> Result<Rel, SqlError> {
         .iter()
         .map(|condition| renumbered(condition, |column| column - left_width))
         .collect();
-    let (left, right) = (push(*left, to_left)?, push(*right, to_right)?);
+    let (left, right) = (push(*left, to_left, is_batch)?, push(*right, to_right, is_batch)?);
     let schema = match kind {
         JoinKind::Semi | JoinKind::Anti => rel.schema,
         _ => rel.schema,

@@ -31,7 +31,7 @@ enum Bound {
 }
 
 /// Tries to make a Top-N of an Over and conditions over its columns.
-pub(crate) fn extracted(rel: Rel, conditions: Vec<Expr>) -> Result<Extracted, SqlError> {
+pub(crate) fn extracted(rel: Rel, conditions: Vec<Expr>, is_batch: bool) -> Result<Extracted, SqlError> {
     let RelKind::Over {
         input,
         partition,
@@ -54,6 +54,8 @@ pub(crate) fn extracted(rel: Rel, conditions: Vec<Expr>) -> Result<Extracted, Sq
     };
     match call.call.function.as_str() {
         "ROW_NUMBER" => {}
+        // Ranks of all rows are computed: rows that have one in common are no Top-N of ours.
+        _ if is_batch => return Ok(Extracted::No(rel, conditions)),
         "RANK" | "DENSE_RANK" => {
             let message = format!(
                 "{}() on streaming table is not supported currently",

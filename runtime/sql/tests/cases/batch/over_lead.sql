@@ -1,0 +1,14 @@
+SET 'execution.runtime-mode' = 'batch';
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  price BIGINT, a BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT price, LEAD(price, 1) OVER (PARTITION BY auction ORDER BY ts) FROM bids;

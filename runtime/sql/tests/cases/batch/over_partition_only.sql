@@ -1,0 +1,14 @@
+SET 'execution.runtime-mode' = 'batch';
+CREATE TABLE bids (
+  auction INT, bidder INT, price BIGINT, channel STRING, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/bids.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  auction INT, price BIGINT, s BIGINT, hi BIGINT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT auction, price, SUM(price) OVER (PARTITION BY auction), MAX(price) OVER () FROM bids;

@@ -1,0 +1,14 @@
+SET 'execution.runtime-mode' = 'batch';
+CREATE TABLE orders (
+  id INT, customer STRING, product STRING, amount DECIMAL(10, 2), qty INT, price DOUBLE, paid BOOLEAN, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${input}/orders.json',
+  'format' = 'json'
+);
+CREATE TABLE results (
+  id INT, e INT
+) WITH ('connector' = 'print');
+INSERT INTO results
+SELECT o.id, e FROM orders AS o CROSS JOIN UNNEST(ARRAY[o.qty, o.id]) AS t (e);
