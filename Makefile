@@ -106,6 +106,7 @@ test: lint unit charts e2e ## What CI runs
 
 .PHONY: test-full
 test-full: export THALWEG_FUZZ_CASES ?= 20000
+test-full: export THALWEG_SQL_RESTORES ?= 0
 test-full: lint deny unit charts e2e-full ## Everything that an issue names
 
 .PHONY: parity
