@@ -4,7 +4,7 @@
 //! what is left of each printed changelog when it is applied, or with `-- compare: changelog` every line. Where Flink refuses or
 //! fails, so must we; the words are our own.
 //!
-//! The same scripts in batch mode give what their streams leave, if batch mode has them.
+//! The same scripts at parallelism 4 leave the same, and in batch mode what their streams leave, if batch mode has them.
 //!
 //! `runtime/sql/tests/pending.txt` names the cases that differ still: one that passes must leave that list.
 
@@ -41,23 +41,27 @@ fn scripts(folder: &Path, into: &mut Vec<PathBuf>) {
     into.sort();
 }
 
-fn run(script: &Path) -> String {
-    run_in("STREAMING", script)
-}
-
-fn run_in(mode: &str, script: &Path) -> String {
+/// With more settings, `KEY=VALUE`.
+fn run(script: &Path, settings: &[&str]) -> String {
     let input = folder("input");
     // What a script writes, and reads again.
     let written = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
-        .args(["sql", "-D", "table.dml-sync=true"])
-        .args(["-D", &format!("execution.runtime-mode={mode}"), "-f"])
-        .arg(script)
-        .arg("-D")
-        .arg(format!("input={}", input.display()))
-        .args(["-D", &format!("output={}", written.path().display())])
-        .output()
-        .unwrap();
+    let variables = [
+        format!("input={}", input.display()),
+        format!("output={}", written.path().display()),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
+    command
+        .args(["sql", "-D", "table.dml-sync=true", "-f"])
+        .arg(script);
+    for setting in settings
+        .iter()
+        .copied()
+        .chain(variables.iter().map(String::as_str))
+    {
+        command.args(["-D", setting]);
+    }
+    let output = command.output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let printed = printed.replace(&input.display().to_string(), INPUT);
     if output.status.success() {
@@ -127,63 +131,125 @@ fn difference(script: &str, expected: &str, found: &str) -> Option<String> {
     if equal { None } else { both() }
 }
 
-#[test]
-fn scripts_give_what_flink_gives() {
-    let cases = folder("cases");
+/// A script with what Flink printed.
+struct Case {
+    name: String,
+    path: PathBuf,
+    script: String,
+    expected: String,
+}
+
+/// Those that `THALWEG_SQL_CASES` names a part of; all without it.
+fn cases() -> Vec<Case> {
+    let root = folder("cases");
     let mut all = Vec::new();
-    scripts(&cases, &mut all);
-    assert!(!all.is_empty());
+    scripts(&root, &mut all);
+    assert!(all.len() >= 500, "{} cases", all.len());
     let wanted = std::env::var("THALWEG_SQL_CASES").unwrap_or_default();
-    let name = |script: &Path| {
-        script
-            .strip_prefix(&cases)
+    let case = |path: PathBuf| Case {
+        name: path
+            .strip_prefix(&root)
             .unwrap()
             .with_extension("")
             .display()
-            .to_string()
+            .to_string(),
+        script: fs::read_to_string(&path).unwrap(),
+        expected: fs::read_to_string(path.with_extension("out")).unwrap(),
+        path,
     };
+    let mut cases: Vec<Case> = all.into_iter().map(case).collect();
+    cases.retain(|case| case.name.contains(&wanted));
+    cases
+}
+
+fn pending() -> BTreeSet<String> {
     let pending = fs::read_to_string(folder("pending.txt")).unwrap();
-    let pending: BTreeSet<&str> = pending.lines().filter(|line| !line.starts_with('#')).collect();
+    let lines = pending.lines().filter(|line| !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
+/// What differs in which case, some at a time.
+fn differing(cases: &[Case], check: impl Fn(&Case) -> Option<String> + Sync) -> BTreeMap<String, String> {
     let (next, differing) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
-                while let Some(script) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if !name(script).contains(&wanted) {
-                        continue;
-                    }
-                    let text = fs::read_to_string(script).unwrap();
-                    let expected = fs::read_to_string(script.with_extension("out")).unwrap();
-                    let differs = difference(&text, &expected, &run(script));
-                    if let Some(differs) = differs {
-                        differing.lock().unwrap().insert(name(script), differs);
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(differs) = check(case) {
+                        differing.lock().unwrap().insert(case.name.clone(), differs);
                     }
                 }
             });
         }
     });
-    let differing = differing.into_inner().unwrap();
-    let unexpected: Vec<_> = differing
+    differing.into_inner().unwrap()
+}
+
+/// Fails with what differs, the names last.
+fn assert_equal(cases: &[Case], differing: &BTreeMap<String, String>) {
+    let shown = differing
         .iter()
-        .filter(|(name, _)| !pending.contains(name.as_str()))
-        .collect();
-    for (name, differs) in &unexpected {
-        println!("---- {name}\n{differs}");
-    }
-    let names: Vec<_> = unexpected.iter().map(|(name, _)| name.as_str()).collect();
+        .map(|(name, differs)| format!("---- {name}\n{differs}\n"));
+    let names: Vec<&str> = differing.keys().map(String::as_str).collect();
     assert!(
         names.is_empty(),
-        "{} of {} scripts differ:\n{}",
+        "{}{} of {} scripts differ:\n{}",
+        shown.collect::<String>(),
         names.len(),
-        all.len(),
+        cases.len(),
         names.join("\n")
     );
-    let passes = |case: &&str| case.contains(&wanted) && !differing.contains_key(*case);
-    let passing: Vec<_> = pending.iter().copied().filter(|case| passes(case)).collect();
+}
+
+#[test]
+fn scripts_give_what_flink_gives() {
+    let (cases, pending) = (cases(), pending());
+    let mut differing = differing(&cases, |case| {
+        difference(&case.script, &case.expected, &run(&case.path, &[]))
+    });
+    let passes = |case: &&Case| pending.contains(&case.name) && !differing.contains_key(&case.name);
+    let passing: Vec<&str> = cases
+        .iter()
+        .filter(passes)
+        .map(|case| case.name.as_str())
+        .collect();
+    differing.retain(|name, _| !pending.contains(name));
+    assert_equal(&cases, &differing);
     assert!(
         passing.is_empty(),
         "these pass now and must leave pending.txt: {passing:#?}"
     );
+}
+
+/// Without the number of the subtask that printed a row.
+fn of_any_subtask(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let Some((prefix, row)) = line.split_once("> ") else {
+            return line.to_owned();
+        };
+        let name = prefix.trim_end_matches(|c: char| c.is_ascii_digit());
+        match name.strip_suffix(':').unwrap_or(name) {
+            _ if name == prefix => line.to_owned(),
+            "" => row.to_owned(),
+            name => format!("{name}> {row}"),
+        }
+    });
+    lines.map(|line| line + "\n").collect()
+}
+
+#[test]
+fn scripts_leave_the_same_at_parallelism_4() {
+    let (mut cases, pending) = (cases(), pending());
+    // A plan names its parallelism; of a refusal there is no other one.
+    let others = [ERROR, "+--", INPUT, "=="];
+    cases.retain(|case| {
+        !pending.contains(&case.name) && !others.iter().any(|other| case.expected.contains(other))
+    });
+    let differing = differing(&cases, |case| {
+        let found = of_any_subtask(&run(&case.path, &["parallelism.default=4"]));
+        difference("", &case.expected, &found)
+    });
+    assert_equal(&cases, &differing);
 }
 
 /// Why batch mode refuses a script that is a stream's: parts of messages.
@@ -195,38 +261,21 @@ const NOT_IN_BATCH: [&str; 3] = [
 
 #[test]
 fn scripts_give_in_batch_mode_what_their_streams_leave() {
-    let mut all = Vec::new();
-    scripts(&folder("cases"), &mut all);
-    let wanted = std::env::var("THALWEG_SQL_CASES").unwrap_or_default();
-    all.retain(|script| script.display().to_string().contains(&wanted));
-    let (next, compared) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let differing = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some(script) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let expected = fs::read_to_string(script.with_extension("out")).unwrap();
-                    // A console shows no kinds in batch mode, and of upserts the last ones are left.
-                    let others = [ERROR, "+--", INPUT];
-                    let are_upserts = expected.contains("+U[") && !expected.contains("-U[");
-                    if others.iter().any(|other| expected.contains(other)) || are_upserts {
-                        continue;
-                    }
-                    let found = run_in("BATCH", script);
-                    if NOT_IN_BATCH.iter().any(|refusal| found.contains(refusal)) {
-                        continue;
-                    }
-                    compared.fetch_add(1, Ordering::Relaxed);
-                    let has_changes = ["-U[", "-D["].iter().any(|kind| found.contains(kind));
-                    if has_changes || materialised(&expected) != materialised(&found) {
-                        let differs = format!("{}\nstream:\n{expected}\nbatch:\n{found}", script.display());
-                        differing.lock().unwrap().push(differs);
-                    }
-                }
-            });
-        }
+    let mut cases = cases();
+    // A console shows no kinds in batch mode, and of upserts the last ones are left.
+    let others = [ERROR, "+--", INPUT];
+    cases.retain(|Case { expected, .. }| {
+        let are_upserts = expected.contains("+U[") && !expected.contains("-U[");
+        !are_upserts && !others.iter().any(|other| expected.contains(other))
     });
-    let differing = differing.into_inner().unwrap();
-    assert!(differing.is_empty(), "{}", differing.join("\n----\n"));
-    println!("{} scripts give the same in batch mode", compared.into_inner());
+    let differing = differing(&cases, |case| {
+        let found = run(&case.path, &["execution.runtime-mode=BATCH"]);
+        if NOT_IN_BATCH.iter().any(|refusal| found.contains(refusal)) {
+            return None;
+        }
+        let has_changes = ["-U[", "-D["].iter().any(|kind| found.contains(kind));
+        let equal = !has_changes && materialised(&case.expected) == materialised(&found);
+        (!equal).then(|| format!("stream:\n{}\nbatch:\n{found}", case.expected))
+    });
+    assert_equal(&cases, &differing);
 }
