@@ -71,9 +71,11 @@ impl Run {
             .thread_name("batch")
             .enable_all()
             .build()?;
-        let config = SessionConfig::new()
+        let mut config = SessionConfig::new()
             .with_target_partitions(partitions)
             .with_sort_spill_reservation_bytes(merge_bytes);
+        // The newer streams of groups merge their files with all the memory there is, and have none for the groups that come of it.
+        config.options_mut().execution.enable_migration_aggregate = false;
         let context = task_context(config, env);
         let (sender, rows) = mpsc::channel(WAITING);
         threads.spawn(async move {

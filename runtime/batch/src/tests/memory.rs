@@ -44,7 +44,7 @@ fn a_sort_of_more_rows_than_memory_goes_on_in_files() {
 #[test]
 fn groups_of_more_keys_than_memory_go_on_in_files() {
     let mut made = made(8 << 20);
-    let input = many_source(&mut made, 300_000);
+    let input = many_source(&mut made, 600_000);
     let spec = GroupAggregateSpec {
         keys: vec![0],
         aggregates: vec![
@@ -65,7 +65,7 @@ fn groups_of_more_keys_than_memory_go_on_in_files() {
         &[bigint(), bigint(), bigint()],
     );
     let rows = made.run();
-    assert_eq!(rows.len(), 300_000, "{:?}", rows.first());
+    assert_eq!(rows.len(), 600_000, "{:?}", rows.first());
     assert!(rows.contains(&"4711 4711 4711".to_owned()));
 }
 
