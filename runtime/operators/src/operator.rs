@@ -7,6 +7,8 @@ use arrow::array::RecordBatch;
 use thalweg_state::{OperatorSnapshot, RestoredState, SnapshotRequest, StateError, StateSettings};
 use thalweg_types::{Classify, FailureClass, KeyGroupRange, OperatorId, StreamBatch};
 
+use crate::sql::lookup_join::LookupError;
+
 /// Where an operator runs; given when it is made.
 #[derive(Debug, Clone)]
 pub struct OperatorContext {
@@ -92,6 +94,17 @@ pub enum OperatorError {
         #[source]
         source: arrow::error::ArrowError,
     },
+    /// A table that it looks up can't be read, or held.
+    #[error("{operator}: table {table}: {source}")]
+    Lookup {
+        /// The operator's name.
+        operator: String,
+        /// Which table.
+        table: String,
+        /// What failed.
+        #[source]
+        source: LookupError,
+    },
 }
 
 impl Classify for OperatorError {
@@ -99,6 +112,7 @@ impl Classify for OperatorError {
         match self {
             Self::UserPanic { .. } | Self::User { .. } | Self::Value { .. } => FailureClass::Retryable,
             Self::State { source, .. } => source.class(),
+            Self::Lookup { source, .. } => source.class,
             Self::Input { .. } | Self::Arrow { .. } => FailureClass::Bug,
         }
     }

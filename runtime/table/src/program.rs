@@ -3,6 +3,7 @@
 //! ```text
 //!   Node: Source -> connector's reader     others -> thalweg_operators::sql     Sink -> connector's writer
 //!   Union -> no node: edges of its inputs on one logical input of its consumer
+//!   LookupJoin -> its operator with the reader of its table ([`lookup`])
 //!   in batch mode: all between sources and a sink is one node ([`batch`])
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! parallelism 1.
 
 mod batch;
+mod lookup;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -216,9 +218,17 @@ impl Builder {
                 });
                 let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
                 let kind = node.name.split('(').next().unwrap_or_default().to_owned();
-                let may_change = configuration.get(&options::TABLE_STATE_CHANGED_COLUMNS)?;
-                let (spec, output) = (spec.clone(), node.schema.clone());
-                let factory = operator_factory(spec, inputs, output, Arc::clone(env), !may_change);
+                let (output, env) = (node.schema.clone(), Arc::clone(env));
+                let factory = match spec {
+                    NodeSpec::LookupJoin(spec) => {
+                        lookup::operator_factory(spec, inputs, output, env, configuration)
+                            .map_err(refused(&spec.table))?
+                    }
+                    spec => {
+                        let may_change = configuration.get(&options::TABLE_STATE_CHANGED_COLUMNS)?;
+                        operator_factory(spec.clone(), inputs, output, env, !may_change)
+                    }
+                };
                 Ok((NodeKind::Operator, kind, NodeFactory::Operator(factory)))
             }
         }

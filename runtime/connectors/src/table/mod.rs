@@ -37,6 +37,7 @@ use thalweg_plan::{ChangelogMode, Field, Schema};
 use thalweg_types::config::Configuration;
 
 pub use self::decoding::RowWatermarks;
+pub use self::filesystem::LookupCache;
 use self::metadata::Direction;
 use self::options::problem;
 use crate::{Sink, Source};
@@ -171,6 +172,23 @@ pub fn create_source(
         Connector::Kafka => kafka::source(spec, output, kafka::Mode::Append, watermarks),
         Connector::UpsertKafka => kafka::source(spec, output, kafka::Mode::Upsert, watermarks),
         Connector::Print | Connector::Blackhole => Err(only_a(connector, "sink", "source")),
+    }
+}
+
+/// A table that rows are joined with as they come: a source of all of its rows as they are when a reader is made, and how they are held.
+pub fn create_lookup(
+    spec: &SourceSpec,
+    output: &Schema,
+) -> Result<(Arc<dyn Source>, LookupCache), ConnectorProblem> {
+    match Connector::of(&spec.table)? {
+        Connector::Filesystem => Ok((
+            filesystem::source(spec, output)?,
+            filesystem::lookup_cache(&spec.table)?,
+        )),
+        other => Err(problem(
+            "connector",
+            format!("Connector '{}' can't look up keys.", other.name()),
+        )),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod grouped_function;
 mod interval_join;
 pub mod join;
 mod latest;
+pub mod lookup_join;
 mod materializer;
 mod output;
 pub mod over;
@@ -60,7 +61,8 @@ pub struct SqlOperator<'a> {
     pub env: Arc<EvaluationEnv>,
 }
 
-/// An operator for one subtask. Sources, sinks and unions have none: [`OperatorError::Input`].
+/// An operator for one subtask. Sources, sinks and unions have none: [`OperatorError::Input`]; a lookup join needs its table:
+/// [`lookup_join::LookupJoin::new`].
 pub fn create(
     operator: &SqlOperator<'_>,
     context: OperatorContext,

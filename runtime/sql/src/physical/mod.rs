@@ -19,6 +19,7 @@ mod explain;
 mod expr;
 mod interval;
 mod join;
+mod lookup;
 mod lower;
 mod names;
 mod over;

@@ -1,6 +1,7 @@
 //! Operators' names as EXPLAIN and the REST API show them: Flink's descriptions.
 
 use thalweg_functions::user::displayed;
+use thalweg_plan::connector::SourceColumn;
 use thalweg_plan::spec::{
     AggregateCall, Frame, JoinKeys, JoinKind, JoinSideKey, RankEnd, RankSpec, RankStrategy, SortKey,
     WindowColumns, WindowKind, WindowProperty, WindowSpec, Windowing,
@@ -244,17 +245,13 @@ fn parts(draft: &Draft, input: &Schema, inputs: &[&Schema]) -> Parts {
         NodeSpec::LookupJoin(spec) => {
             let fields = output.fields[input.fields.len()..].to_vec();
             let table = Schema { fields };
+            let shown = |value: Option<&Expr>, schema| value.map(|it| expr(it, schema)).unwrap_or_default();
             vec![
                 ("table", spec.table.path.to_string()),
                 ("joinType", join_type(spec.kind)),
-                ("lookup", equalities(&spec.keys, &[input, &table])),
-                (
-                    "where",
-                    spec.condition
-                        .as_ref()
-                        .map(|it| expr(it, output))
-                        .unwrap_or_default(),
-                ),
+                ("lookup", lookup_keys(&spec.keys, input, &spec.columns)),
+                ("where", shown(spec.filter.as_ref(), &table)),
+                ("joinCondition", shown(spec.condition.as_ref(), output)),
                 ("select", all(output)),
             ]
         }
@@ -506,6 +503,18 @@ fn equalities(keys: &JoinKeys, inputs: &[&Schema]) -> String {
         format!("({} {operator} {})", column(left, *l), column(right, *r))
     };
     pairs.map(pair).collect::<Vec<_>>().join(" AND ")
+}
+
+/// `id=customer`: the table's column first, as Flink has it.
+fn lookup_keys(keys: &JoinKeys, left: &Schema, table: &[SourceColumn]) -> String {
+    let name = |place: &usize| match table.get(*place) {
+        Some(SourceColumn::Physical { path, .. }) => path.join("."),
+        Some(SourceColumn::Metadata { key, .. }) => key.clone(),
+        None => String::new(),
+    };
+    let pairs = keys.left.iter().zip(&keys.right);
+    let pairs = pairs.map(|(l, r)| format!("{}={}", name(r), column(left, *l)));
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 fn join_condition(keys: &JoinKeys, condition: Option<&Expr>, inputs: &[&Schema], both: &Schema) -> String {

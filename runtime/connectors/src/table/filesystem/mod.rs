@@ -6,7 +6,7 @@
 //!           files of a bulk format --> columns    columns --> part files of it
 //! ```
 //!
-//! Where it differs from Flink: a file is read by one subtask; with `sink.partition-commit.policy.kind` part files are finished at each
+//! Where it differs from Flink: rows of other tables can be joined with it as they come ([`lookup`]); a file is read by one subtask; with `sink.partition-commit.policy.kind` part files are finished at each
 //! checkpoint, and each subtask marks the partitions that it has written: all of a partition's rows, if the planner was asked to shuffle
 //! by partition.
 
@@ -15,6 +15,7 @@ mod blocks;
 mod columns_sink;
 mod commit;
 mod formats;
+mod lookup;
 mod metadata;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -37,6 +38,7 @@ use self::blocks::ScanFormat;
 use self::columns_sink::{FileColumns, FileColumnsSink};
 use self::commit::{CommitPolicy, PartitionCommitSink};
 use self::formats::{FileFormat, Reading, Writing};
+pub use self::lookup::LookupCache;
 use self::metadata::{FileMetadata, readable};
 use self::partitions::Partitions;
 use self::rows::{FileRows, Origin, RowPlan, ScanColumns};
@@ -83,7 +85,7 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn read(table: &'a CatalogTable) -> Result<Self, ConnectorProblem> {
-        let keys = SOURCE_KEYS.into_iter().chain(KEYS);
+        let keys = SOURCE_KEYS.into_iter().chain(KEYS).chain(lookup::KEYS);
         let mut options = TableOptions::new("filesystem", table, keys);
         let format = FileFormat::read(&mut options, &["path", "format"])?;
         if options.boolean("auto-compaction", false)? {
@@ -139,7 +141,9 @@ pub(crate) fn source_abilities(table: &CatalogTable) -> Result<SourceAbilities, 
     let table = Table::read(table)?;
     table.local_path()?;
     let bounded = table.monitor_interval()?.is_none();
+    LookupCache::read(&table.options)?;
     Ok(SourceAbilities {
+        lookup: bounded && table.format.changelog().is_insert_only(),
         changelog: table.format.changelog(),
         metadata: readable(),
         nested_projection: table.format.supports_nested_projection(),
@@ -203,6 +207,11 @@ pub(crate) fn source(spec: &SourceSpec, output: &Schema) -> Result<Arc<dyn Sourc
         source = source.monitor_continuously(interval);
     }
     Ok(Arc::new(source))
+}
+
+/// How a lookup holds the table.
+pub(crate) fn lookup_cache(table: &CatalogTable) -> Result<LookupCache, ConnectorProblem> {
+    LookupCache::read(&Table::read(table)?.options)
 }
 
 pub(crate) fn sink_abilities(table: &CatalogTable) -> Result<SinkAbilities, ConnectorProblem> {

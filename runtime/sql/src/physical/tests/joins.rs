@@ -197,3 +197,72 @@ fn except_all_counts_and_repeats_rows() {
     );
     assert!(shown.contains("where=[(vcol_count_0 > 0)]"), "{shown}");
 }
+
+/// `orders JOIN customers FOR SYSTEM_TIME AS OF pt`, of a connector.
+fn looked_up(connector: &str, condition: impl Fn(&Rel) -> Expr) -> BoundStatement {
+    let proctime = DataType::not_null(TypeRoot::TimestampLtz(3, TimeKind::Proctime));
+    let columns = [("id", bigint()), ("qty", bigint())];
+    let orders = scan(&table("orders", "retract", &columns, &["id"]));
+    let mut schema = orders.schema.clone();
+    schema.fields.push(Field::new("pt", proctime.clone()));
+    let left = Rel {
+        kind: RelKind::Project {
+            exprs: vec![
+                col(&orders, "id"),
+                col(&orders, "qty"),
+                Expr::call("PROCTIME", Vec::new(), proctime),
+            ],
+            input: Box::new(orders),
+        },
+        schema,
+        position: None,
+    };
+    let columns = [("customer", bigint()), ("city", bigint()), ("age", bigint())];
+    let right = scan(&table("customers", connector, &columns, &[]));
+    let schema = rewrite::joined(&left, &right);
+    let both = Rel {
+        kind: RelKind::Values(Vec::new()),
+        schema: schema.clone(),
+        position: None,
+    };
+    let joined = Rel {
+        schema,
+        position: None,
+        kind: RelKind::TemporalJoin {
+            time: index(&left, "pt"),
+            left: Box::new(left),
+            right: Box::new(right),
+            kind: JoinKind::Left,
+            condition: Some(condition(&both)),
+        },
+    };
+    insert("retract", &[], select(joined, &["id", "city"]))
+}
+
+#[test]
+fn a_lookup_join_passes_changes_on_and_filters_the_table_by_what_is_of_the_table_alone() {
+    let statement = looked_up("lookup", |both| {
+        let key = equal(col(both, "id"), col(both, "customer"));
+        let adult = call(">", vec![col(both, "age"), literal(17)]);
+        let fewer = call("<", vec![col(both, "qty"), col(both, "age")]);
+        call("AND", vec![key, call("AND", vec![adult, fewer])])
+    });
+    let shown = shown(statement);
+    let expected = "LookupJoin(table=[c.d.customers], joinType=[LeftOuterJoin], lookup=[customer=id], where=[(age > 17)], \
+                    joinCondition=[(qty < age)], select=[id, qty, pt, customer, city, age], changelogMode=[I,UB,UA,D])";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn a_lookup_join_needs_a_table_that_can_be_looked_up_and_a_key() {
+    let by_id = |both: &Rel| equal(col(both, "id"), col(both, "customer"));
+    let (_, message) = refusal(looked_up("append", by_id));
+    assert_eq!(message, "Processing-time temporal join is not supported yet.");
+    let (_, message) = refusal(looked_up("lookup", |both| {
+        call("<", vec![col(both, "qty"), col(both, "age")])
+    }));
+    assert_eq!(
+        message,
+        "Temporal table join requires an equality condition on fields of table [c.d.customers]."
+    );
+}
