@@ -166,10 +166,7 @@ impl ExprBinder<'_, '_> {
             tree::Expr::Exists { .. }
             | tree::Expr::InSubquery { .. }
             | tree::Expr::AnyOp { .. }
-            | tree::Expr::AllOp { .. } => Err(SqlError::unsupported(
-                "A condition with a subquery (IN, EXISTS, ANY, ALL) is supported in WHERE, alone or joined to others by AND",
-                position,
-            )),
+            | tree::Expr::AllOp { .. } => self.quantified(expr),
             _ => self.special(expr, position),
         }
     }

@@ -4,12 +4,13 @@
 //!   WHERE EXISTS (.. inner.a = outer.b ..)   Semi join on inner.a = outer.b        NOT: Anti
 //!   WHERE x [NOT] IN (SELECT y ..)           Semi / Anti join on x = y
 //!   (SELECT MAX(y) .. inner.a = outer.b)     Left join with the aggregate, grouped by inner.a
+//!   (SELECT y ..)                            the same with SINGLE_VALUE(y), which fails when there are more rows
 //! ```
 //!
 //! What a subquery takes of the query around it is pulled up out of its filters and becomes the join's condition. Whatever can't be
 //! pulled up is refused.
 
-use sqlparser::ast::{self as tree, BinaryOperator, Query, UnaryOperator};
+use sqlparser::ast::{self as tree, BinaryOperator, Query};
 use thalweg_plan::spec::JoinKind;
 use thalweg_plan::{Expr, ExprKind};
 
@@ -17,11 +18,15 @@ use super::Binder;
 use super::calls::{Calls, Placeholder, rewrite};
 use super::correlation::{beside, grouped_by_outer, pulled, takes_of_outer};
 use super::expression::{Allowed, ExprBinder, condition, conjunction, position_of, resolved};
-use super::from::join_of;
+use super::join::join_of;
+use super::quantified::{Membership, one_row};
 use super::scope::{OUTER, Scope};
 use super::select::{columns_of, filtered, names_of, projected};
 use crate::error::{Position, SqlError};
-use crate::logical::{Rel, RelKind};
+use crate::logical::{Aggregation, Rel, RelKind};
+
+/// Fails when a second row comes.
+const SINGLE_VALUE: &str = "SINGLE_VALUE";
 
 impl ExprBinder<'_, '_> {
     /// `(SELECT ..)` as a value.
@@ -145,9 +150,10 @@ impl Binder<'_> {
             let (joined, value) = match is_correlated {
                 true => correlated_value(rel, subquery, width)?,
                 false => {
-                    if !is_single_row(&subquery) {
-                        return Err(not_single(position));
-                    }
+                    let subquery = match is_single_row(&subquery) {
+                        true => subquery,
+                        false => one_row(SINGLE_VALUE, subquery),
+                    };
                     let joined = join_of(rel, subquery, JoinKind::Left, None);
                     let data_type = joined.schema.fields[width].data_type.clone();
                     (joined, Expr::column(width, data_type))
@@ -329,36 +335,16 @@ fn semi_join(
 /// The value of a subquery for each row of the query around it: an aggregate without GROUP BY, which is grouped by what conditions compare
 /// with the query around. A row without a group has what the aggregate of no rows is: 0 of COUNT, else NULL.
 fn correlated_value(left: Rel, subquery: Rel, width: usize) -> Result<(Rel, Expr), SqlError> {
-    let position = subquery.position;
-    let (value, aggregate) = match subquery.kind {
-        RelKind::Project { input, mut exprs } if exprs.len() == 1 => (exprs.swap_remove(0), *input),
-        kind => {
-            let data_type = subquery.schema.fields[0].data_type.clone();
-            let whole = Rel {
-                kind,
-                schema: subquery.schema,
-                position,
-            };
-            (Expr::column(0, data_type), whole)
-        }
-    };
-    let RelKind::Aggregate {
+    let subquery_at = subquery.position;
+    let OneRow {
+        value,
         input,
-        groups,
-        sets,
         calls,
-        window: None,
-        ..
-    } = aggregate.kind
-    else {
-        return Err(not_single(position));
-    };
-    if !groups.is_empty() || sets.len() > 1 {
-        return Err(not_single(position));
-    }
-    let (input, correlated) = pulled(*input)?;
+        position,
+    } = OneRow::of(subquery);
+    let (input, correlated) = pulled(input)?;
     let (right, conditions, first_call) =
-        grouped_by_outer(input, &correlated, calls.clone(), width, aggregate.position)?;
+        grouped_by_outer(input, &correlated, calls.clone(), width, position)?;
     let on = match conditions.is_empty() {
         true => None,
         false => Some(conjunction(conditions)?),
@@ -372,7 +358,7 @@ fn correlated_value(left: Rel, subquery: Rel, width: usize) -> Result<(Rel, Expr
                 let data_type = joined.schema.fields[column].data_type.clone();
                 let column = Expr::column(column, data_type).at(expr.position);
                 Some(match calls[*call].function.as_str() {
-                    "COUNT" => resolved("COALESCE", vec![column, super::literal::int(0)], position)?,
+                    "COUNT" => resolved("COALESCE", vec![column, super::literal::int(0)], subquery_at)?,
                     _ => column,
                 })
             }
@@ -382,72 +368,54 @@ fn correlated_value(left: Rel, subquery: Rel, width: usize) -> Result<(Rel, Expr
     Ok((joined, value))
 }
 
-fn not_single(position: Option<Position>) -> SqlError {
-    SqlError::unsupported(
-        "A subquery that is a value must have one row: an aggregate without GROUP BY and HAVING",
-        position,
-    )
-}
-
-/// A condition that is a question to a subquery.
-struct Membership<'a> {
-    /// Of IN; none: EXISTS.
-    values: Vec<&'a tree::Expr>,
-    query: &'a Query,
-    negated: bool,
+/// A subquery of one row: calls of aggregate functions over all rows, and a value that is made of their results.
+struct OneRow {
+    value: Expr,
+    input: Rel,
+    calls: Vec<Aggregation>,
     position: Option<Position>,
 }
 
-impl<'a> Membership<'a> {
-    fn of(expr: &'a tree::Expr, negate: bool) -> Option<Self> {
-        let position = position_of(expr);
-        let test = |values, query, negated: bool| {
-            Some(Self {
-                values,
-                query,
-                negated: negated != negate,
-                position,
-            })
+impl OneRow {
+    /// A query that may have more rows fails when it has.
+    fn of(subquery: Rel) -> Self {
+        let subquery = match is_ungrouped(&subquery) {
+            true => subquery,
+            false => one_row(SINGLE_VALUE, subquery),
         };
-        match expr {
-            tree::Expr::Nested(inner) => Self::of(inner, negate),
-            tree::Expr::UnaryOp {
-                op: UnaryOperator::Not,
-                expr,
-            } => Self::of(expr, !negate),
-            tree::Expr::Exists { subquery, negated } => test(Vec::new(), subquery, *negated),
-            tree::Expr::InSubquery {
-                expr,
-                subquery,
-                negated,
-            } => test(values_of(expr), subquery, *negated),
-            tree::Expr::AnyOp {
-                left,
-                compare_op: BinaryOperator::Eq,
-                right,
-                ..
-            } => match &**right {
-                tree::Expr::Subquery(query) => test(values_of(left), query, false),
-                _ => None,
+        let data_type = subquery.schema.fields[0].data_type.clone();
+        let (value, aggregate) = match subquery.kind {
+            RelKind::Project { input, mut exprs } => (exprs.swap_remove(0), *input),
+            kind => (Expr::column(0, data_type), Rel { kind, ..subquery }),
+        };
+        match aggregate.kind {
+            RelKind::Aggregate { input, calls, .. } => Self {
+                value,
+                input: *input,
+                calls,
+                position: aggregate.position,
             },
-            tree::Expr::AllOp {
-                left,
-                compare_op: BinaryOperator::NotEq,
-                right,
-            } => match &**right {
-                tree::Expr::Subquery(query) => test(values_of(left), query, true),
-                _ => None,
+            kind => Self {
+                value,
+                position: aggregate.position,
+                input: Rel { kind, ..aggregate },
+                calls: Vec::new(),
             },
-            _ => None,
         }
     }
 }
 
-fn values_of(expr: &tree::Expr) -> Vec<&tree::Expr> {
-    match expr {
-        tree::Expr::Tuple(values) => values.iter().collect(),
-        tree::Expr::Nested(inner) => values_of(inner),
-        expr => vec![expr],
+/// Whether it is an aggregate without GROUP BY, or an expression over its results.
+fn is_ungrouped(rel: &Rel) -> bool {
+    let rel = match &rel.kind {
+        RelKind::Project { input, .. } => &**input,
+        _ => rel,
+    };
+    match &rel.kind {
+        RelKind::Aggregate {
+            groups, sets, window, ..
+        } => groups.is_empty() && sets.len() <= 1 && window.is_none(),
+        _ => false,
     }
 }
 

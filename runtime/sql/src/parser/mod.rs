@@ -21,12 +21,14 @@ pub mod hints;
 mod json;
 mod query;
 mod show;
+mod special;
 mod statement;
 mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
 pub mod types;
+mod units;
 pub(crate) mod words;
 
 use sqlparser::ast::{Expr, Query};
